@@ -1,0 +1,123 @@
+//! One buyer's wish, what the gate decides about it, and what the gate remembers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{OrderId, SaleId, Timestamp, UserId};
+
+/// One buyer's wish in a sale. Once the gate has reserved it, it is the order of that id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Made by the gateway, once; a retry of the same call to the gate carries the same id.
+    pub order_id: OrderId,
+    /// Who wants it; from the token, never from the body.
+    pub user_id: UserId,
+    /// Units wanted.
+    pub quantity: u32,
+    /// When the gateway took the request.
+    pub accepted_at: Timestamp,
+}
+
+/// What the gate decides about one claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Stock is set aside and the claim is in the pending log.
+    Reserved,
+    /// This user holds an order in this sale already; nothing was deducted.
+    Replayed {
+        /// The first order.
+        order_id: OrderId,
+        /// Its units.
+        quantity: u32,
+        /// Whether the queue has yet to confirm it. The caller may not call such an order accepted before it has
+        /// published the order again and seen the confirm.
+        pending: bool,
+        /// When the first request was taken.
+        accepted_at: Timestamp,
+    },
+    /// Fewer units are left than wanted.
+    SoldOut {
+        /// Units left.
+        remaining: u32,
+    },
+    /// More units than one user may have.
+    OverLimit {
+        /// Units one user may have.
+        limit: u32,
+    },
+    /// Before the sale's first moment, by the gate's clock.
+    NotOpen,
+    /// After the sale's last moment, by the gate's clock.
+    Closed,
+}
+
+/// Names one entry of the gate's pending log: the reservations made by one call. Its first half is the gate's clock in
+/// milliseconds, so its age can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReservationId {
+    /// The gate's clock when the entry was written, in milliseconds since 1970.
+    pub millis: u64,
+    /// Counts entries of the same millisecond.
+    pub sequence: u64,
+}
+
+impl std::fmt::Display for ReservationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+impl std::str::FromStr for ReservationId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (millis, sequence) = text.split_once('-')?;
+            Some(Self { millis: millis.parse().ok()?, sequence: sequence.parse().ok()? })
+        };
+        parse().ok_or_else(|| format!("{text:?} is not a reservation id, such as 1700000000000-0"))
+    }
+}
+
+/// What one call to `reserve` did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserved {
+    /// One decision a claim, in the order of the claims.
+    pub decisions: Vec<Decision>,
+    /// The pending entry that holds the reserved claims; `None` when this call wrote none.
+    pub reservation: Option<ReservationId>,
+}
+
+/// A pending entry read back: reservations that no one has settled yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The entry.
+    pub id: ReservationId,
+    /// What is reserved by it.
+    pub claims: Vec<Claim>,
+}
+
+/// What the gate remembers of one user in one sale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The sale.
+    pub sale_id: SaleId,
+    /// The user's order there.
+    pub order_id: OrderId,
+    /// Its units.
+    pub quantity: u32,
+    /// When the request was taken.
+    pub accepted_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_id_reads_back_as_written() {
+        let id = ReservationId { millis: 1_700_000_000_000, sequence: 3 };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!("17".parse::<ReservationId>().is_err());
+        assert!("a-b".parse::<ReservationId>().is_err());
+    }
+}

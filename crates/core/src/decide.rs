@@ -1,0 +1,137 @@
+//! The rule by which the ledger sorts the orders of a batch that did not fit in one piece. Every ledger uses this one.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{Fate, Order, OrderId, RejectReason, SaleId, UserId};
+
+/// What is left of a sale in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Units not yet sold.
+    pub units: u32,
+    /// Units one user may have.
+    pub per_user_limit: u32,
+}
+
+/// What the ledger knows about a batch, read under a lock on the batch's sales.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The batch's sales; one that is missing does not exist.
+    pub rooms: HashMap<SaleId, Room>,
+    /// Orders of the batch that are rows already.
+    pub committed: HashSet<OrderId>,
+    /// Orders of the batch that are recorded as rejected already.
+    pub rejected: HashMap<OrderId, RejectReason>,
+    /// Buyers of the batch that have an active order in that sale.
+    pub holders: HashSet<(SaleId, UserId)>,
+}
+
+/// Decides order by order, first come first served. An order id keeps the fate that it once had, so that a redelivery
+/// changes nothing; of what is new, nothing may oversell and no user may have a second active order.
+pub fn decide(orders: &[Order], mut known: Known) -> Vec<Fate> {
+    orders.iter().map(|order| decide_one(order, &mut known)).collect()
+}
+
+fn decide_one(Order { sale_id, claim }: &Order, known: &mut Known) -> Fate {
+    if known.committed.contains(&claim.order_id) {
+        return Fate::AlreadyCommitted;
+    }
+    if let Some(reason) = known.rejected.get(&claim.order_id) {
+        return Fate::AlreadyRejected(*reason);
+    }
+    let reason = match known.rooms.get_mut(sale_id) {
+        None => RejectReason::UnknownSale,
+        Some(room) if claim.quantity == 0 || claim.quantity > room.per_user_limit => {
+            RejectReason::BadQuantity
+        }
+        Some(_) if known.holders.contains(&(*sale_id, claim.user_id)) => RejectReason::UserHasOrder,
+        Some(room) if claim.quantity > room.units => RejectReason::SoldOut,
+        Some(room) => {
+            room.units -= claim.quantity;
+            known.holders.insert((*sale_id, claim.user_id));
+            known.committed.insert(claim.order_id);
+            return Fate::Committed;
+        }
+    };
+    known.rejected.insert(claim.order_id, reason);
+    Fate::Rejected(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::Claim;
+
+    const SALE: SaleId = SaleId(1);
+
+    fn order(id: u128, user: u64, quantity: u32) -> Order {
+        let order_id = OrderId(Uuid::from_u128(id));
+        Order {
+            sale_id: SALE,
+            claim: Claim { order_id, user_id: UserId(user), quantity, accepted_at: crate::now() },
+        }
+    }
+
+    fn known(units: u32) -> Known {
+        Known { rooms: HashMap::from([(SALE, Room { units, per_user_limit: 2 })]), ..Known::default() }
+    }
+
+    #[test]
+    fn each_order_is_answered_by_itself() {
+        let mut unknown_sale = order(9, 9, 1);
+        unknown_sale.sale_id = SaleId(2);
+        let orders = [
+            order(1, 1, 2),
+            order(1, 1, 2),
+            order(2, 1, 1),
+            order(3, 3, 0),
+            order(4, 4, 3),
+            order(5, 5, 2),
+            order(6, 6, 1),
+            order(5, 5, 2),
+            unknown_sale,
+        ];
+        use Fate::*;
+        use RejectReason::*;
+        assert_eq!(
+            decide(&orders, known(3)),
+            [
+                Committed,
+                AlreadyCommitted,
+                Rejected(UserHasOrder),
+                Rejected(BadQuantity),
+                Rejected(BadQuantity),
+                Rejected(SoldOut),
+                Committed,
+                AlreadyRejected(SoldOut),
+                Rejected(UnknownSale),
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_arrives_nothing_is_oversold_or_sold_twice(
+            units in 0_u32..20,
+            arrivals in proptest::collection::vec((0_u128..30, 0_u64..12, 0_u32..4), 0..80),
+        ) {
+            let orders: Vec<_> = arrivals.iter().map(|&(id, user, quantity)| order(id, user, quantity)).collect();
+            let fates = decide(&orders, known(units));
+            let committed = || orders.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Committed).map(|(o, _)| o);
+            let sold: u32 = committed().map(|o| o.claim.quantity).sum();
+            let buyers: HashSet<_> = committed().map(|o| o.claim.user_id).collect();
+            let ids: HashSet<_> = committed().map(|o| o.claim.order_id).collect();
+            prop_assert!(sold <= units);
+            prop_assert_eq!(buyers.len(), committed().count());
+            prop_assert_eq!(ids.len(), committed().count());
+            for (at, order) in orders.iter().enumerate() {
+                let first = orders.iter().position(|o| o.claim.order_id == order.claim.order_id);
+                let new = matches!(fates[at], Fate::Committed | Fate::Rejected(_));
+                prop_assert_eq!(new, first == Some(at), "an order id gets a new fate exactly once");
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What goes wrong: faults of a back end, and wrong fields in a request. Outcomes such as "sold out" are not errors.
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// A back end that the order's path depends on; its `Display` is the name that users know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dependency {
+    /// Where stock is pre-deducted.
+    Gate,
+    /// Where accepted orders wait.
+    Queue,
+    /// Where orders become true.
+    Ledger,
+}
+
+impl std::fmt::Display for Dependency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gate => "gate",
+            Self::Queue => "queue",
+            Self::Ledger => "ledger",
+        })
+    }
+}
+
+/// A back end failed. What the caller may conclude differs by variant, and that is all that the variants are for.
+#[derive(Debug, Clone, Error)]
+pub enum Fault {
+    /// Nothing was changed: the call did not reach the back end, or was refused before it had an effect.
+    #[error("the {dependency} is unavailable: {reason}")]
+    Unavailable {
+        /// Who failed.
+        dependency: Dependency,
+        /// Why, for an operator.
+        reason: String,
+    },
+    /// The call may or may not have taken effect, now or later.
+    #[error("the {dependency} did not say how the call ended: {reason}")]
+    Unknown {
+        /// Who failed.
+        dependency: Dependency,
+        /// Why, for an operator.
+        reason: String,
+    },
+    /// The back end answered something that this program never writes. Nothing was changed; trying again will not help.
+    #[error("the {dependency} holds data that seckill cannot read: {reason}")]
+    Corrupt {
+        /// Who failed.
+        dependency: Dependency,
+        /// What was found, for an operator.
+        reason: String,
+    },
+}
+
+impl Fault {
+    /// A fault after which nothing has changed.
+    pub fn unavailable(dependency: Dependency, reason: impl std::fmt::Display) -> Self {
+        Self::Unavailable { dependency, reason: reason.to_string() }
+    }
+
+    /// A fault after which anything may have happened.
+    pub fn unknown(dependency: Dependency, reason: impl std::fmt::Display) -> Self {
+        Self::Unknown { dependency, reason: reason.to_string() }
+    }
+
+    /// Unreadable data.
+    pub fn corrupt(dependency: Dependency, reason: impl std::fmt::Display) -> Self {
+        Self::Corrupt { dependency, reason: reason.to_string() }
+    }
+
+    /// Whether the call may have taken effect all the same.
+    pub fn may_have_happened(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+}
+
+/// One wrong field of a request, and what is allowed there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The field's name in the request.
+    pub field: &'static str,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+impl FieldError {
+    /// `message` says what is wrong with `field` and what is allowed.
+    pub fn new(field: &'static str, message: impl Into<String>) -> Self {
+        Self { field, message: message.into() }
+    }
+}

@@ -1,0 +1,35 @@
+//! The words, the rules and the ports of seckill. Nothing here does I/O.
+//!
+//! A [`Claim`] is one buyer's wish. The [`StockGate`] sets stock aside for it, the [`OrderQueue`] carries it in an
+//! [`OrderBatch`], and the [`Ledger`] makes it true. The rule by which the ledger decides is [`decide`]; what anyone may
+//! check afterwards is an [`AuditReport`].
+
+mod audit;
+mod claim;
+mod decide;
+mod error;
+mod order;
+mod ports;
+mod sale;
+
+pub use audit::{AuditReport, Verdict};
+pub use claim::{Claim, Decision, Holding, Reservation, ReservationId, Reserved};
+pub use decide::{Known, Room, decide};
+pub use error::{Dependency, Fault, FieldError};
+pub use order::{
+    Fate, LedgerOrder, MAX_BATCH_ORDERS, Order, OrderBatch, OrderId, OrderStatus, RejectReason, UserId,
+};
+pub use ports::{
+    Backend, Consumer, Delivery, DeliveryTag, GateLevel, Ledger, LedgerTotals, LedgerWriter, OrderQueue,
+    Publisher, QueueDepth, StockGate,
+};
+pub use sale::{Epoch, NewSale, Phase, Sale, SaleId};
+
+/// A moment in UTC, to the millisecond: what every store of this system keeps.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
+
+/// The present moment, cut to the millisecond so that it reads back from a store as it was written.
+pub fn now() -> Timestamp {
+    let millis = chrono::Utc::now().timestamp_millis();
+    Timestamp::from_timestamp_millis(millis).expect("the clock is within the range of a timestamp")
+}

@@ -1,0 +1,181 @@
+//! A claim that the gate has reserved is an order: how it travels, and what can become of it.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Claim, Epoch, SaleId, Timestamp};
+
+/// Orders in one order batch, at the most: one group commit, one message.
+pub const MAX_BATCH_ORDERS: usize = 256;
+
+/// Names one order: a UUIDv7, so ids sort by the time they were made and new rows land at the end of the primary key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderId(pub Uuid);
+
+impl OrderId {
+    /// A new id, later than every id made before by this process.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl std::fmt::Display for OrderId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for OrderId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// Names one user: the `sub` of the bearer token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(pub u64);
+
+impl std::fmt::Display for UserId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The orders of one group commit: one message of the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderBatch {
+    /// Names the message, for logs and traces; nothing is deduplicated by it.
+    pub batch_id: Uuid,
+    /// The sale of all its orders.
+    pub sale_id: SaleId,
+    /// The gate's filling that the orders were reserved from.
+    pub epoch: Epoch,
+    /// 1 to [`MAX_BATCH_ORDERS`] orders.
+    pub orders: Vec<Claim>,
+}
+
+impl OrderBatch {
+    /// A batch under a new id.
+    pub fn new(sale_id: SaleId, epoch: Epoch, orders: Vec<Claim>) -> Self {
+        Self { batch_id: Uuid::now_v7(), sale_id, epoch, orders }
+    }
+
+    /// Its orders, each with its sale, as the ledger takes them.
+    pub fn into_orders(self) -> impl ExactSizeIterator<Item = Order> {
+        let sale_id = self.sale_id;
+        self.orders.into_iter().map(move |claim| Order { sale_id, claim })
+    }
+}
+
+/// One order on its way into the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The sale it is for.
+    pub sale_id: SaleId,
+    /// Whose it is, and what for.
+    pub claim: Claim,
+}
+
+/// What the ledger made of one order that it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is a row now.
+    Committed,
+    /// It was a row before: a redelivery.
+    AlreadyCommitted,
+    /// It is recorded as rejected now.
+    Rejected(RejectReason),
+    /// It was recorded as rejected before: a redelivery.
+    AlreadyRejected(RejectReason),
+}
+
+/// Why the ledger would not have an order that the gate had let through. Only a gate that lost data makes such orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// It would oversell the sale.
+    SoldOut,
+    /// The user has another active order in this sale.
+    UserHasOrder,
+    /// The ledger has no such sale.
+    UnknownSale,
+    /// No units, or more than one user may have.
+    BadQuantity,
+}
+
+impl RejectReason {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SoldOut => "sold_out",
+            Self::UserHasOrder => "user_has_order",
+            Self::UnknownSale => "unknown_sale",
+            Self::BadQuantity => "bad_quantity",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::SoldOut, Self::UserHasOrder, Self::UnknownSale, Self::BadQuantity]
+            .into_iter()
+            .find(|reason| reason.as_str() == text)
+    }
+}
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    /// Reserved, and on its way to the ledger.
+    Queued,
+    /// A row of the ledger.
+    Committed,
+    /// Recorded by the ledger as rejected.
+    Rejected,
+}
+
+/// An order that has reached its end, as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerOrder {
+    /// The order.
+    pub order: Order,
+    /// Price of all its units in hundredths; 0 when rejected.
+    pub amount_cents: u64,
+    /// Why it was rejected; `None` when it was committed.
+    pub rejected: Option<RejectReason>,
+    /// When the ledger recorded it, by the ledger's clock.
+    pub recorded_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_is_the_json_that_the_design_names() {
+        let at = Timestamp::from_timestamp_millis(1_700_000_000_123).unwrap();
+        let claim =
+            Claim { order_id: OrderId(Uuid::nil()), user_id: UserId(7), quantity: 1, accepted_at: at };
+        let batch = OrderBatch { batch_id: Uuid::nil(), sale_id: SaleId(3), epoch: 1, orders: vec![claim] };
+        let json = serde_json::to_value(&batch).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "batch_id": "00000000-0000-0000-0000-000000000000", "sale_id": 3, "epoch": 1,
+                "orders": [{"order_id": "00000000-0000-0000-0000-000000000000", "user_id": 7, "quantity": 1,
+                            "accepted_at": "2023-11-14T22:13:20.123Z"}],
+            })
+        );
+        assert_eq!(serde_json::from_value::<OrderBatch>(json).unwrap(), batch);
+    }
+
+    #[test]
+    fn a_reject_reason_reads_back_as_written() {
+        assert_eq!(RejectReason::parse("sold_out"), Some(RejectReason::SoldOut));
+        assert_eq!(RejectReason::parse("nonsense"), None);
+    }
+}

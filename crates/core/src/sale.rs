@@ -1,0 +1,249 @@
+//! One flash sale of one product, and the rules for opening one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FieldError, Timestamp};
+
+/// Names one sale; given by the ledger, counting from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SaleId(pub u64);
+
+impl std::fmt::Display for SaleId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which filling of the gate a sale is on. 0: the gate has not been opened yet, and no order may be taken. A gate that
+/// lost its data is told from one that never had any by this number, so it is never filled a second time by mistake.
+pub type Epoch = u32;
+
+/// One flash sale of one product, as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sale {
+    /// Its name for the system.
+    pub id: SaleId,
+    /// Its name for people.
+    pub name: String,
+    /// What is sold.
+    pub product: String,
+    /// Units on sale.
+    pub stock: u32,
+    /// Units of active orders in the ledger.
+    pub sold: u32,
+    /// Active orders in the ledger.
+    pub orders: u64,
+    /// Orders that the ledger has rejected.
+    pub rejected_orders: u64,
+    /// The price of one unit in hundredths of `currency`.
+    pub price_cents: u64,
+    /// ISO 4217.
+    pub currency: String,
+    /// Units that one user may order.
+    pub per_user_limit: u32,
+    /// The first moment of the sale.
+    pub starts_at: Timestamp,
+    /// The first moment after the sale.
+    pub ends_at: Timestamp,
+    /// Which filling of the gate it is on.
+    pub epoch: Epoch,
+    /// When the ledger took it.
+    pub created_at: Timestamp,
+}
+
+impl Sale {
+    /// Where `now` lies relative to the sale's window.
+    pub fn phase(&self, now: Timestamp) -> Phase {
+        if now < self.starts_at {
+            Phase::Upcoming
+        } else if now < self.ends_at {
+            Phase::Open
+        } else {
+            Phase::Closed
+        }
+    }
+}
+
+/// Where a moment lies relative to a sale's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Before `starts_at`.
+    Upcoming,
+    /// From `starts_at` up to, not including, `ends_at`.
+    Open,
+    /// From `ends_at` on.
+    Closed,
+}
+
+/// A sale that somebody wants to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSale {
+    /// Its name for people: 1 to 200 characters.
+    pub name: String,
+    /// What is sold: 1 to 200 characters. Default: the name.
+    #[serde(default)]
+    pub product: Option<String>,
+    /// Units on sale: 1 to 100,000,000.
+    pub stock: u32,
+    /// The price of one unit in hundredths of `currency`: 0 to 100,000,000,000.
+    #[serde(default)]
+    pub price_cents: u64,
+    /// ISO 4217: three capital letters.
+    #[serde(default = "default_currency")]
+    pub currency: String,
+    /// Units that one user may order: 1 to 1,000.
+    #[serde(default = "default_per_user_limit")]
+    pub per_user_limit: u32,
+    /// The first moment of the sale. Default: now.
+    #[serde(default = "crate::now")]
+    pub starts_at: Timestamp,
+    /// The first moment after the sale.
+    pub ends_at: Timestamp,
+}
+
+fn default_currency() -> String {
+    "USD".to_owned()
+}
+
+fn default_per_user_limit() -> u32 {
+    1
+}
+
+impl NewSale {
+    /// The most units one sale may have.
+    pub const MAX_STOCK: u32 = 100_000_000;
+    /// The most hundredths one unit may cost; times the most units of one order it still fits a signed 64-bit integer.
+    pub const MAX_PRICE_CENTS: u64 = 100_000_000_000;
+    /// The most units one user may be allowed.
+    pub const MAX_PER_USER_LIMIT: u32 = 1_000;
+    /// The most characters of a name.
+    pub const MAX_NAME_CHARS: usize = 200;
+
+    /// What is sold: the product where one was given, otherwise the name.
+    pub fn product(&self) -> &str {
+        self.product.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// Every wrong field at once, each with what is allowed.
+    pub fn check(&self) -> Result<(), Vec<FieldError>> {
+        let mut wrong = Vec::new();
+        let mut require = |holds: bool, field, message: String| {
+            if !holds {
+                wrong.push(FieldError::new(field, message));
+            }
+        };
+        let names = [("name", self.name.as_str()), ("product", self.product())];
+        for (field, text) in names.into_iter().take(if self.product.is_some() { 2 } else { 1 }) {
+            let chars = text.trim().chars().count();
+            require(
+                (1..=Self::MAX_NAME_CHARS).contains(&chars),
+                field,
+                format!("has {chars} characters; allowed are 1 to {}", Self::MAX_NAME_CHARS),
+            );
+        }
+        require(
+            (1..=Self::MAX_STOCK).contains(&self.stock),
+            "stock",
+            format!("is {}; allowed are 1 to {} units", self.stock, Self::MAX_STOCK),
+        );
+        require(
+            self.price_cents <= Self::MAX_PRICE_CENTS,
+            "price_cents",
+            format!("is {}; allowed are 0 to {}", self.price_cents, Self::MAX_PRICE_CENTS),
+        );
+        require(
+            self.currency.len() == 3 && self.currency.bytes().all(|b| b.is_ascii_uppercase()),
+            "currency",
+            format!("is {:?}; allowed are the three capital letters of ISO 4217, such as USD", self.currency),
+        );
+        require(
+            (1..=Self::MAX_PER_USER_LIMIT).contains(&self.per_user_limit),
+            "per_user_limit",
+            format!("is {}; allowed are 1 to {} units", self.per_user_limit, Self::MAX_PER_USER_LIMIT),
+        );
+        let years = chrono::Datelike::year(&self.starts_at)..=chrono::Datelike::year(&self.ends_at);
+        require(
+            self.ends_at > self.starts_at,
+            "ends_at",
+            format!("is {}, not after starts_at, {}", self.ends_at, self.starts_at),
+        );
+        require(
+            *years.start() >= 2000 && *years.end() < 3000,
+            "starts_at",
+            "and ends_at must lie between the years 2000 and 2999".to_owned(),
+        );
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sale() -> NewSale {
+        NewSale {
+            name: "phone".into(),
+            product: None,
+            stock: 10,
+            price_cents: 100,
+            currency: "USD".into(),
+            per_user_limit: 1,
+            starts_at: crate::now(),
+            ends_at: crate::now() + chrono::Duration::hours(1),
+        }
+    }
+
+    #[test]
+    fn a_good_sale_passes() {
+        assert_eq!(sale().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let mut bad = sale();
+        bad.name = "x".repeat(201);
+        bad.product = Some(" ".into());
+        bad.stock = 0;
+        bad.price_cents = NewSale::MAX_PRICE_CENTS + 1;
+        bad.currency = "usd".into();
+        bad.per_user_limit = 0;
+        bad.ends_at = bad.starts_at;
+        let fields: Vec<_> = bad.check().unwrap_err().into_iter().map(|e| e.field).collect();
+        assert_eq!(
+            fields,
+            ["name", "product", "stock", "price_cents", "currency", "per_user_limit", "ends_at"]
+        );
+    }
+
+    #[test]
+    fn the_window_is_half_open() {
+        let new = sale();
+        let sale = Sale {
+            id: SaleId(1),
+            product: new.product().to_owned(),
+            name: new.name,
+            stock: new.stock,
+            sold: 0,
+            orders: 0,
+            rejected_orders: 0,
+            price_cents: new.price_cents,
+            currency: new.currency,
+            per_user_limit: new.per_user_limit,
+            starts_at: new.starts_at,
+            ends_at: new.ends_at,
+            epoch: 1,
+            created_at: new.starts_at,
+        };
+        let tick = chrono::Duration::milliseconds(1);
+        assert_eq!(sale.phase(sale.starts_at - tick), Phase::Upcoming);
+        assert_eq!(sale.phase(sale.starts_at), Phase::Open);
+        assert_eq!(sale.phase(sale.ends_at - tick), Phase::Open);
+        assert_eq!(sale.phase(sale.ends_at), Phase::Closed);
+    }
+}
