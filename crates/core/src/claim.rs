@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{OrderId, SaleId, Timestamp, UserId};
 
 /// One buyer's wish in a sale. Once the gate has reserved it, it is the order of that id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// Made by the gateway, once; a retry of the same call to the gate carries the same id.
     pub order_id: OrderId,
@@ -18,7 +18,7 @@ pub struct Claim {
 }
 
 /// What the gate decides about one claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Stock is set aside and the claim is in the pending log.
     Reserved,

@@ -1,1 +1,108 @@
-//! to be written
+//! The HTTP side: decides who gets a unit, hands each winner's order durably to the queue, and answers.
+//!
+//! [`intake`] is the hot path, [`recover`] what finishes it for gateways that died, [`directory`] the sales at hand,
+//! [`http`] the routes. None of them knows which back end it works on.
+
+pub mod directory;
+pub mod http;
+pub mod intake;
+pub mod recover;
+pub mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use seckill_core::{Backend, Dependency};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use http::auth::sign;
+
+use directory::Directory;
+use http::App;
+use http::health::Health;
+
+/// How a gateway works.
+#[derive(Clone)]
+pub struct Config {
+    /// Signs buyers' tokens (HS256), 32 bytes or more.
+    pub jwt_secret: SecretString,
+    /// Opens sales.
+    pub admin_token: SecretString,
+    /// The intake of each sale.
+    pub intake: intake::IntakeConfig,
+    /// The recoverer.
+    pub recover: recover::RecoverConfig,
+    /// Orders a second that one user may send, twice as many at once; 0: no limit.
+    pub order_rate_limit: u32,
+    /// Other requests a second that one user may send, twice as many at once; 0: no limit.
+    pub read_rate_limit: u32,
+    /// Connections at the same time; more wait to be accepted.
+    pub max_connections: usize,
+    /// Event streams at the same time; more are refused.
+    pub max_event_streams: usize,
+    /// How long a buyer waits for an answer before it is called unknown.
+    pub answer_timeout: Duration,
+    /// How long a shutdown may take.
+    pub grace: Duration,
+}
+
+impl Config {
+    /// The defaults, with these secrets.
+    pub fn new(jwt_secret: SecretString, admin_token: SecretString) -> Self {
+        Self {
+            jwt_secret,
+            admin_token,
+            intake: intake::IntakeConfig::default(),
+            recover: recover::RecoverConfig::default(),
+            order_rate_limit: 10,
+            read_rate_limit: 20,
+            max_connections: 20_000,
+            max_event_streams: 1_024,
+            answer_timeout: Duration::from_secs(20),
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Without its gate or its queue a gateway takes no orders. Without its ledger it does: that is what the queue is for.
+const NEEDS: &[Dependency] = &[Dependency::Gate, Dependency::Queue];
+
+/// Serves until `shutdown`, through every fault of the back end. Then, in this order and within the grace time: new
+/// orders are refused, every order taken in is answered and settled, and the connections are closed.
+pub async fn run(
+    listener: TcpListener,
+    backend: Backend,
+    config: Config,
+    prometheus: PrometheusHandle,
+    shutdown: CancellationToken,
+) {
+    let lanes = TaskTracker::new();
+    let directory = Directory::new(backend.clone(), config.intake, lanes.clone(), shutdown.clone());
+    let directory = Arc::new(directory);
+    let app = App::new(backend.clone(), Arc::clone(&directory), &config, shutdown.clone());
+    let health = Health::new(backend.clone(), NEEDS, shutdown.clone(), prometheus);
+    let router = http::router(Arc::clone(&app), health.router());
+    // The server goes on after `shutdown`, to give the answers that are still owed.
+    let close = CancellationToken::new();
+    let server = tokio::spawn(server::serve(listener, router, config.max_connections, close.clone()));
+    let background = async {
+        tokio::join!(directory.keep_current(), recover::run(backend, &directory, config.recover), app.tidy(),)
+    };
+    // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
+    let _ = shutdown.run_until_cancelled(background).await;
+    let deadline = Instant::now() + config.grace;
+    lanes.close();
+    if timeout_at(deadline, lanes.wait()).await.is_err() {
+        // Their reservations are in the pending log: the recoverer of another gateway, or of the next start, has them.
+        tracing::warn!("the grace time is over with orders unanswered; the recoverer will queue them");
+    }
+    close.cancel();
+    if timeout_at(deadline, server).await.is_err() {
+        tracing::warn!("the grace time is over with connections open");
+    }
+}

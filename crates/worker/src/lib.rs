@@ -1,1 +1,55 @@
-//! to be written
+//! The drain side: takes accepted orders off the queue and writes them into the ledger at the drain rate.
+//!
+//! [`drain`] holds one lane's step and its loop, [`pace`] the drain rate. Neither knows which back end it works on.
+
+pub mod drain;
+pub mod pace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seckill_core::Backend;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use drain::{Lane, Progress, Step};
+pub use pace::{DrainRate, MAX_BATCH, Pace};
+
+/// How a worker drains.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Lanes that commit side by side, 1 or more; each has a consumer and a ledger connection of its own.
+    pub lanes: usize,
+    /// How long a lane waits for its batch to fill once it holds an order.
+    pub linger: Duration,
+    /// Unacknowledged batches a lane may hold, 1 or more.
+    pub prefetch: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { lanes: 2, linger: Duration::from_millis(20), prefetch: 256 }
+    }
+}
+
+/// Drains until `shutdown`, through every fault of the queue and the ledger. Returns once no commit is under way; what
+/// was not acknowledged by then goes back to the queue.
+pub async fn run(backend: Backend, config: Config, pace: Arc<Pace>, shutdown: CancellationToken) {
+    let spawn = |lanes: &mut JoinSet<()>| {
+        let lane = Lane::new(&backend, config, Arc::clone(&pace), shutdown.clone());
+        lanes.spawn(lane.run());
+    };
+    let mut lanes = JoinSet::new();
+    for _ in 0..config.lanes.max(1) {
+        spawn(&mut lanes);
+    }
+    while let Some(ended) = lanes.join_next().await {
+        if let Err(panic) = ended {
+            // The lane's consumer went with it, so what it held is back in the queue. A pause, so that a batch which
+            // panics every time cannot take the processor with it.
+            tracing::error!(error = %panic, "a worker lane panicked and is started anew");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            spawn(&mut lanes);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Reads JSON bodies, and says of a bad one where it is bad and what is allowed.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, header};
+use seckill_core::FieldError;
+use serde::de::DeserializeOwned;
+
+use super::problem::Refusal;
+
+/// The largest body, in bytes.
+const MAX_BYTES: usize = 16 * 1024;
+
+/// A JSON body; an empty one gives the default.
+pub(super) struct OrDefault<T>(pub(super) T);
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OrDefault<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&parts.headers, &bytes).map(Self) }
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        parse(&parts.headers, &read(body).await?).map(Self)
+    }
+}
+
+async fn read(body: Body) -> Result<axum::body::Bytes, Refusal> {
+    to_bytes(body, MAX_BYTES).await.map_err(|error| {
+        let mut cause: Option<&dyn std::error::Error> = Some(&error);
+        while let Some(error) = cause {
+            if error.is::<http_body_util::LengthLimitError>() {
+                return Refusal::TooLarge;
+            }
+            cause = error.source();
+        }
+        Refusal::Malformed(format!("The body could not be read: {error}."))
+    })
+}
+
+fn parse<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Refusal> {
+    let given = headers
+        .get(header::CONTENT_TYPE)
+        .map_or("without a media type", |v| v.to_str().unwrap_or("unreadable"));
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Refusal::MediaType(given.to_owned()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        if error.is_data() {
+            Refusal::Invalid(vec![FieldError::new("body", error.to_string())])
+        } else {
+            Refusal::Malformed(format!("The body is not JSON: {error}."))
+        }
+    })
+}

@@ -1,0 +1,124 @@
+//! Whether the process lives, whether it can work, and its metrics. Gateways and workers alike.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use seckill_core::{Backend, Dependency, Fault};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// How long a dependency may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a report serves everyone who asks.
+const REPORT_AGE: Duration = Duration::from_millis(500);
+
+/// What `/livez`, `/readyz` and `/metrics` answer from.
+pub struct Health {
+    backend: Backend,
+    needs: &'static [Dependency],
+    draining: CancellationToken,
+    prometheus: PrometheusHandle,
+    /// Held across the pings on purpose: those who ask meanwhile wait for the same answer.
+    last: Mutex<Option<(Instant, Report)>>,
+}
+
+/// How a process is.
+#[derive(Debug, Clone, Serialize)]
+struct Report {
+    /// `ready`; `degraded`: works, with a dependency away that it can do without for a time; `unready`; `draining`.
+    status: &'static str,
+    backend: &'static str,
+    dependencies: BTreeMap<String, DependencyReport>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct DependencyReport {
+    status: &'static str,
+    needed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Health {
+    /// The health of a process that cannot work without `needs`, and takes no more work once `draining` is cancelled.
+    pub fn new(
+        backend: Backend,
+        needs: &'static [Dependency],
+        draining: CancellationToken,
+        prometheus: PrometheusHandle,
+    ) -> Self {
+        Self { backend, needs, draining, prometheus, last: Mutex::default() }
+    }
+
+    /// `/livez` without a look at any dependency, `/readyz`, `/metrics`.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/livez", get(async || "ok\n"))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(async |State(health): State<Arc<Self>>| health.prometheus.render()))
+            .with_state(Arc::new(self))
+    }
+
+    async fn report(&self) -> Report {
+        let mut last = self.last.lock().await;
+        if let Some((at, report)) = last.as_ref().filter(|(at, _)| at.elapsed() < REPORT_AGE) {
+            tracing::trace!(age = ?at.elapsed(), "the last report serves");
+            return report.clone();
+        }
+        let report = self.look().await;
+        *last = Some((Instant::now(), report.clone()));
+        report
+    }
+
+    async fn look(&self) -> Report {
+        let Backend { gate, queue, ledger, .. } = &self.backend;
+        let (gate, queue, ledger) = tokio::join!(
+            ping(Dependency::Gate, gate.ping()),
+            ping(Dependency::Queue, queue.ping()),
+            ping(Dependency::Ledger, ledger.ping()),
+        );
+        let mut status = "ready";
+        let mut dependencies = BTreeMap::new();
+        for (dependency, answer) in [gate, queue, ledger] {
+            let needed = self.needs.contains(&dependency);
+            if answer.is_err() {
+                status = if needed || status == "unready" { "unready" } else { "degraded" };
+            }
+            let report = DependencyReport {
+                status: if answer.is_ok() { "up" } else { "down" },
+                needed,
+                reason: answer.err().map(|fault| fault.to_string()),
+            };
+            dependencies.insert(dependency.to_string(), report);
+        }
+        Report { status, backend: self.backend.name, dependencies }
+    }
+}
+
+async fn ping(
+    dependency: Dependency,
+    answer: impl Future<Output = Result<(), Fault>>,
+) -> (Dependency, Result<(), Fault>) {
+    let late = || Fault::unavailable(dependency, format!("no answer within {} s", PING_TIMEOUT.as_secs()));
+    (dependency, timeout(PING_TIMEOUT, answer).await.unwrap_or_else(|_| Err(late())))
+}
+
+async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, Json<Report>) {
+    let mut report = health.report().await;
+    if health.draining.is_cancelled() {
+        report.status = "draining";
+    }
+    let status = match report.status {
+        "ready" | "degraded" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(report))
+}

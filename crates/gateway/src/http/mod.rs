@@ -1,0 +1,120 @@
+//! The HTTP side: the whole table of routes, and what the handlers share.
+
+pub(crate) mod auth;
+mod body;
+pub mod health;
+mod limit;
+mod orders;
+pub(crate) mod problem;
+mod sales;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{FromRequestParts, MatchedPath, Path, Request};
+use axum::http::{Uri, request::Parts};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, post};
+use seckill_core::Backend;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::Config;
+use crate::directory::Directory;
+use auth::Keys;
+use limit::UserLimit;
+use problem::Refusal;
+
+/// What the handlers share.
+pub(crate) struct App {
+    backend: Backend,
+    directory: Arc<Directory>,
+    keys: Keys,
+    order_limit: UserLimit,
+    read_limit: UserLimit,
+    answer_timeout: Duration,
+    streams: Arc<Semaphore>,
+    views: sales::Views,
+    draining: CancellationToken,
+}
+
+impl App {
+    pub(crate) fn new(
+        backend: Backend,
+        directory: Arc<Directory>,
+        config: &Config,
+        draining: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            views: sales::Views::new(backend.clone()),
+            backend,
+            directory,
+            keys: Keys::new(&config.jwt_secret, config.admin_token.clone()),
+            order_limit: UserLimit::new(config.order_rate_limit),
+            read_limit: UserLimit::new(config.read_rate_limit),
+            answer_timeout: config.answer_timeout,
+            streams: Arc::new(Semaphore::new(config.max_event_streams)),
+            draining,
+        })
+    }
+
+    /// Keeps what the limits remember bounded; never returns.
+    pub(crate) async fn tidy(&self) {
+        tokio::join!(self.order_limit.forget_the_idle(), self.read_limit.forget_the_idle());
+    }
+}
+
+/// Every route of the gateway.
+pub(crate) fn router(app: Arc<App>, health: Router) -> Router {
+    Router::new()
+        .route("/api/v1/sales", post(sales::create).get(sales::list))
+        .route("/api/v1/sales/{id}", get(sales::show))
+        .route("/api/v1/sales/{id}/audit", get(sales::audit))
+        .route("/api/v1/sales/{id}/orders", post(orders::place))
+        .route("/api/v1/sales/{id}/orders/mine", get(orders::mine))
+        .route("/api/v1/orders/{id}", get(orders::show))
+        .route("/api/v1/orders/{id}/events", get(orders::events))
+        .route("/problems", get(problem::list))
+        .route("/problems/{slug}", get(problem::show))
+        .with_state(app)
+        .merge(health)
+        .fallback(async |uri: Uri| Refusal::NoSuchPath(uri))
+        .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
+        .layer(from_fn(measure))
+}
+
+/// Records how long every request took, by route, never by path: ids in labels would grow without a limit.
+async fn measure(request: Request, next: Next) -> Response {
+    let begin = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+    // Methods beyond the known ones come from whoever likes to make them up.
+    let method = if route == "none" { "any".to_owned() } else { method.as_str().to_owned() };
+    metrics::histogram!(
+        "http_server_request_duration_seconds",
+        "http_request_method" => method,
+        "http_route" => route,
+        "http_response_status_code" => response.status().as_u16().to_string(),
+    )
+    .record(begin.elapsed());
+    response
+}
+
+/// The id in a path. What is no id names nothing: 404.
+struct Id<T>(T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Id<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(Refusal::NoSuchPath(parts.uri.clone())),
+        }
+    }
+}

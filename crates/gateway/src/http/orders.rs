@@ -1,0 +1,274 @@
+//! Orders: placing one, and what has become of it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, StreamExt, stream};
+use seckill_core::{
+    FieldError, Holding, LedgerOrder, OrderId, OrderStatus, Phase, RejectReason, Sale, SaleId, Timestamp,
+    UserId, now,
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::auth::Buyer;
+use super::body::OrDefault;
+use super::problem::Refusal;
+use super::{App, Id};
+use crate::intake::{Answer, NotTaken, new_claim};
+
+/// How far the gate's clock may be ahead of ours: this long before a sale starts, the gate is asked after all.
+const CLOCK_SKEW: chrono::Duration = chrono::Duration::seconds(1);
+/// How often an event stream looks for news.
+const EVENT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The body of an order. A number, so that -1 and 1.5 are told what is allowed rather than called malformed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OrderRequest {
+    quantity: Option<serde_json::Number>,
+}
+
+impl OrderRequest {
+    /// Units wanted: 1 where the body does not say.
+    fn quantity(&self, limit: u32) -> Result<u32, Refusal> {
+        let Some(number) = &self.quantity else { return Ok(1) };
+        let quantity = number.as_u64().and_then(|units| u32::try_from(units).ok());
+        quantity.filter(|units| (1..=limit).contains(units)).ok_or_else(|| over_limit(number, limit))
+    }
+}
+
+fn over_limit(given: impl std::fmt::Display, limit: u32) -> Refusal {
+    let message = format!("is {given}; allowed are 1 to {limit} units in this sale");
+    Refusal::Invalid(vec![FieldError::new("quantity", message)])
+}
+
+/// An accepted or replayed order, as its buyer is told.
+#[derive(Debug, Serialize)]
+struct Placed {
+    order_id: OrderId,
+    sale_id: SaleId,
+    quantity: u32,
+    status: OrderStatus,
+}
+
+/// `POST /api/v1/sales/{id}/orders`
+pub(super) async fn place(
+    State(app): State<Arc<App>>,
+    Id(sale): Id<SaleId>,
+    buyer: Buyer,
+    OrDefault(request): OrDefault<OrderRequest>,
+) -> Response {
+    let (outcome, response) = match try_place(&app, sale, buyer.0, &request).await {
+        Ok((placed, replayed)) => {
+            let outcome = if replayed { "replayed" } else { "accepted" };
+            (outcome, placed_response(placed, replayed))
+        }
+        Err(refusal) => (refusal.outcome(), refusal.into_response()),
+    };
+    metrics::counter!("seckill_claims_total", "outcome" => outcome).increment(1);
+    response
+}
+
+/// The order, and whether it had been placed before.
+async fn try_place(
+    app: &App,
+    sale: SaleId,
+    user: UserId,
+    request: &OrderRequest,
+) -> Result<(Placed, bool), Refusal> {
+    if app.draining.is_cancelled() {
+        return Err(Refusal::Unavailable("this gateway is shutting down".into()));
+    }
+    app.order_limit.check(user)?;
+    let desk = app.directory.desk(sale).await?.ok_or(Refusal::NoSuchSale(sale))?;
+    let quantity = request.quantity(desk.sale.per_user_limit)?;
+    // After its end a sale still answers those who hold an order, and only the gate knows who does.
+    if desk.sale.phase(now() + CLOCK_SKEW) == Phase::Upcoming {
+        return Err(Refusal::NotOpen { starts_at: desk.sale.starts_at });
+    }
+    let not_filled = || Refusal::Unavailable("the gate has not been filled for this sale yet".into());
+    let intake = desk.intake.as_ref().ok_or_else(not_filled)?;
+    let claim = new_claim(user, quantity);
+    let answer = intake.submit(claim).map_err(|not_taken| match not_taken {
+        NotTaken::Full => Refusal::Overloaded,
+        NotTaken::ShuttingDown => Refusal::Unavailable("this gateway is shutting down".into()),
+    })?;
+    let order_id = claim.order_id;
+    // The lane goes on without us when we stop waiting, so from here on the outcome is unknown, never failed.
+    let answer = timeout(app.answer_timeout, answer).await.ok().and_then(Result::ok);
+    let answer = answer.unwrap_or(Answer::Unknown { order_id });
+    weigh(answer, &desk.sale, order_id, quantity)
+}
+
+fn weigh(answer: Answer, sale: &Sale, order_id: OrderId, quantity: u32) -> Result<(Placed, bool), Refusal> {
+    let placed = |order_id| Placed { order_id, sale_id: sale.id, quantity, status: OrderStatus::Queued };
+    match answer {
+        Answer::Accepted => Ok((placed(order_id), false)),
+        Answer::Replayed { order_id, quantity: first } if first == quantity => Ok((placed(order_id), true)),
+        Answer::Replayed { order_id, quantity } => Err(Refusal::OrderDiffers { order_id, quantity }),
+        Answer::SoldOut { remaining } => Err(Refusal::SoldOut { remaining }),
+        Answer::OverLimit { limit } => Err(over_limit(quantity, limit)),
+        Answer::NotOpen => Err(Refusal::NotOpen { starts_at: sale.starts_at }),
+        Answer::Closed => Err(Refusal::Closed { ends_at: sale.ends_at }),
+        Answer::Overloaded => Err(Refusal::Overloaded),
+        Answer::Unavailable(why) => Err(Refusal::Unavailable(why.as_ref().to_owned())),
+        Answer::Unknown { order_id } => Err(Refusal::OutcomeUnknown(order_id)),
+    }
+}
+
+fn placed_response(placed: Placed, replayed: bool) -> Response {
+    let location =
+        HeaderValue::try_from(format!("/api/v1/orders/{}", placed.order_id)).expect("an id is plain text");
+    if replayed {
+        let header = (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
+        (StatusCode::OK, [header, (header::LOCATION, location)], Json(placed)).into_response()
+    } else {
+        (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(placed)).into_response()
+    }
+}
+
+/// An order, as its buyer sees it.
+#[derive(Debug, Serialize)]
+pub(super) struct OrderView {
+    order_id: OrderId,
+    sale_id: SaleId,
+    quantity: u32,
+    status: OrderStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount_cents: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<RejectReason>,
+    accepted_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<Timestamp>,
+}
+
+impl From<LedgerOrder> for OrderView {
+    fn from(LedgerOrder { order, amount_cents, rejected, recorded_at }: LedgerOrder) -> Self {
+        Self {
+            order_id: order.claim.order_id,
+            sale_id: order.sale_id,
+            quantity: order.claim.quantity,
+            status: if rejected.is_some() { OrderStatus::Rejected } else { OrderStatus::Committed },
+            amount_cents: rejected.is_none().then_some(amount_cents),
+            reason: rejected,
+            accepted_at: order.claim.accepted_at,
+            recorded_at: Some(recorded_at),
+        }
+    }
+}
+
+impl From<Holding> for OrderView {
+    fn from(Holding { sale_id, order_id, quantity, accepted_at }: Holding) -> Self {
+        let status = OrderStatus::Queued;
+        Self {
+            order_id,
+            sale_id,
+            quantity,
+            status,
+            amount_cents: None,
+            reason: None,
+            accepted_at,
+            recorded_at: None,
+        }
+    }
+}
+
+/// `GET /api/v1/orders/{id}`
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Id(id): Id<OrderId>,
+    Buyer(user): Buyer,
+) -> Result<Json<OrderView>, Refusal> {
+    app.read_limit.check(user)?;
+    find(&app, id, user).await.map(Json)
+}
+
+/// The gate is asked first: an order leaves it for the ledger and is not seen in neither.
+async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal> {
+    let held = holding(app, id, user).await;
+    if let Some(order) = app.backend.ledger.order(id).await? {
+        // Another user's order is as good as none.
+        return if order.order.claim.user_id == user {
+            Ok(order.into())
+        } else {
+            Err(Refusal::NoSuchOrder(id))
+        };
+    }
+    held?.map(OrderView::from).ok_or(Refusal::NoSuchOrder(id))
+}
+
+/// The user's order at the gate, in whichever known sale it is.
+async fn holding(app: &App, id: OrderId, user: UserId) -> Result<Option<Holding>, Refusal> {
+    let sales: Vec<_> =
+        app.directory.desks().iter().filter(|d| d.intake.is_some()).map(|d| d.sale.id).collect();
+    let held = app.backend.gate.holdings(user, &sales).await?;
+    Ok(held.into_iter().find(|holding| holding.order_id == id))
+}
+
+/// A user's orders in one sale.
+#[derive(Debug, Serialize)]
+pub(super) struct Mine {
+    orders: Vec<OrderView>,
+}
+
+/// `GET /api/v1/sales/{id}/orders/mine`
+pub(super) async fn mine(
+    State(app): State<Arc<App>>,
+    Id(sale): Id<SaleId>,
+    Buyer(user): Buyer,
+) -> Result<Json<Mine>, Refusal> {
+    app.read_limit.check(user)?;
+    app.directory.desk(sale).await?.ok_or(Refusal::NoSuchSale(sale))?;
+    let held = app.backend.gate.holdings(user, &[sale]).await?;
+    let mut orders: Vec<OrderView> =
+        app.backend.ledger.orders_of(user, sale).await?.into_iter().map(OrderView::from).collect();
+    let queued =
+        held.into_iter().find(|holding| orders.iter().all(|order| order.order_id != holding.order_id));
+    orders.extend(queued.map(OrderView::from));
+    Ok(Json(Mine { orders }))
+}
+
+/// `GET /api/v1/orders/{id}/events`: an event `status` whenever the order's status changes, up to its end.
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    Id(id): Id<OrderId>,
+    Buyer(user): Buyer,
+) -> Result<impl IntoResponse, Refusal> {
+    app.read_limit.check(user)?;
+    let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
+    let first = find(&app, id, user).await?;
+    let draining = app.draining.clone();
+    let events = status_events(app, &first, user).take_until(draining.cancelled_owned()).map(move |event| {
+        let _held_until_the_stream_ends = &permit;
+        Ok::<_, Infallible>(event)
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+fn status_events(app: Arc<App>, first: &OrderView, user: UserId) -> impl Stream<Item = Event> + use<> {
+    let event = |order: &OrderView| Event::default().event("status").json_data(order).unwrap_or_default();
+    let seen = (first.order_id, first.status);
+    let opening = event(first);
+    let changes = stream::unfold((app, seen), move |(app, (id, status))| async move {
+        if status != OrderStatus::Queued {
+            return None;
+        }
+        loop {
+            tokio::time::sleep(EVENT_INTERVAL).await;
+            // A back end that is away has no news; the stream goes on when it is back.
+            let Ok(order) = find(&app, id, user).await else { continue };
+            if order.status != status {
+                return Some((event(&order), (app, (id, order.status))));
+            }
+        }
+    });
+    stream::once(async { opening }).chain(changes)
+}

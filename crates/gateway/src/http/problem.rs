@@ -1,0 +1,209 @@
+//! Every refusal a client can meet, and the one place where it becomes an HTTP status, headers and a body (RFC 9457).
+
+use axum::Json;
+use axum::extract::Path;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use problem_details::ProblemDetails;
+use seckill_core::{Fault, FieldError, OrderId, SaleId, Timestamp};
+use serde::Serialize;
+
+/// One kind of problem: `type` is `/problems/{slug}`, and a GET there gives this text.
+#[derive(Debug, Serialize)]
+pub(crate) struct Kind {
+    slug: &'static str,
+    status: u16,
+    title: &'static str,
+    what_to_do: &'static str,
+}
+
+macro_rules! kinds {
+    ($($name:ident: $slug:literal $status:literal $title:literal, $what_to_do:literal;)*) => {
+        $(const $name: Kind = Kind { slug: $slug, status: $status, title: $title, what_to_do: $what_to_do };)*
+        /// Every kind there is.
+        pub(crate) const KINDS: &[Kind] = &[$($name),*];
+    };
+}
+
+kinds! {
+    MALFORMED: "malformed" 400 "The request cannot be read", "Correct the request at the place that `detail` names.";
+    UNAUTHENTICATED: "unauthenticated" 401 "A valid bearer token is needed",
+        "Send `Authorization: Bearer <token>` with a token that is signed, not expired, and meant for this call.";
+    NOT_OPEN: "not-open" 403 "The sale has not started", "Come back at `starts_at`; `Retry-After` has the seconds until then.";
+    CLOSED: "closed" 403 "The sale is over", "Nothing more can be ordered in this sale.";
+    NOT_FOUND: "not-found" 404 "There is no such thing", "Check the id. An order is shown to its own buyer only.";
+    METHOD: "method-not-allowed" 405 "This method is not allowed here", "Use one of the methods named in `Allow`.";
+    SOLD_OUT: "sold-out" 409 "Sold out", "Fewer units are left than wanted; `remaining` says how many.";
+    ORDER_DIFFERS: "order-differs" 409 "You have a different order here",
+        "This user has an order of another quantity in this sale; ask for `order_id`.";
+    TOO_LARGE: "too-large" 413 "The body is too large", "Send at most 16 KiB.";
+    MEDIA_TYPE: "media-type" 415 "The media type is not supported", "Send `Content-Type: application/json`.";
+    INVALID: "invalid" 422 "The request is not allowed as it is", "Correct every field named in `errors`.";
+    RATE_LIMITED: "rate-limited" 429 "Too many requests", "Wait for the seconds in `Retry-After`.";
+    OVERLOADED: "overloaded" 503 "Too many orders at once", "Nothing was deducted. Try again after `Retry-After` seconds.";
+    UNAVAILABLE: "unavailable" 503 "A part of the system is away",
+        "Nothing was deducted. Try again after `Retry-After` seconds.";
+    OUTCOME_UNKNOWN: "outcome-unknown" 503 "The order is not confirmed yet",
+        "It may stand. Poll `/api/v1/orders/{order_id}`, or send the same request again: it takes no second unit.";
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Malformed(String),
+    Unauthenticated { detail: String, token_was_given: bool },
+    NoSuchSale(SaleId),
+    NoSuchOrder(OrderId),
+    NoSuchPath(Uri),
+    MethodNotAllowed,
+    TooLarge,
+    MediaType(String),
+    Invalid(Vec<FieldError>),
+    RateLimited { seconds: u64 },
+    NotOpen { starts_at: Timestamp },
+    Closed { ends_at: Timestamp },
+    SoldOut { remaining: u32 },
+    OrderDiffers { order_id: OrderId, quantity: u32 },
+    Overloaded,
+    Unavailable(String),
+    OutcomeUnknown(OrderId),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Unavailable(fault.to_string())
+    }
+}
+
+/// The members of the body beside those of RFC 9457.
+#[derive(Debug, Default, Serialize)]
+struct Members {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<OrderId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+impl Refusal {
+    fn kind(&self) -> &'static Kind {
+        match self {
+            Self::Malformed(_) => &MALFORMED,
+            Self::Unauthenticated { .. } => &UNAUTHENTICATED,
+            Self::NoSuchSale(_) | Self::NoSuchOrder(_) | Self::NoSuchPath(_) => &NOT_FOUND,
+            Self::MethodNotAllowed => &METHOD,
+            Self::TooLarge => &TOO_LARGE,
+            Self::MediaType(_) => &MEDIA_TYPE,
+            Self::Invalid(_) => &INVALID,
+            Self::RateLimited { .. } => &RATE_LIMITED,
+            Self::NotOpen { .. } => &NOT_OPEN,
+            Self::Closed { .. } => &CLOSED,
+            Self::SoldOut { .. } => &SOLD_OUT,
+            Self::OrderDiffers { .. } => &ORDER_DIFFERS,
+            Self::Overloaded => &OVERLOADED,
+            Self::Unavailable(_) => &UNAVAILABLE,
+            Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
+        }
+    }
+
+    /// The outcome label of `seckill_claims_total`.
+    pub(crate) fn outcome(&self) -> &'static str {
+        self.kind().slug
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Malformed(detail) | Self::Unauthenticated { detail, .. } => detail.clone(),
+            Self::NoSuchSale(id) => format!("There is no sale {id}."),
+            Self::NoSuchOrder(id) => format!("You have no order {id}."),
+            Self::NoSuchPath(uri) => format!("There is nothing at {}.", uri.path()),
+            Self::MethodNotAllowed => "This path knows other methods.".into(),
+            Self::TooLarge => "The body is larger than 16 KiB.".into(),
+            Self::MediaType(given) => format!("The body is {given}, not application/json."),
+            Self::Invalid(errors) => {
+                let each: Vec<_> = errors.iter().map(|e| format!("{} {}", e.field, e.message)).collect();
+                format!("{}.", each.join("; "))
+            }
+            Self::RateLimited { seconds } => format!("This user sends too fast; wait {seconds} s."),
+            Self::NotOpen { starts_at } => format!("The sale starts at {}.", starts_at.to_rfc3339()),
+            Self::Closed { ends_at } => format!("The sale ended at {}.", ends_at.to_rfc3339()),
+            Self::SoldOut { remaining: 0 } => "No unit is left.".into(),
+            Self::SoldOut { remaining } => format!("Only {remaining} units are left."),
+            Self::OrderDiffers { quantity, .. } => {
+                format!("Your order in this sale has quantity {quantity}.")
+            }
+            Self::Overloaded => {
+                "More orders are waiting than this gateway holds; nothing was deducted.".into()
+            }
+            Self::Unavailable(why) => format!("Nothing was deducted: {why}."),
+            Self::OutcomeUnknown(id) => format!("The queue has not confirmed order {id}; it may stand."),
+        }
+    }
+
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { seconds } => Some(*seconds),
+            Self::NotOpen { starts_at } => {
+                let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
+                Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
+            }
+            Self::Overloaded | Self::Unavailable(_) | Self::OutcomeUnknown(_) => Some(1),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let kind = self.kind();
+        let status = StatusCode::from_u16(kind.status).expect("the statuses of the table are valid");
+        let uri: Uri =
+            format!("/problems/{}", kind.slug).parse().expect("the slugs of the table are plain words");
+        let detail = self.detail();
+        let retry_after = self.retry_after();
+        let challenge = match &self {
+            Self::Unauthenticated { token_was_given: true, .. } => {
+                Some("Bearer realm=\"seckill\", error=\"invalid_token\"")
+            }
+            Self::Unauthenticated { .. } => Some("Bearer realm=\"seckill\""),
+            _ => None,
+        };
+        let members = match self {
+            Self::OrderDiffers { order_id, .. } | Self::OutcomeUnknown(order_id) => {
+                Members { order_id: Some(order_id), ..Members::default() }
+            }
+            Self::SoldOut { remaining } => Members { remaining: Some(remaining), ..Members::default() },
+            Self::NotOpen { starts_at } => Members { starts_at: Some(starts_at), ..Members::default() },
+            Self::Invalid(errors) => Members { errors, ..Members::default() },
+            _ => Members::default(),
+        };
+        let body = ProblemDetails::new()
+            .with_type(uri)
+            .with_title(kind.title)
+            .with_status(status)
+            .with_detail(detail)
+            .with_extensions(members);
+        let mut response = body.into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
+    }
+}
+
+/// `GET /problems`: every kind of problem.
+pub(crate) async fn list() -> Json<&'static [Kind]> {
+    Json(KINDS)
+}
+
+/// `GET /problems/{slug}`: what a problem's `type` leads to.
+pub(crate) async fn show(Path(slug): Path<String>, uri: Uri) -> Result<Json<&'static Kind>, Refusal> {
+    KINDS.iter().find(|kind| kind.slug == slug).map(Json).ok_or(Refusal::NoSuchPath(uri))
+}

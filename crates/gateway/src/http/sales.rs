@@ -1,0 +1,144 @@
+//! Sales: opening one, looking at them, and the audit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use moka::future::Cache;
+use seckill_core::{AuditReport, Backend, Fault, NewSale, Phase, Sale, SaleId, Timestamp, now};
+use serde::Serialize;
+
+use super::auth::Admin;
+use super::problem::Refusal;
+use super::{App, Id, body};
+
+/// Sales whose views are kept at hand.
+const MAX_VIEWS: u64 = 1_000;
+
+/// A sale, as anybody sees it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct SaleView {
+    #[serde(flatten)]
+    sale: Sale,
+    phase: Phase,
+    /// When all of this was read; at most a tenth of a second ago.
+    as_of: Timestamp,
+    /// Units that the gate has not set aside; `null` while the gate cannot say.
+    remaining: Option<u32>,
+    /// Orders that the gate has set aside.
+    reserved_orders: Option<u64>,
+    /// Of these, orders that the queue has yet to confirm.
+    pending_orders: Option<u64>,
+}
+
+/// What anybody may ask for is read from the back ends once per interval, however many ask: a page that every buyer
+/// reloads must not become the load that the queue takes off the database.
+pub(super) struct Views {
+    backend: Backend,
+    sales: Cache<SaleId, Option<SaleView>>,
+    audits: Cache<SaleId, Option<AuditReport>>,
+}
+
+impl Views {
+    pub(super) fn new(backend: Backend) -> Self {
+        let sales = Cache::builder().max_capacity(MAX_VIEWS).time_to_live(Duration::from_millis(100)).build();
+        let audits = Cache::builder().max_capacity(MAX_VIEWS).time_to_live(Duration::from_secs(1)).build();
+        Self { backend, sales, audits }
+    }
+
+    async fn sale(&self, id: SaleId) -> Result<Option<SaleView>, Arc<Fault>> {
+        self.sales.try_get_with(id, read_sale(&self.backend, id)).await
+    }
+
+    async fn audit(&self, id: SaleId) -> Result<Option<AuditReport>, Arc<Fault>> {
+        self.audits.try_get_with(id, audit_sale(&self.backend, id)).await
+    }
+}
+
+async fn read_sale(backend: &Backend, id: SaleId) -> Result<Option<SaleView>, Fault> {
+    // The ledger before the gate: so the ledger never seems to have sold what the gate has not set aside.
+    let as_of = now();
+    let Some(sale) = backend.ledger.sale(id).await? else { return Ok(None) };
+    let level = backend.gate.level(id).await.ok().flatten();
+    Ok(Some(SaleView {
+        phase: sale.phase(as_of),
+        as_of,
+        sale,
+        remaining: level.map(|level| level.remaining),
+        reserved_orders: level.map(|level| level.orders),
+        pending_orders: level.map(|level| level.pending_orders),
+    }))
+}
+
+async fn audit_sale(backend: &Backend, id: SaleId) -> Result<Option<AuditReport>, Fault> {
+    // In the order that `weigh` asks for.
+    let Some(before) = backend.ledger.sale(id).await? else { return Ok(None) };
+    let gate = backend.gate.level(id).await?;
+    let queue = backend.queue.depth().await?;
+    let totals = backend.ledger.totals(id).await?;
+    let Some(after) = backend.ledger.sale(id).await? else { return Ok(None) };
+    let report = AuditReport::weigh(&before, gate, queue, totals, &after);
+    for (kind, count) in [
+        ("oversold", report.oversold),
+        ("duplicate", report.duplicates),
+        ("not_conserved", u64::from(gate.is_some() && !report.conserved)),
+    ] {
+        metrics::gauge!("seckill_invariant_violations", "kind" => kind, "sale_id" => id.to_string())
+            .set(count as f64);
+    }
+    Ok(Some(report))
+}
+
+impl From<Arc<Fault>> for Refusal {
+    fn from(fault: Arc<Fault>) -> Self {
+        (*fault).clone().into()
+    }
+}
+
+/// `POST /api/v1/sales`
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    _admin: Admin,
+    body::Json(new): body::Json<NewSale>,
+) -> Result<impl IntoResponse, Refusal> {
+    new.check().map_err(Refusal::Invalid)?;
+    let sale = app.backend.ledger.create_sale(&new).await?;
+    let id = sale.id;
+    if let Err(fault) = app.directory.open(sale.clone()).await {
+        // The sale exists with epoch 0 and takes no orders; the directory fills the gate as soon as it answers.
+        tracing::warn!(sale_id = %id, error = %fault, "a new sale waits for its gate");
+        app.directory.put(sale.clone());
+    }
+    let view = read_sale(&app.backend, id).await?.ok_or(Refusal::NoSuchSale(id))?;
+    let location = HeaderValue::try_from(format!("/api/v1/sales/{id}")).expect("an id is plain text");
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)))
+}
+
+/// The newest sales.
+#[derive(Debug, Serialize)]
+pub(super) struct SaleList {
+    sales: Vec<Sale>,
+}
+
+/// `GET /api/v1/sales`: newest first, at most a second old.
+pub(super) async fn list(State(app): State<Arc<App>>) -> Json<SaleList> {
+    let mut sales: Vec<Sale> = app.directory.desks().iter().map(|desk| desk.sale.clone()).collect();
+    sales.sort_by_key(|sale| std::cmp::Reverse(sale.id));
+    Json(SaleList { sales })
+}
+
+/// `GET /api/v1/sales/{id}`
+pub(super) async fn show(State(app): State<Arc<App>>, Id(id): Id<SaleId>) -> Result<Json<SaleView>, Refusal> {
+    app.views.sale(id).await?.map(Json).ok_or(Refusal::NoSuchSale(id))
+}
+
+/// `GET /api/v1/sales/{id}/audit`
+pub(super) async fn audit(
+    State(app): State<Arc<App>>,
+    Id(id): Id<SaleId>,
+) -> Result<Json<AuditReport>, Refusal> {
+    app.views.audit(id).await?.map(Json).ok_or(Refusal::NoSuchSale(id))
+}

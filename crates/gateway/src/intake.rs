@@ -1,0 +1,362 @@
+//! The hot path: claim -> lane -> gate -> queue -> answer. One file, from the handler's hand-over to the buyer's answer.
+//!
+//! A sale has a few lanes. A lane takes whatever has gathered while its last batch was under way, so batches form by
+//! themselves: no timer, and no added delay at low load. A user's claims always go to the same lane. So no lock is
+//! shared between lanes, and a buyer's second click waits behind the first one's confirm instead of seeing a reservation
+//! that nobody has confirmed yet.
+//!
+//! Work runs in the lane, never in the handler's future: a client that hangs up cancels nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use seckill_core::{
+    Backend, Claim, Decision, Epoch, Fault, MAX_BATCH_ORDERS, OrderBatch, OrderId, Publisher, ReservationId,
+    Reserved, SaleId, Timestamp,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How the intake of each sale is laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct IntakeConfig {
+    /// Lanes of a sale, 1 or more.
+    pub lanes: usize,
+    /// Claims that may wait in one lane, 1 or more; one more is refused.
+    pub lane_capacity: usize,
+    /// Claims in one batch, 1 to [`MAX_BATCH_ORDERS`].
+    pub max_batch: usize,
+    /// A claim that waited longer than this for its lane is refused instead of being reserved.
+    pub max_wait: Duration,
+}
+
+impl Default for IntakeConfig {
+    fn default() -> Self {
+        Self { lanes: 4, lane_capacity: 4_096, max_batch: MAX_BATCH_ORDERS, max_wait: Duration::from_secs(5) }
+    }
+}
+
+/// A lane with nothing to do for this long settles what is confirmed, rather than leave it to the next batch.
+const SETTLE_LINGER: Duration = Duration::from_millis(20);
+/// A lane with nothing to do for this long gives its publisher back.
+const IDLE: Duration = Duration::from_secs(60);
+/// How often one batch is put to the gate again when the gate does not say how the call ended.
+const RESERVE_RETRIES: usize = 3;
+
+/// What becomes of a claim, for the one who waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Reserved, and confirmed by the queue.
+    Accepted,
+    /// This user has an order here already, and the queue has confirmed it.
+    Replayed {
+        /// That order.
+        order_id: OrderId,
+        /// Its units.
+        quantity: u32,
+    },
+    /// Fewer units are left than wanted.
+    SoldOut {
+        /// Units left.
+        remaining: u32,
+    },
+    /// More units than one user may have.
+    OverLimit {
+        /// Units one user may have.
+        limit: u32,
+    },
+    /// Before the sale's first moment.
+    NotOpen,
+    /// After the sale's last moment.
+    Closed,
+    /// It waited too long for its lane. Nothing was deducted.
+    Overloaded,
+    /// The gate or the queue is away. Nothing was deducted for this claim.
+    Unavailable(Arc<str>),
+    /// The claim may have been reserved, or is reserved and may have been queued, under this order id. If it was, the
+    /// recoverer queues it.
+    Unknown {
+        /// The order to ask for.
+        order_id: OrderId,
+    },
+}
+
+/// A claim and the one who waits for its answer.
+struct Ticket {
+    claim: Claim,
+    since: Instant,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Why a claim was not taken in. Nothing was deducted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The lane is full.
+    Full,
+    /// The gateway is shutting down, or the sale has gone.
+    ShuttingDown,
+}
+
+/// The way into one sale's lanes.
+#[derive(Clone)]
+pub struct Intake {
+    lanes: Arc<[mpsc::Sender<Ticket>]>,
+}
+
+impl Intake {
+    /// Starts the lanes of one sale on `tracker`. They end once `shutdown` is cancelled, or every `Intake` of the sale
+    /// is dropped, and every claim taken in before that is answered.
+    pub fn start(
+        sale: SaleId,
+        epoch: Epoch,
+        backend: &Backend,
+        config: IntakeConfig,
+        tracker: &TaskTracker,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let start_lane = |_| {
+            let (sender, tickets) = mpsc::channel(config.lane_capacity);
+            let lane = Lane {
+                sale,
+                epoch,
+                backend: backend.clone(),
+                config,
+                tickets,
+                publisher: None,
+                connect_after: Instant::now(),
+                delays: backoff(),
+                settled: Vec::new(),
+            };
+            tracker.spawn(lane.run(shutdown.clone()));
+            sender
+        };
+        Self { lanes: (0..config.lanes.max(1)).map(start_lane).collect() }
+    }
+
+    /// Hands a claim to its user's lane. The answer comes through the receiver, also after the receiver is dropped.
+    ///
+    /// # Errors
+    /// [`NotTaken`]: refused at once, with nothing deducted.
+    pub fn submit(&self, claim: Claim) -> Result<oneshot::Receiver<Answer>, NotTaken> {
+        // A multiplicative hash (Knuth, TAOCP 6.4), so that user ids with a common stride still spread over the lanes.
+        let hash = claim.user_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let lane = &self.lanes[hash as usize % self.lanes.len()];
+        let (answer, receiver) = oneshot::channel();
+        let ticket = Ticket { claim, since: Instant::now(), answer };
+        match lane.try_send(ticket) {
+            Ok(()) => Ok(receiver),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(NotTaken::Full),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(NotTaken::ShuttingDown),
+        }
+    }
+}
+
+fn backoff() -> backon::ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+struct Lane {
+    sale: SaleId,
+    epoch: Epoch,
+    backend: Backend,
+    config: IntakeConfig,
+    tickets: mpsc::Receiver<Ticket>,
+    /// One lane, one publisher; none until there is something to publish, and after a fault.
+    publisher: Option<Box<dyn Publisher>>,
+    /// No new publisher is asked for before this moment.
+    connect_after: Instant,
+    delays: backon::ExponentialBackoff,
+    /// Confirmed by the queue; the next call to the gate takes them out of the pending log.
+    settled: Vec<ReservationId>,
+}
+
+impl Lane {
+    async fn run(mut self, shutdown: CancellationToken) {
+        let mut tickets = Vec::with_capacity(self.config.max_batch);
+        let mut claims = Vec::with_capacity(self.config.max_batch);
+        while self.gather(&mut tickets, &shutdown).await {
+            self.step(&mut tickets, &mut claims).await;
+        }
+        self.settle().await;
+    }
+
+    /// Waits for claims and takes all that have gathered. False: no more will come.
+    async fn gather(&mut self, tickets: &mut Vec<Ticket>, shutdown: &CancellationToken) -> bool {
+        loop {
+            let linger = if self.settled.is_empty() { IDLE } else { SETTLE_LINGER };
+            let taken = tokio::select! {
+                // Closing the channel refuses new claims; the ones inside still come out, and then 0.
+                () = shutdown.cancelled(), if !self.tickets.is_closed() => { self.tickets.close(); continue }
+                taken = timeout(linger, self.tickets.recv_many(tickets, self.config.max_batch)) => taken,
+            };
+            match taken {
+                Ok(taken) => return taken > 0,
+                Err(_) if self.settled.is_empty() => self.publisher = None,
+                Err(_) => self.settle().await,
+            }
+        }
+    }
+
+    /// Takes one batch from the lane to its answers. Leaves `tickets` and `claims` empty.
+    async fn step(&mut self, tickets: &mut Vec<Ticket>, claims: &mut Vec<Claim>) {
+        self.shed_the_late(tickets);
+        if tickets.is_empty() {
+            return;
+        }
+        metrics::histogram!("seckill_intake_batch_orders").record(tickets.len() as f64);
+        // Before stock is deducted: a queue that takes nothing must not cost anyone a unit.
+        let Some(mut publisher) = self.ready_publisher().await else {
+            return answer_all(tickets, |_| Answer::Unavailable("the queue takes no orders just now".into()));
+        };
+        claims.clear();
+        claims.extend(tickets.iter().map(|ticket| ticket.claim));
+        let Reserved { decisions, reservation } = match self.reserve(claims).await {
+            Ok(reserved) => reserved,
+            Err(fault) => {
+                self.publisher = Some(publisher);
+                tracing::warn!(sale_id = %self.sale, error = %fault, "the gate decided nothing");
+                // Whatever the gate did all the same is in its pending log, under these order ids: the recoverer's.
+                return answer_all(tickets, |claim| match fault.may_have_happened() {
+                    true => Answer::Unknown { order_id: claim.order_id },
+                    false => Answer::Unavailable(fault.to_string().into()),
+                });
+            }
+        };
+        // A process killed here leaves the reservations in the pending log: nobody was answered, the recoverer publishes.
+        let orders = to_publish(claims, &decisions);
+        let mut confirmed = true;
+        if !orders.is_empty() {
+            match publisher.publish(&OrderBatch::new(self.sale, self.epoch, orders)).await {
+                // Killed here: queued, still in the pending log; the recoverer publishes once more, harmlessly.
+                Ok(()) => self.settled.extend(reservation),
+                Err(fault) => {
+                    tracing::warn!(sale_id = %self.sale, error = %fault, "an order batch was not confirmed");
+                    confirmed = false;
+                }
+            }
+        }
+        // A publisher that has failed once is not used again; what it sent may still arrive.
+        self.publisher = confirmed.then_some(publisher);
+        for (ticket, decision) in tickets.drain(..).zip(decisions) {
+            let answer = answer(&ticket.claim, decision, confirmed);
+            // The buyer may have hung up. The order stands; a retry is told its id.
+            let _ = ticket.answer.send(answer);
+        }
+    }
+
+    /// Refuses claims that have waited so long that their buyers will have given up: nothing was deducted for them.
+    fn shed_the_late(&self, tickets: &mut Vec<Ticket>) {
+        let Some(deadline) = Instant::now().checked_sub(self.config.max_wait) else { return };
+        for late in tickets.extract_if(.., |ticket| ticket.since < deadline) {
+            let _ = late.answer.send(Answer::Overloaded);
+        }
+    }
+
+    /// A publisher that would take a batch now, or `None`. While the queue is away it is asked again and again, with
+    /// growing pauses, and claims in between are refused at once.
+    async fn ready_publisher(&mut self) -> Option<Box<dyn Publisher>> {
+        if let Some(publisher) = self.publisher.take_if(|publisher| publisher.accepting()) {
+            return Some(publisher);
+        }
+        self.publisher = None;
+        if Instant::now() < self.connect_after {
+            return None;
+        }
+        let reason = match self.backend.queue.publisher().await {
+            Ok(publisher) if publisher.accepting() => {
+                self.delays = backoff();
+                return Some(publisher);
+            }
+            Ok(_) => "the queue has told its publishers to wait".to_owned(),
+            Err(fault) => fault.to_string(),
+        };
+        let delay = self.delays.next().unwrap_or(IDLE);
+        self.connect_after = Instant::now() + delay;
+        tracing::warn!(sale_id = %self.sale, reason, retry_in = ?delay, "a lane has no publisher");
+        None
+    }
+
+    /// One atomic decision about the whole batch. Where the gate did not say how a call ended, the same claims are put
+    /// to it again: it knows them by their order ids and deducts once.
+    async fn reserve(&mut self, claims: &[Claim]) -> Result<Reserved, Fault> {
+        let mut delays = backoff().take(RESERVE_RETRIES);
+        let mut unknown = None;
+        loop {
+            let fault = match self.backend.gate.reserve(self.sale, self.epoch, &self.settled, claims).await {
+                Ok(reserved) => {
+                    self.settled.clear();
+                    return Ok(reserved);
+                }
+                Err(fault) => fault,
+            };
+            // A later try that did not get through does not undo an earlier one that may have.
+            let fault = unknown.take().unwrap_or(fault);
+            if !fault.may_have_happened() {
+                return Err(fault);
+            }
+            let Some(delay) = delays.next() else { return Err(fault) };
+            unknown = Some(fault);
+            sleep(delay).await;
+        }
+    }
+
+    /// Takes what is confirmed out of the pending log, when there is no next batch to do it along with.
+    async fn settle(&mut self) {
+        if self.settled.is_empty() {
+            return;
+        }
+        if let Err(fault) = self.backend.gate.settle(self.sale, &self.settled).await {
+            // The entries stay pending: the recoverer publishes these orders once more and settles them.
+            tracing::warn!(sale_id = %self.sale, error = %fault, "confirmed reservations are left to the recoverer");
+        }
+        self.settled.clear();
+    }
+}
+
+/// What must be confirmed by the queue before this batch is answered: what was reserved now, and what was reserved
+/// earlier without a confirm. Publishing the latter twice is harmless; calling it accepted without a confirm is not.
+fn to_publish(claims: &[Claim], decisions: &[Decision]) -> Vec<Claim> {
+    let order = |(claim, decision): (&Claim, &Decision)| match *decision {
+        Decision::Reserved => Some(*claim),
+        Decision::Replayed { order_id, quantity, pending: true, accepted_at } => {
+            Some(Claim { order_id, user_id: claim.user_id, quantity, accepted_at })
+        }
+        _ => None,
+    };
+    claims.iter().zip(decisions).filter_map(order).collect()
+}
+
+fn answer(claim: &Claim, decision: Decision, confirmed: bool) -> Answer {
+    match decision {
+        Decision::Reserved if confirmed => Answer::Accepted,
+        Decision::Reserved => Answer::Unknown { order_id: claim.order_id },
+        Decision::Replayed { order_id, quantity, .. } if confirmed => Answer::Replayed { order_id, quantity },
+        // The replayed order may be one of this very batch.
+        Decision::Replayed { order_id, .. } => Answer::Unknown { order_id },
+        Decision::SoldOut { remaining } => Answer::SoldOut { remaining },
+        Decision::OverLimit { limit } => Answer::OverLimit { limit },
+        Decision::NotOpen => Answer::NotOpen,
+        Decision::Closed => Answer::Closed,
+    }
+}
+
+fn answer_all(tickets: &mut Vec<Ticket>, answer: impl Fn(&Claim) -> Answer) {
+    for ticket in tickets.drain(..) {
+        let answer = answer(&ticket.claim);
+        let _ = ticket.answer.send(answer);
+    }
+}
+
+/// A claim as the gateway makes it: a new order id, the present moment.
+pub fn new_claim(user_id: seckill_core::UserId, quantity: u32) -> Claim {
+    let accepted_at: Timestamp = seckill_core::now();
+    Claim { order_id: OrderId::generate(), user_id, quantity, accepted_at }
+}

@@ -1,0 +1,198 @@
+//! The commands that ask a running gateway: sales, audit, health.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use comfy_table::{Table, presets};
+use reqwest::{Method, StatusCode};
+use seckill_core::{AuditReport, NewSale, Sale, Verdict, now};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+
+use crate::cli::{AuditArgs, ReadArgs, SaleArgs, SaleCommand, SaleCreateArgs};
+use crate::options::{DATA_DIR, ServerOptions};
+use crate::{exit, secrets};
+
+/// How long a gateway may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A gateway to ask.
+pub(crate) struct Api {
+    http: reqwest::Client,
+    server: Url,
+}
+
+impl Api {
+    pub(crate) fn new(server: Url) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .no_proxy()
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self { http, server })
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.send::<(), T>(Method::GET, path, None, None).await
+    }
+
+    pub(crate) async fn create_sale<T: DeserializeOwned>(
+        &self,
+        sale: &NewSale,
+        admin: &SecretString,
+    ) -> Result<T> {
+        self.send(Method::POST, "/api/v1/sales", Some(admin), Some(sale)).await
+    }
+
+    async fn send<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&SecretString>,
+        body: Option<&B>,
+    ) -> Result<T> {
+        let url =
+            self.server.join(path).with_context(|| format!("{} is no address of a server", self.server))?;
+        let mut request = self.http.request(method, url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let hint = || format!("no answer from {}; does `seckill gateway` run there? (--server)", self.server);
+        let answer = request.send().await.with_context(hint)?;
+        let status = answer.status();
+        let body = answer.bytes().await.with_context(hint)?;
+        if !status.is_success() {
+            bail!("{}", problem(status, &body));
+        }
+        serde_json::from_slice(&body)
+            .with_context(|| format!("{} did not answer as a gateway does", self.server))
+    }
+}
+
+/// What a refusal says, in one sentence.
+fn problem(status: StatusCode, body: &[u8]) -> String {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    match (problem["title"].as_str(), problem["detail"].as_str()) {
+        (Some(title), Some(detail)) => format!("{title}: {detail}"),
+        _ => format!("the server answered {status}; is it a seckill gateway?"),
+    }
+}
+
+/// `seckill sale …`
+pub(crate) async fn sale(args: SaleArgs) -> Result<ExitCode> {
+    match args.command {
+        SaleCommand::Create(args) => create(args).await?,
+        SaleCommand::List(ReadArgs { server, json }) => {
+            let list: Value = Api::new(server.server)?.get("/api/v1/sales").await?;
+            let sales = list["sales"].as_array().cloned().unwrap_or_default();
+            print(json, &list, || table(&sales))?;
+        }
+        SaleCommand::Show(args) => {
+            let path = format!("/api/v1/sales/{}", args.id);
+            let sale: Value = Api::new(args.read.server.server)?.get(&path).await?;
+            print(args.read.json, &sale, || table(std::slice::from_ref(&sale)))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(args: SaleCreateArgs) -> Result<()> {
+    let starts_at = args.starts_at.unwrap_or_else(now);
+    let sale = NewSale {
+        name: args.name,
+        product: args.product,
+        stock: args.stock,
+        price_cents: args.price_cents,
+        currency: args.currency,
+        per_user_limit: args.per_user_limit,
+        starts_at,
+        ends_at: args.ends_at.unwrap_or(starts_at + args.lasts),
+    };
+    let admin = secrets::admin_token(&args.secrets, DATA_DIR.as_ref())?;
+    let created: Value = Api::new(args.read.server.server)?.create_sale(&sale, &admin).await?;
+    print(args.read.json, &created, || table(std::slice::from_ref(&created)))
+}
+
+fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) -> Result<()> {
+    let text = if json { serde_json::to_string_pretty(value)? } else { table().to_string() };
+    println!("{text}");
+    Ok(())
+}
+
+fn table(sales: &[Value]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["id", "name", "stock", "sold", "orders", "rejected", "price", "starts", "ends"]);
+    for sale in sales {
+        // A newer server may show more than this program knows; what it does know must be there.
+        let Ok(sale) = serde_json::from_value::<Sale>(sale.clone()) else { continue };
+        table.add_row([
+            sale.id.to_string(),
+            sale.name,
+            sale.stock.to_string(),
+            sale.sold.to_string(),
+            sale.orders.to_string(),
+            sale.rejected_orders.to_string(),
+            format!("{}.{:02} {}", sale.price_cents / 100, sale.price_cents % 100, sale.currency),
+            sale.starts_at.format("%F %T").to_string(),
+            sale.ends_at.format("%F %T").to_string(),
+        ]);
+    }
+    table
+}
+
+/// `seckill audit`
+pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
+    let api = Api::new(args.sale.read.server.server)?;
+    let report = rest(&api, args.sale.id, args.wait.unwrap_or_default()).await?;
+    let value = serde_json::to_value(&report)?;
+    print(args.sale.read.json, &value, || audit_table(&value))?;
+    Ok(match report.verdict {
+        Verdict::Violated => ExitCode::from(exit::INVARIANT_VIOLATED),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+fn audit_table(report: &Value) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    for (name, value) in report.as_object().into_iter().flatten() {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Null => "unknown".to_owned(),
+            other => other.to_string(),
+        };
+        table.add_row([name.replace('_', " "), value]);
+    }
+    table
+}
+
+/// The audit of a sale once nothing is in flight, or the last one when `wait` is over.
+pub(crate) async fn rest(api: &Api, sale: u64, wait: Duration) -> Result<AuditReport> {
+    let deadline = Instant::now() + wait;
+    loop {
+        let report: AuditReport = api.get(&format!("/api/v1/sales/{sale}/audit")).await?;
+        if report.verdict != Verdict::InFlight || Instant::now() >= deadline {
+            return Ok(report);
+        }
+        // As often as the gateway reads its back ends for an audit.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// `seckill healthcheck`
+pub(crate) async fn healthcheck(args: &ServerOptions) -> Result<ExitCode> {
+    let api = Api::new(args.server.clone())?;
+    let answer = api.http.get(api.server.join("/readyz")?).timeout(Duration::from_secs(5)).send().await;
+    let answer = answer.with_context(|| format!("no answer from {}", args.server))?;
+    let ready = answer.status().is_success();
+    println!("{}", answer.text().await?);
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(exit::FAULT) })
+}

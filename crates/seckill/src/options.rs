@@ -1,0 +1,185 @@
+//! Flags that several commands share, and how they become the configuration of a library.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use seckill_gateway::intake::IntakeConfig;
+use seckill_gateway::recover::RecoverConfig;
+use seckill_worker::{DrainRate, Pace};
+use url::Url;
+
+/// Where the embedded back end lives unless told otherwise.
+pub(crate) const DATA_DIR: &str = "seckill-data";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendKind {
+    /// In memory and SQLite: one process, nothing to install
+    Embedded,
+    /// On Redis, RabbitMQ and MySQL
+    Cluster,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BackendOptions {
+    /// Where the stock, the queue and the orders are
+    #[arg(long, env = "SECKILL_BACKEND", value_enum, default_value = "embedded")]
+    pub(crate) backend: BackendKind,
+    /// Folder of the embedded back end
+    #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+}
+
+#[derive(Clone, Args)]
+pub(crate) struct ClusterOptions {
+    /// Redis of the cluster back end
+    #[arg(
+        long,
+        env = "SECKILL_REDIS_URL",
+        default_value = "redis://127.0.0.1:6379/0",
+        hide_env_values = true
+    )]
+    pub(crate) redis_url: String,
+    /// RabbitMQ of the cluster back end; the path is the vhost, %2f the one named `/`
+    #[arg(
+        long,
+        env = "SECKILL_AMQP_URL",
+        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f",
+        hide_env_values = true
+    )]
+    pub(crate) amqp_url: String,
+    /// MySQL or MariaDB of the cluster back end
+    #[arg(
+        long,
+        env = "SECKILL_MYSQL_URL",
+        default_value = "mysql://root@127.0.0.1:3306/seckill",
+        hide_env_values = true
+    )]
+    pub(crate) mysql_url: String,
+    /// Connections to Redis, at the most
+    #[arg(long, env = "SECKILL_REDIS_POOL_SIZE", default_value_t = 16, value_parser = at_least_one)]
+    pub(crate) redis_pool_size: usize,
+}
+
+/// The URLs may hold passwords.
+impl std::fmt::Debug for ClusterOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterOptions").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Args)]
+pub(crate) struct SecretOptions {
+    /// Secret that signs buyers' tokens (HS256), 32 characters or more. The embedded back end makes one at first start and
+    /// keeps it in its data folder; gateways of the cluster back end share it
+    #[arg(long, env = "SECKILL_JWT_SECRET", hide_env_values = true)]
+    pub(crate) jwt_secret: Option<String>,
+    /// Token that opens sales, 16 characters or more; kept like the secret
+    #[arg(long, env = "SECKILL_ADMIN_TOKEN", hide_env_values = true)]
+    pub(crate) admin_token: Option<String>,
+}
+
+impl std::fmt::Debug for SecretOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretOptions").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerOptions {
+    /// Gateway (or, for a health check, worker) to ask
+    #[arg(long, env = "SECKILL_SERVER", default_value = "http://127.0.0.1:8080")]
+    pub(crate) server: Url,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GatewayOptions {
+    /// Address to serve HTTP on
+    #[arg(long, env = "SECKILL_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: String,
+    /// Lanes of a sale: batches that may be under way at the same time
+    #[arg(long, env = "SECKILL_LANES", default_value_t = 4, value_parser = at_least_one)]
+    pub(crate) lanes: usize,
+    /// Orders of a sale that may wait for a lane; more are refused as `overloaded`
+    #[arg(long, env = "SECKILL_INTAKE_CAPACITY", default_value_t = 16_384, value_parser = at_least_one)]
+    pub(crate) intake_capacity: usize,
+    /// Orders in one batch, at the most 256; 1 turns batching off
+    #[arg(long, env = "SECKILL_INTAKE_BATCH", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) intake_batch: u16,
+    /// Orders a second that one user may send, and twice as many at once; 0: no limit
+    #[arg(long, env = "SECKILL_ORDER_RATE_LIMIT", default_value_t = 10)]
+    pub(crate) order_rate_limit: u32,
+    /// Other requests a second that one user may send, and twice as many at once; 0: no limit
+    #[arg(long, env = "SECKILL_READ_RATE_LIMIT", default_value_t = 20)]
+    pub(crate) read_rate_limit: u32,
+    /// Connections at the same time; more wait to be accepted
+    #[arg(long, env = "SECKILL_MAX_CONNECTIONS", default_value_t = 20_000, value_parser = at_least_one)]
+    pub(crate) max_connections: usize,
+    /// After this long without a confirm, a reservation is published once more
+    #[arg(long, env = "SECKILL_STRANDED_AFTER", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) stranded_after: Duration,
+    /// How long a shutdown may take
+    #[arg(long, env = "SECKILL_GRACE", default_value = "20s", value_parser = humantime::parse_duration)]
+    pub(crate) grace: Duration,
+}
+
+impl GatewayOptions {
+    pub(crate) fn config(&self, secrets: crate::secrets::Secrets) -> seckill_gateway::Config {
+        let config = seckill_gateway::Config::new(secrets.jwt_secret, secrets.admin_token);
+        seckill_gateway::Config {
+            intake: IntakeConfig {
+                lanes: self.lanes,
+                lane_capacity: self.intake_capacity.div_ceil(self.lanes),
+                max_batch: usize::from(self.intake_batch),
+                ..config.intake
+            },
+            recover: RecoverConfig { deadline: self.stranded_after, ..config.recover },
+            order_rate_limit: self.order_rate_limit,
+            read_rate_limit: self.read_rate_limit,
+            max_connections: self.max_connections,
+            grace: self.grace,
+            ..config
+        }
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WorkerOptions {
+    /// Orders a second that this worker may write to the database, or `unlimited`, or `paused`
+    #[arg(long, env = "SECKILL_DRAIN_RATE", default_value = "2000")]
+    pub(crate) drain_rate: DrainRate,
+    /// Orders in one transaction, at the most; at a low drain rate it is a tenth of a second's worth
+    #[arg(long, env = "SECKILL_COMMIT_BATCH", default_value = "500", value_parser = commit_batch)]
+    pub(crate) commit_batch: NonZeroU32,
+    /// How long a batch waits to be filled
+    #[arg(long, env = "SECKILL_LINGER", default_value = "20ms", value_parser = humantime::parse_duration)]
+    pub(crate) linger: Duration,
+    /// Transactions that may be under way at the same time
+    #[arg(long, env = "SECKILL_WORKER_LANES", default_value_t = 2, value_parser = at_least_one)]
+    pub(crate) worker_lanes: usize,
+    /// Unacknowledged messages that each of them may hold
+    #[arg(long, env = "SECKILL_PREFETCH", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) prefetch: u16,
+}
+
+impl WorkerOptions {
+    pub(crate) fn config(&self) -> seckill_worker::Config {
+        seckill_worker::Config { lanes: self.worker_lanes, linger: self.linger, prefetch: self.prefetch }
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        Pace::new(self.drain_rate, self.commit_batch)
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count >= 1).ok_or_else(|| "give a whole number, 1 or more".to_owned())
+}
+
+fn commit_batch(text: &str) -> Result<NonZeroU32, String> {
+    let batch = text.parse().ok().filter(|batch: &NonZeroU32| batch.get() <= 2_000);
+    batch.ok_or_else(|| "give a whole number from 1 to 2000".to_owned())
+}

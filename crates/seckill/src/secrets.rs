@@ -1,0 +1,147 @@
+//! The two secrets of a gateway: given by flag or environment, or kept in the data folder of the embedded back end.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::RngExt;
+use rand::distr::Alphanumeric;
+use seckill_core::UserId;
+use secrecy::SecretString;
+
+use crate::cli::TokenArgs;
+use crate::options::SecretOptions;
+
+/// What a gateway checks tokens with.
+pub(crate) struct Secrets {
+    pub(crate) jwt_secret: SecretString,
+    pub(crate) admin_token: SecretString,
+}
+
+struct Kind {
+    what: &'static str,
+    flag: &'static str,
+    variable: &'static str,
+    file: &'static str,
+    min_chars: usize,
+}
+
+const JWT: Kind = Kind {
+    what: "the secret that signs buyers' tokens",
+    flag: "--jwt-secret",
+    variable: "SECKILL_JWT_SECRET",
+    file: "jwt.secret",
+    // HS256 asks for a key as long as its hash (RFC 7518, section 3.2).
+    min_chars: 32,
+};
+const ADMIN: Kind = Kind {
+    what: "the admin token",
+    flag: "--admin-token",
+    variable: "SECKILL_ADMIN_TOKEN",
+    file: "admin.token",
+    min_chars: 16,
+};
+
+impl Kind {
+    fn check(&self, given: &str) -> Result<SecretString> {
+        let (what, min, flag) = (self.what, self.min_chars, self.flag);
+        ensure!(given.len() >= min, "{what} ({flag}) has {} characters; give {min} or more", given.len());
+        Ok(given.into())
+    }
+
+    fn missing(&self) -> anyhow::Error {
+        let Self { what, flag, variable, .. } = self;
+        anyhow::anyhow!(
+            "{what} is not set: give {flag} or set {variable}, for example to `openssl rand -hex 32`"
+        )
+    }
+
+    /// What was given, else what the data folder keeps.
+    fn find(&self, given: Option<&str>, data_dir: &Path) -> Result<SecretString> {
+        match given {
+            Some(given) => self.check(given),
+            None => match fs::read_to_string(data_dir.join(self.file)) {
+                Ok(kept) => self.check(kept.trim()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.missing()),
+                Err(error) => {
+                    Err(error).with_context(|| format!("cannot read {}", data_dir.join(self.file).display()))
+                }
+            },
+        }
+    }
+
+    /// What was given, else what the data folder keeps, else a new one that it keeps from now on.
+    fn find_or_make(&self, given: Option<&str>, data_dir: &Path) -> Result<SecretString> {
+        let path = data_dir.join(self.file);
+        if given.is_none() && !path.exists() {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .with_context(|| format!("cannot keep {} in {}", self.what, path.display()))?;
+            writeln!(file, "{}", random())?;
+        }
+        self.find(given, data_dir)
+    }
+}
+
+fn random() -> String {
+    rand::rng().sample_iter(Alphanumeric).take(43).map(char::from).collect()
+}
+
+impl Secrets {
+    /// New ones, known to this process only.
+    pub(crate) fn random() -> Self {
+        Self { jwt_secret: random().into(), admin_token: random().into() }
+    }
+
+    /// The secrets of a gateway whose back end keeps them in `data_dir`.
+    pub(crate) fn kept(options: &SecretOptions, data_dir: &Path) -> Result<Self> {
+        Ok(Self {
+            jwt_secret: JWT.find_or_make(options.jwt_secret.as_deref(), data_dir)?,
+            admin_token: ADMIN.find_or_make(options.admin_token.as_deref(), data_dir)?,
+        })
+    }
+
+    /// The secrets of a gateway that shares them with others.
+    pub(crate) fn given(options: &SecretOptions) -> Result<Self> {
+        let given = |kind: &Kind, given: &Option<String>| match given {
+            Some(given) => kind.check(given),
+            None => bail!(kind.missing()),
+        };
+        Ok(Self {
+            jwt_secret: given(&JWT, &options.jwt_secret)?,
+            admin_token: given(&ADMIN, &options.admin_token)?,
+        })
+    }
+}
+
+/// The admin token for a command that talks to a gateway.
+pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<SecretString> {
+    ADMIN.find(options.admin_token.as_deref(), data_dir)
+}
+
+/// Signs a token for `user` that is valid for `ttl`.
+pub(crate) fn sign(jwt_secret: &SecretString, user: UserId, ttl: Duration) -> Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
+    let expires_at = now.as_secs().saturating_add(ttl.as_secs());
+    seckill_gateway::sign(jwt_secret, user, expires_at)
+        .map_err(|error| anyhow::anyhow!("cannot sign a token: {error}"))
+}
+
+/// `seckill token`
+pub(crate) fn print_tokens(args: &TokenArgs) -> Result<ExitCode> {
+    let secret = JWT.find(args.secrets.jwt_secret.as_deref(), &args.data_dir)?;
+    let last = args.user.checked_add(args.users - 1).context("there are not that many users above --user")?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for user in args.user..=last {
+        writeln!(out, "{}", sign(&secret, UserId(user), args.ttl)?)?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,206 @@
+//! The drain rate: how many orders a second may be written to the ledger. Shared by the lanes of one worker, changed
+//! while they run.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::watch;
+
+/// Orders in one commit, at the most, unless told otherwise: beyond it a transaction gains little and holds its locks
+/// longer.
+pub const MAX_BATCH: NonZeroU32 = NonZeroU32::new(500).expect("500 is not zero");
+
+/// Orders a second that one worker may write to the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainRate {
+    /// As fast as the ledger commits.
+    Unlimited,
+    /// At most this many.
+    PerSecond(NonZeroU32),
+    /// None until the rate is changed.
+    Paused,
+}
+
+impl DrainRate {
+    /// Orders in one commit at this rate: a tenth of a second's worth, so that the line is flat, and `max` at the most.
+    fn batch(self, max: NonZeroU32) -> NonZeroU32 {
+        match self {
+            Self::Unlimited | Self::Paused => max,
+            Self::PerSecond(rate) => NonZeroU32::new(rate.get() / 10).unwrap_or(NonZeroU32::MIN).min(max),
+        }
+    }
+}
+
+impl std::fmt::Display for DrainRate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("unlimited"),
+            Self::PerSecond(rate) => rate.fmt(f),
+            Self::Paused => f.write_str("paused"),
+        }
+    }
+}
+
+impl std::str::FromStr for DrainRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "unlimited" => Ok(Self::Unlimited),
+            "paused" => Ok(Self::Paused),
+            _ => text.parse().map(Self::PerSecond).map_err(|_| {
+                format!("{text:?} is no drain rate: give orders a second, such as 2000, or `unlimited` or `paused`")
+            }),
+        }
+    }
+}
+
+/// Admits orders at the drain rate. In any one second it admits at most the rate and one batch.
+#[derive(Debug)]
+pub struct Pace {
+    max_batch: NonZeroU32,
+    limit: watch::Sender<Arc<Limit>>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    rate: DrainRate,
+    batch: NonZeroU32,
+    /// `None` unless the rate is a number.
+    limiter: Option<DefaultDirectRateLimiter>,
+}
+
+impl Limit {
+    fn new(rate: DrainRate, max_batch: NonZeroU32) -> Self {
+        let batch = rate.batch(max_batch);
+        let limiter = match rate {
+            DrainRate::PerSecond(rate) => {
+                let limiter = RateLimiter::direct(Quota::per_second(rate).allow_burst(batch));
+                // A new limiter starts full. Empty it, else changing the rate often would let a batch through each time.
+                let _ = limiter.check_n(batch);
+                Some(limiter)
+            }
+            DrainRate::Unlimited | DrainRate::Paused => None,
+        };
+        Self { rate, batch, limiter }
+    }
+
+    /// Waits until `orders` more may be written.
+    async fn admit(&self, mut orders: u32) {
+        if self.rate == DrainRate::Paused {
+            return std::future::pending().await;
+        }
+        let Some(limiter) = &self.limiter else { return };
+        // A batch that was gathered under a higher rate is larger than what this limiter gives out at once.
+        while let Some(part) = NonZeroU32::new(orders.min(self.batch.get())) {
+            limiter.until_n_ready(part).await.expect("a part is no larger than the burst");
+            orders -= part.get();
+        }
+    }
+}
+
+impl Pace {
+    /// Commits hold at most `max_batch` orders, whatever the rate.
+    pub fn new(rate: DrainRate, max_batch: NonZeroU32) -> Self {
+        Self { max_batch, limit: watch::Sender::new(Arc::new(Limit::new(rate, max_batch))) }
+    }
+
+    /// Changes the rate, for waiting lanes too.
+    pub fn set(&self, rate: DrainRate) {
+        metrics::gauge!("seckill_drain_rate").set(match rate {
+            DrainRate::Unlimited => f64::INFINITY,
+            DrainRate::PerSecond(rate) => f64::from(rate.get()),
+            DrainRate::Paused => 0.0,
+        });
+        self.limit.send_replace(Arc::new(Limit::new(rate, self.max_batch)));
+    }
+
+    /// The rate in force.
+    pub fn rate(&self) -> DrainRate {
+        self.limit.borrow().rate
+    }
+
+    /// Orders that one commit should hold at the rate in force.
+    pub fn batch(&self) -> usize {
+        self.limit.borrow().batch.get() as usize
+    }
+
+    /// Waits until `orders` more may be written. When the rate changes meanwhile, the wait begins anew under the new
+    /// rate.
+    pub async fn admit(&self, orders: usize) {
+        let orders = u32::try_from(orders).unwrap_or(u32::MAX);
+        let mut changes = self.limit.subscribe();
+        loop {
+            let limit = Arc::clone(&changes.borrow_and_update());
+            tokio::select! {
+                () = limit.admit(orders) => return,
+                changed = changes.changed() => changed.expect("this pace holds the sender"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn per_second(rate: u32) -> DrainRate {
+        DrainRate::PerSecond(NonZeroU32::new(rate).unwrap())
+    }
+
+    fn pace(rate: DrainRate) -> Pace {
+        Pace::new(rate, NonZeroU32::new(500).unwrap())
+    }
+
+    #[test]
+    fn a_commit_holds_a_tenth_of_a_second_at_low_rates_and_never_more_than_the_most() {
+        assert_eq!(pace(per_second(5)).batch(), 1);
+        assert_eq!(pace(per_second(2_000)).batch(), 200);
+        assert_eq!(pace(per_second(100_000)).batch(), 500);
+        assert_eq!(pace(DrainRate::Unlimited).batch(), 500);
+    }
+
+    #[tokio::test]
+    async fn in_any_second_at_most_the_rate_and_one_batch_are_admitted() {
+        let pace = pace(per_second(1_000));
+        let begin = Instant::now();
+        let mut admitted = Vec::new();
+        while begin.elapsed() < Duration::from_millis(2_500) {
+            pace.admit(pace.batch()).await;
+            admitted.push((begin.elapsed(), pace.batch()));
+        }
+        for (at, &(start, _)) in admitted.iter().enumerate() {
+            let window = admitted[at..].iter().take_while(|(time, _)| *time < start + Duration::from_secs(1));
+            let orders: usize = window.map(|(_, orders)| orders).sum();
+            assert!(orders <= 1_000 + pace.batch(), "{orders} orders within one second from {start:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_reaches_a_lane_that_waits_and_gives_nothing_away() {
+        let pace = Arc::new(pace(DrainRate::Paused));
+        let waiting = tokio::spawn({
+            let pace = Arc::clone(&pace);
+            async move { pace.admit(500).await }
+        });
+        for rate in 1..50 {
+            pace.set(per_second(rate));
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished(), "500 orders were admitted at once by changing the rate");
+        pace.set(DrainRate::Unlimited);
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_rate_reads_back_as_written() {
+        for rate in [DrainRate::Unlimited, DrainRate::Paused, per_second(7)] {
+            assert_eq!(rate.to_string().parse(), Ok(rate));
+        }
+        assert!("0".parse::<DrainRate>().is_err());
+        assert!("fast".parse::<DrainRate>().unwrap_err().contains("such as 2000"));
+    }
+}
