@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{GateLevel, LedgerTotals, QueueDepth, Sale, SaleId};
 
-/// One sale, counted at the gate, the queue and the ledger. The units of the equation are those of `stock`.
+/// One sale, counted at the gate, the queue and the ledger: stock = remaining + in flight + sold + rejected units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditReport {
     /// The sale.
@@ -25,6 +25,8 @@ pub struct AuditReport {
     pub sold: u64,
     /// Orders that the ledger has rejected.
     pub rejected_orders: u64,
+    /// Units of those orders.
+    pub rejected_units: u64,
     /// Units that the gate has set aside and the ledger has not recorded: pending, queued, or in a worker's hands.
     pub in_flight: Option<i64>,
     /// Units in the ledger above the stock.
@@ -52,6 +54,17 @@ pub enum Verdict {
     GateMissing,
     /// An invariant does not hold.
     Violated,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Clean => "clean",
+            Self::InFlight => "in flight",
+            Self::GateMissing => "gate missing",
+            Self::Violated => "violated",
+        })
+    }
 }
 
 impl AuditReport {
@@ -127,6 +140,7 @@ impl AuditReport {
             committed_orders: totals.orders,
             sold: totals.units,
             rejected_orders: totals.rejected_orders,
+            rejected_units: totals.rejected_units,
             in_flight,
             oversold,
             duplicates: totals.duplicates,

@@ -153,23 +153,43 @@ pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
     let api = Api::new(args.sale.read.server.server)?;
     let report = rest(&api, args.sale.id, args.wait.unwrap_or_default()).await?;
     let value = serde_json::to_value(&report)?;
-    print(args.sale.read.json, &value, || audit_table(&value))?;
+    print(args.sale.read.json, &value, || audit_table(&report))?;
     Ok(match report.verdict {
         Verdict::Violated => ExitCode::from(exit::INVARIANT_VIOLATED),
         _ => ExitCode::SUCCESS,
     })
 }
 
-fn audit_table(report: &Value) -> Table {
+fn audit_table(report: &AuditReport) -> Table {
+    let known = |count: Option<u64>| count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+    let in_flight = report.in_flight.map_or_else(|| "unknown".to_owned(), |units| units.to_string());
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    for (name, value) in report.as_object().into_iter().flatten() {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Null => "unknown".to_owned(),
-            other => other.to_string(),
-        };
-        table.add_row([name.replace('_', " "), value]);
+    for (name, value) in [
+        ("stock", report.stock.to_string()),
+        ("= gate remaining", known(report.remaining.map(u64::from))),
+        ("+ in flight", in_flight),
+        ("+ sold", report.sold.to_string()),
+        ("orders reserved", known(report.reserved_orders)),
+        ("orders pending", known(report.pending_orders)),
+        ("batches queued, of all sales", report.queued_batches.to_string()),
+        ("orders committed", report.committed_orders.to_string()),
+        ("orders rejected", report.rejected_orders.to_string()),
+        ("oversold", report.oversold.to_string()),
+        ("duplicates", report.duplicates.to_string()),
+        ("conserved", if report.conserved { "yes" } else { "no" }.to_owned()),
+        (
+            "verdict",
+            serde_json::to_value(report.verdict)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned))
+                .unwrap_or_default(),
+        ),
+    ] {
+        table.add_row([name.to_owned(), value]);
+    }
+    for finding in &report.findings {
+        table.add_row(["finding".to_owned(), finding.clone()]);
     }
     table
 }

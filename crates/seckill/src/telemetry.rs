@@ -36,6 +36,7 @@ pub(crate) fn metrics() -> Result<PrometheusHandle> {
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_orders".to_owned()), &ORDERS))
         .and_then(PrometheusBuilder::install_recorder)
         .context("cannot collect metrics")?;
+    describe();
     let upkeep = handle.clone();
     // Without upkeep a histogram keeps every value until the next scrape, which may never come.
     tokio::spawn(async move {
@@ -45,6 +46,29 @@ pub(crate) fn metrics() -> Result<PrometheusHandle> {
         }
     });
     Ok(handle)
+}
+
+/// The HELP lines of `/metrics`.
+fn describe() {
+    use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
+    counter!("seckill_claims_total", "Order requests answered, by outcome");
+    counter!("seckill_orders_committed_total", "Orders that became rows of the ledger");
+    counter!("seckill_orders_rejected_total", "Orders that the ledger rejected, by reason");
+    counter!("seckill_orders_redelivered_total", "Orders delivered again that had reached their end before");
+    counter!("seckill_orders_recovered_total", "Stranded orders that the recoverer published");
+    counter!("seckill_parked_messages_total", "Messages that could not be read and were parked");
+    counter!("seckill_worker_faults_total", "Faults of the queue or the ledger that a worker lane met");
+    gauge!("seckill_queue_orders", "Orders between the queue's confirm and the ledger's commit");
+    gauge!("seckill_pending_orders", "Orders that the gate has set aside and the queue has yet to confirm");
+    gauge!("seckill_drain_rate", "Orders a second that this worker may write; 0 paused, +Inf unlimited");
+    gauge!(
+        "seckill_invariant_violations",
+        "What the last audit of a sale found, by kind; 0 when all is well"
+    );
+    histogram!("seckill_intake_batch_orders", "Claims in one group commit");
+    histogram!("seckill_commit_batch_orders", "Orders in one ledger transaction");
+    histogram!("seckill_commit_seconds", "Time that one ledger transaction took");
+    histogram!("http_server_request_duration_seconds", "Time from a request's head to its answer");
 }
 
 /// A token that SIGINT or SIGTERM cancels. A second signal ends the process at once.

@@ -103,16 +103,13 @@ impl Limit {
 impl Pace {
     /// Commits hold at most `max_batch` orders, whatever the rate.
     pub fn new(rate: DrainRate, max_batch: NonZeroU32) -> Self {
+        show(rate);
         Self { max_batch, limit: watch::Sender::new(Arc::new(Limit::new(rate, max_batch))) }
     }
 
     /// Changes the rate, for waiting lanes too.
     pub fn set(&self, rate: DrainRate) {
-        metrics::gauge!("seckill_drain_rate").set(match rate {
-            DrainRate::Unlimited => f64::INFINITY,
-            DrainRate::PerSecond(rate) => f64::from(rate.get()),
-            DrainRate::Paused => 0.0,
-        });
+        show(rate);
         self.limit.send_replace(Arc::new(Limit::new(rate, self.max_batch)));
     }
 
@@ -139,6 +136,14 @@ impl Pace {
             }
         }
     }
+}
+
+fn show(rate: DrainRate) {
+    metrics::gauge!("seckill_drain_rate").set(match rate {
+        DrainRate::Unlimited => f64::INFINITY,
+        DrainRate::PerSecond(rate) => f64::from(rate.get()),
+        DrainRate::Paused => 0.0,
+    });
 }
 
 #[cfg(test)]

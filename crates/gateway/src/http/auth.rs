@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::{header, request::Parts};
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use seckill_core::UserId;
 use secrecy::{ExposeSecret, SecretString};
@@ -44,7 +45,7 @@ impl Keys {
 
     fn buyer(&self, token: &str) -> Result<Buyer, Refusal> {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.buyers, &self.validation)
-            .map_err(|error| bad_token(format!("The token is not valid: {error}.")))?
+            .map_err(|error| bad_token(why(error.kind()).to_owned()))?
             .claims;
         let user = claims.sub.parse().map_err(|_| bad_token("The token's `sub` is not a user id.".into()))?;
         Ok(Buyer(UserId(user)))
@@ -59,6 +60,18 @@ pub fn sign(jwt_secret: &SecretString, user: UserId, expires_at: u64) -> Result<
     let key = EncodingKey::from_secret(jwt_secret.expose_secret().as_bytes());
     let claims = Claims { sub: user.to_string(), exp: expires_at };
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).map_err(|error| error.to_string())
+}
+
+fn why(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ExpiredSignature => "The token has expired.",
+        ErrorKind::InvalidSignature => "The token was not signed with this gateway's secret.",
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
+            "The token is not signed with HS256."
+        }
+        ErrorKind::MissingRequiredClaim(_) => "The token lacks `sub` or `exp`.",
+        _ => "The token is not a JSON Web Token with a `sub` and an `exp`.",
+    }
 }
 
 fn bad_token(detail: String) -> Refusal {

@@ -59,7 +59,7 @@ fn parse<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Re
     }
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
-            Refusal::Invalid(vec![FieldError::new("body", error.to_string())])
+            Refusal::Invalid(vec![FieldError::new("body", format!("does not fit: {error}"))])
         } else {
             Refusal::Malformed(format!("The body is not JSON: {error}."))
         }

@@ -194,7 +194,7 @@ async fn watch(
     api: Arc<Api>,
     sale: SaleId,
     began: Instant,
-    view: Live,
+    mut view: Live,
     cancel: CancellationToken,
 ) -> Result<Samples> {
     let mut samples = Samples::default();
