@@ -170,6 +170,7 @@ fn audit_table(report: &AuditReport) -> Table {
         ("= gate remaining", known(report.remaining.map(u64::from))),
         ("+ in flight", in_flight),
         ("+ sold", report.sold.to_string()),
+        ("+ rejected", report.rejected_units.to_string()),
         ("orders reserved", known(report.reserved_orders)),
         ("orders pending", known(report.pending_orders)),
         ("batches queued, of all sales", report.queued_batches.to_string()),
@@ -178,13 +179,7 @@ fn audit_table(report: &AuditReport) -> Table {
         ("oversold", report.oversold.to_string()),
         ("duplicates", report.duplicates.to_string()),
         ("conserved", if report.conserved { "yes" } else { "no" }.to_owned()),
-        (
-            "verdict",
-            serde_json::to_value(report.verdict)
-                .ok()
-                .and_then(|v| v.as_str().map(str::to_owned))
-                .unwrap_or_default(),
-        ),
+        ("verdict", report.verdict.to_string()),
     ] {
         table.add_row([name.to_owned(), value]);
     }
