@@ -1,0 +1,235 @@
+//! Sends a schedule over a set of connections and keeps every answer. Draws no conclusions.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use hyper::http::uri::Uri;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::outcome::Reader;
+use crate::{Client, Clients, Error, Failure, Outcome, Plan, Progress, Slot, Template, Tokens};
+
+/// Records that a connection gathers before it puts them with the others: few enough that ten thousand connections hold
+/// little, many enough that the lock is rarely taken.
+const LOT: usize = 32;
+
+/// What a run sends.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Who comes when.
+    pub plan: Plan,
+    /// The sale.
+    pub sale_id: u64,
+    /// Units that every buyer wants.
+    pub quantity: u32,
+    /// One token a buyer.
+    pub tokens: Tokens,
+    /// A request that leaves more than this after its time counts as late. The runtime's timer alone accounts for 1 ms.
+    pub late_after: Duration,
+}
+
+impl Job {
+    /// One unit a buyer; late after 5 ms.
+    pub fn new(plan: Plan, sale_id: u64, tokens: Tokens) -> Self {
+        Self { plan, sale_id, quantity: 1, tokens, late_after: Duration::from_millis(5) }
+    }
+}
+
+/// One request and how it ended. Times are kept in microseconds, so that a million records stay small.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its place in the schedule.
+    pub slot: Slot,
+    /// From its time in the schedule until it left; 71 minutes at the most.
+    pub lag_us: u32,
+    /// From its leaving until its end; 71 minutes at the most.
+    pub service_us: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Record {
+    /// When it left, in microseconds from the start of the run.
+    pub fn sent_us(&self) -> u64 {
+        self.slot.due_us.saturating_add(u64::from(self.lag_us))
+    }
+
+    /// When it ended, in microseconds from the start of the run.
+    pub fn ended_us(&self) -> u64 {
+        self.sent_us().saturating_add(u64::from(self.service_us))
+    }
+
+    /// From its time in the schedule until its end, in microseconds: what a buyer waited who came when planned.
+    pub fn latency_us(&self) -> u64 {
+        u64::from(self.lag_us) + u64::from(self.service_us)
+    }
+}
+
+/// An order that some answer has named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    /// Whose it is, counted from 0.
+    pub buyer: u32,
+    /// The order.
+    pub order_id: Uuid,
+    /// Whether the server has promised it (202, or 200 repeating one), so that it must reach its end.
+    pub promised: bool,
+}
+
+/// What a run brought.
+#[derive(Debug)]
+pub struct Run {
+    /// Requests of the schedule; more than there are records when the run was cancelled.
+    pub planned: usize,
+    /// From the start until the last answer.
+    pub duration: Duration,
+    /// Every request that left, in the order of the schedule.
+    pub records: Vec<Record>,
+    /// What went wrong with the first connection that failed.
+    pub connection_error: Option<String>,
+    /// A request counts as late when it left later than this.
+    pub late_after: Duration,
+}
+
+impl Run {
+    /// The orders that the answers name, by buyer and order id, each once.
+    pub fn orders(&self) -> Vec<Order> {
+        let mut orders: Vec<Order> = self
+            .records
+            .iter()
+            .filter_map(|record| {
+                let order_id = record.outcome.order_id()?;
+                Some(Order { buyer: record.slot.buyer, order_id, promised: record.outcome.is_promise() })
+            })
+            .collect();
+        // A promise sorts after an unknown outcome of the same order; of the two, the promise is kept.
+        orders.sort_unstable();
+        orders.dedup_by(|later, kept| {
+            let same = (later.buyer, later.order_id) == (kept.buyer, kept.order_id);
+            kept.promised |= same && later.promised;
+            same
+        });
+        orders
+    }
+}
+
+/// Sends every request of the job at its time, over as many connections as there are clients. When `cancel` ends it
+/// early, requests under way are still waited for (the time-out at the most) and everything answered is kept.
+///
+/// # Errors
+/// [`Error::Plan`] and [`Error::TooFewTokens`], before anything is sent.
+pub async fn run(
+    clients: &mut Clients,
+    job: &Job,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<Run, Error> {
+    let schedule = job.plan.schedule()?;
+    let buyers = job.plan.buyers;
+    if (job.tokens.len() as u64) < buyers {
+        return Err(Error::TooFewTokens { tokens: job.tokens.len(), buyers });
+    }
+    progress.plan(schedule.len());
+    let path = clients.target().path(&format!("/api/v1/sales/{}/orders", job.sale_id));
+    let line = Arc::new(Line {
+        next: AtomicUsize::new(0),
+        uri: path.try_into().expect("the path of a URL, and a number, make a path"),
+        template: Template::post(clients.target(), format!("{{\"quantity\":{}}}", job.quantity)),
+        tokens: job.tokens.clone(),
+        late_after: job.late_after,
+        progress: progress.clone(),
+        cancel: cancel.clone(),
+        connection_error: OnceLock::new(),
+        records: Mutex::new(Vec::with_capacity(schedule.len())),
+        started: Instant::now(),
+        schedule,
+    });
+    let mut sending = JoinSet::new();
+    for client in clients.take() {
+        sending.spawn(line.clone().send_while_any(client));
+    }
+    let mut idle = Vec::new();
+    while let Some(done) = sending.join_next().await {
+        idle.push(done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())));
+    }
+    let duration = line.started.elapsed();
+    clients.put_back(idle);
+    let mut records = std::mem::take(&mut *line.records());
+    records.sort_unstable_by_key(|record| (record.slot.due_us, record.slot.buyer, record.slot.second));
+    let connection_error = line.connection_error.get().cloned();
+    Ok(Run { planned: line.schedule.len(), duration, records, connection_error, late_after: job.late_after })
+}
+
+/// The schedule as all connections work it off together: whichever is free takes the next request.
+struct Line {
+    schedule: Vec<Slot>,
+    next: AtomicUsize,
+    started: Instant,
+    uri: Uri,
+    template: Template,
+    tokens: Tokens,
+    late_after: Duration,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+    connection_error: OnceLock<String>,
+    /// The one list of all connections, so that no record is ever held twice.
+    records: Mutex<Vec<Record>>,
+}
+
+impl Line {
+    async fn send_while_any(self: Arc<Self>, mut client: Client) -> Client {
+        let mut lot = Vec::with_capacity(LOT);
+        let mut reader = Reader::default();
+        while let Some(slot) = self.schedule.get(self.next.fetch_add(1, Relaxed)) {
+            if !self.wait_until_due(slot).await {
+                break;
+            }
+            lot.push(self.send(slot, &mut client, &mut reader).await);
+            if lot.len() == LOT {
+                self.records().append(&mut lot);
+            }
+        }
+        self.records().append(&mut lot);
+        client
+    }
+
+    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+        // Appending leaves the list whole, whoever panicked.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the run still goes on when the slot is due.
+    async fn wait_until_due(&self, slot: &Slot) -> bool {
+        let due = self.started + slot.due();
+        if due > Instant::now() {
+            return self.cancel.run_until_cancelled(sleep_until(due)).await.is_some();
+        }
+        !self.cancel.is_cancelled()
+    }
+
+    async fn send(&self, slot: &Slot, client: &mut Client, reader: &mut Reader) -> Record {
+        let request = self.template.request(self.uri.clone(), self.tokens.header(slot.buyer));
+        let sent = Instant::now();
+        let lag = sent.saturating_duration_since(self.started + slot.due());
+        self.progress.sent(lag > self.late_after);
+        let outcome = match client.send(request).await {
+            Ok(answer) => reader.read(&answer),
+            Err(Failure::TimedOut) => Outcome::TimedOut,
+            Err(Failure::Connection(reason)) => {
+                self.connection_error.get_or_init(|| reason);
+                Outcome::ConnectionError
+            }
+        };
+        let service_us = micros(sent.elapsed());
+        self.progress.ended(outcome.kind());
+        Record { slot: *slot, lag_us: micros(lag), service_us, outcome }
+    }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,9 @@
+//! The load generator against small servers, each honest or wrong in one known way.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
+
+mod failures;
+mod outcomes;
+mod schedule;
+mod server;
+mod verify;

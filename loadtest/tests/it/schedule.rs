@@ -1,0 +1,85 @@
+//! Whether requests leave when they should, and what the numbers say when they cannot.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use loadtest::{CancellationToken, Clients, Plan, Progress, Report};
+use tokio::sync::RwLock;
+
+use crate::server::{ORDERS, job, order, order_id, plan, run, serve, user};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_buyer_comes_on_time_and_the_exact_share_comes_twice() {
+    let seen: Arc<Mutex<HashMap<u64, u32>>> = Arc::default();
+    let counting = seen.clone();
+    let answer = async move |headers: HeaderMap| {
+        let user = user(&headers);
+        *counting.lock().unwrap().entry(user).or_default() += 1;
+        order(StatusCode::ACCEPTED, order_id(user), "queued")
+    };
+    let target = serve(Router::new().route(ORDERS, post(answer))).await;
+    let run = run(target, Plan { retry_ratio: 0.1, ..plan(1_000, Duration::from_millis(500)) }).await;
+
+    assert_eq!((run.planned, run.records.len()), (1_100, 1_100));
+    let seen = seen.lock().unwrap();
+    assert_eq!((seen.len(), seen.values().filter(|&&times| times == 2).count()), (1_000, 100));
+    assert_eq!(run.records.iter().filter(|record| record.slot.second).count(), 100);
+    // The last buyer is due half a millisecond before the end.
+    assert!(run.duration >= Duration::from_micros(499_500), "{:?}: too early", run.duration);
+    assert!(run.duration < Duration::from_secs(5), "{:?}: far too late", run.duration);
+    assert_eq!(run.series().iter().map(|bucket| bucket.sent).sum::<u64>(), 1_100);
+    assert!(run.series().len() >= 5, "the requests are spread over the time of arrival");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stall_shows_in_the_latency_though_the_server_answers_fast_again() {
+    const STALL: Duration = Duration::from_millis(600);
+    // The 40th request stops the server for a while; all others wait behind it.
+    let (turnstile, count) = (Arc::new(RwLock::new(())), Arc::new(AtomicU64::new(0)));
+    let answer = async move |headers: HeaderMap| {
+        if count.fetch_add(1, SeqCst) == 40 {
+            let _closed = turnstile.write().await;
+            tokio::time::sleep(STALL).await;
+        }
+        let _open = turnstile.read().await;
+        order(StatusCode::ACCEPTED, order_id(user(&headers)), "queued")
+    };
+    let target = serve(Router::new().route(ORDERS, post(answer))).await;
+    let run = run(target, plan(400, Duration::from_millis(500))).await;
+
+    // Of 400 buyers, 4 sit in the stall and some 350 come while every connection is stuck in it.
+    let report = Report::new(&run, None);
+    assert_eq!(report.counts.accepted, 400);
+    assert!(report.counts.late >= 200, "{} late", report.counts.late);
+    assert!(report.latency.p50_us >= 200_000, "{:?}: half waited long", report.latency);
+    assert!(report.service.p50_us < 200_000, "{:?}: the server was fast for most", report.service);
+    assert!(report.latency.max_us >= 600_000, "{:?}", report.latency);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_run_ends_early_and_keeps_what_it_has() {
+    let answer = async |headers: HeaderMap| order(StatusCode::ACCEPTED, order_id(user(&headers)), "queued");
+    let target = serve(Router::new().route(ORDERS, post(answer))).await;
+    let mut clients = Clients::connect(target, 4).await.unwrap();
+    let (progress, cancel) = (Progress::shared(), CancellationToken::new());
+    let job = job(plan(100_000, Duration::from_secs(3_600)));
+    let cancel_soon = async {
+        while progress.counts().sent < 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        cancel.cancel();
+    };
+    let running =
+        async { tokio::join!(loadtest::run(&mut clients, &job, &progress, &cancel), cancel_soon).0 };
+    let run = tokio::time::timeout(Duration::from_secs(30), running).await.expect("the run ends").unwrap();
+
+    assert!((10..1_000).contains(&run.records.len()), "{} sent", run.records.len());
+    assert_eq!(run.planned, 100_000);
+    assert_eq!(progress.counts(), run.counts());
+    assert_eq!(progress.counts().accepted, run.records.len() as u64);
+}

@@ -1,0 +1,149 @@
+//! Whether broken promises are found, and only those.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use loadtest::{CancellationToken, Clients, End, Order, Plan, Progress, Report, Target, VerifySettings};
+use uuid::Uuid;
+
+use crate::server::{ORDERS, job, order, order_id, plan, problem, serve, tokens, user};
+
+/// Decides how an order stands when it is asked for the n-th time, counted from 0; by user.
+type Stands = fn(user: u64, asked: u32) -> Option<&'static str>;
+
+#[derive(Clone)]
+struct Shop {
+    stands: Stands,
+    asked: Arc<Mutex<HashMap<u64, u32>>>,
+}
+
+/// Promises everyone an order, except that every tenth user's outcome is unknown.
+async fn promise(headers: HeaderMap) -> Response {
+    let user = user(&headers);
+    match user % 10 {
+        9 => problem(503, "outcome-unknown", Some(order_id(user))),
+        _ => order(StatusCode::ACCEPTED, order_id(user), "queued"),
+    }
+}
+
+async fn look_up(State(shop): State<Shop>, Path(id): Path<Uuid>, headers: HeaderMap) -> Response {
+    let user = user(&headers);
+    let mut asked = shop.asked.lock().unwrap();
+    let times = asked.entry(user).or_default();
+    let stands = (shop.stands)(user, *times).filter(|_| id == order_id(user));
+    *times += 1;
+    match stands {
+        Some("broken") => problem(500, "internal", None),
+        Some(status) => order(StatusCode::OK, id, status),
+        None => problem(404, "not-found", None),
+    }
+}
+
+async fn shop(stands: Stands) -> Target {
+    let shop = Shop { stands, asked: Arc::default() };
+    let router = Router::new().route(ORDERS, post(promise)).route("/api/v1/orders/{id}", get(look_up));
+    serve(router.with_state(shop)).await
+}
+
+fn settings(within: Duration) -> VerifySettings {
+    VerifySettings { within, pause: Duration::from_millis(10) }
+}
+
+/// Users 100 to 1099 order, and every order is followed for two seconds.
+async fn verified(stands: Stands) -> Report {
+    let mut clients = Clients::connect(shop(stands).await, 8).await.unwrap();
+    let (job, cancel) = (job(plan(1_000, Duration::ZERO)), CancellationToken::new());
+    let run = loadtest::run(&mut clients, &job, &Progress::shared(), &cancel).await.unwrap();
+    assert_eq!((run.counts().accepted, run.counts().unknown), (900, 100));
+    let settings = settings(Duration::from_secs(2));
+    let checked = loadtest::verify(&mut clients, &run.orders(), &job.tokens, &settings, &cancel).await;
+    Report::new(&run, Some(&checked))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_order_that_reaches_an_end_in_time_is_kept() {
+    let report = verified(|user, asked| match (asked, user % 4) {
+        (0, 0) => None,
+        (0, 1) => Some("broken"),
+        (0, _) => Some("queued"),
+        (_, 3) => Some("rejected"),
+        _ => Some("committed"),
+    })
+    .await;
+    let orders = report.orders.unwrap();
+    assert_eq!((orders.named, orders.committed, orders.rejected, orders.lost), (1_000, 750, 250, 0));
+    assert!(report.violations().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_forgets_one_order_of_a_hundred_is_caught_out() {
+    let report = verified(|user, _| (user % 100 != 0).then_some("committed")).await;
+    let orders = report.orders.unwrap();
+    assert_eq!((orders.lost, orders.missing, orders.committed), (10, 10, 990));
+    assert_eq!(report.violations(), ["10 promised orders have no final row"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promise_is_lost_however_it_stands_and_an_unknown_outcome_never_is() {
+    let report = verified(|user, _| match user {
+        100 => Some("queued"),
+        101 => Some("broken"),
+        102 => None,
+        // Their outcome was unknown: one stays in the queue, one never came to be.
+        109 => Some("queued"),
+        119 => None,
+        _ => Some("committed"),
+    })
+    .await;
+    let orders = report.orders.unwrap();
+    assert_eq!((orders.queued, orders.unclear, orders.missing, orders.lost), (2, 1, 2, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buyer_with_two_orders_is_found() {
+    let forgetful = async || order(StatusCode::ACCEPTED, Uuid::now_v7(), "queued");
+    let committed = async |Path(id): Path<Uuid>| order(StatusCode::OK, id, "committed");
+    let router = Router::new().route(ORDERS, post(forgetful)).route("/api/v1/orders/{id}", get(committed));
+    let mut clients = Clients::connect(serve(router).await, 4).await.unwrap();
+    let job = job(Plan { retry_ratio: 0.2, ..plan(50, Duration::from_millis(20)) });
+    let cancel = CancellationToken::new();
+    let run = loadtest::run(&mut clients, &job, &Progress::shared(), &cancel).await.unwrap();
+    let settings = settings(Duration::from_secs(10));
+    let checked = loadtest::verify(&mut clients, &run.orders(), &job.tokens, &settings, &cancel).await;
+    assert_eq!((checked.count(End::Committed), checked.buyers_with_two_orders()), (60, 10));
+    assert_eq!(Report::new(&run, Some(&checked)).violations().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_drain_is_over_once_one_of_the_newest_orders_is_at_its_end() {
+    let plan = plan(50, Duration::ZERO);
+    let orders: Vec<Order> =
+        (0..50).map(|buyer| Order { buyer, order_id: order_id(plan.user(buyer)), promised: true }).collect();
+    let drained = async |stands, within| {
+        let mut clients = Clients::connect(shop(stands).await, 2).await.unwrap();
+        let cancel = CancellationToken::new();
+        loadtest::wait_for_drain(&mut clients, &orders, &tokens(&plan), &settings(within), &cancel).await
+    };
+    let slow: Stands = |user, asked| (user != 149).then_some(if asked < 5 { "queued" } else { "committed" });
+    assert!(drained(slow, Duration::from_secs(30)).await, "the newest is lost, the next is committed");
+    assert!(!drained(|_, _| Some("queued"), Duration::from_millis(100)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_verification_keeps_what_it_has() {
+    let target = shop(|_, _| Some("committed")).await;
+    let mut clients = Clients::connect(target, 2).await.unwrap();
+    let plan = plan(1, Duration::ZERO);
+    let orders = [Order { buyer: 0, order_id: order_id(100), promised: true }];
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let settings = settings(Duration::from_secs(60));
+    let checked = loadtest::verify(&mut clients, &orders, &tokens(&plan), &settings, &cancel).await;
+    assert_eq!((checked.count(End::Unclear), checked.cancelled), (1, true));
+}
