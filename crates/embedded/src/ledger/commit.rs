@@ -1,0 +1,267 @@
+//! How orders become true: in one transaction, most of the time by two statements. What does not fit in one piece is
+//! sorted order by order, by the rule that every ledger shares.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use seckill_core::{
+    Dependency, Fate, Fault, Known, LedgerWriter, Order, RejectReason, Room, SaleId, Timestamp, decide,
+};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+
+use super::{Writing, fault, rows};
+use crate::sqlite::{ROWS_A_STATEMENT, WriteConnection};
+
+/// A worker lane's way in. All of them share one connection and take turns.
+pub(super) struct SqliteWriter {
+    writing: Arc<Writing>,
+}
+
+impl SqliteWriter {
+    pub(super) fn new(writing: Arc<Writing>) -> Self {
+        Self { writing }
+    }
+}
+
+#[async_trait]
+impl LedgerWriter for SqliteWriter {
+    async fn commit(&mut self, orders: &[Order]) -> Result<Vec<Fate>, Fault> {
+        if orders.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.writing.connection.lock().await;
+        if commit_as_one(&mut connection, orders).await? {
+            return Ok(vec![Fate::Committed; orders.len()]);
+        }
+        commit_one_by_one(&mut connection, orders).await
+    }
+}
+
+/// What the write of a batch needs to know of each of its sales.
+struct Terms {
+    stock: u32,
+    sold: u32,
+    price_cents: u64,
+    per_user_limit: u32,
+    /// Whether an order of this sale was ever rejected: then an order of the batch may be one that was.
+    has_rejections: bool,
+}
+
+/// Commits the whole batch, or, when that is not possible, nothing of it: `false`.
+async fn commit_as_one(connection: &mut WriteConnection, orders: &[Order]) -> Result<bool, Fault> {
+    let mut transaction = connection.begin().await?;
+    let terms = read_terms(transaction.connection(), orders).await?;
+    let plain = |order: &Order| {
+        terms.get(&order.sale_id).is_some_and(|terms| {
+            !terms.has_rejections && (1..=terms.per_user_limit).contains(&order.claim.quantity)
+        })
+    };
+    let committed = orders.iter().all(plain)
+        && insert_orders(transaction.connection(), orders.iter().collect(), &terms).await?
+        && add_to_sales(transaction.connection(), sum_up(orders.iter())).await?;
+    if committed {
+        transaction.commit().await?;
+    } else {
+        transaction.rollback().await?;
+    }
+    Ok(committed)
+}
+
+/// Commits what is new and fits, records the rest as rejected, and tells what had come before.
+async fn commit_one_by_one(connection: &mut WriteConnection, orders: &[Order]) -> Result<Vec<Fate>, Fault> {
+    let mut transaction = connection.begin().await?;
+    let terms = read_terms(transaction.connection(), orders).await?;
+    let fates = decide(orders, read_known(transaction.connection(), orders, &terms).await?);
+    let with_fates = || orders.iter().zip(&fates);
+    let committed: Vec<_> =
+        with_fates().filter(|(_, fate)| **fate == Fate::Committed).map(|(order, _)| order).collect();
+    let rejected: Vec<_> = with_fates()
+        .filter_map(|(order, fate)| match fate {
+            Fate::Rejected(reason) => Some((order, *reason)),
+            _ => None,
+        })
+        .collect();
+    let sums = sum_up(committed.iter().copied());
+    let fits = insert_orders(transaction.connection(), committed, &terms).await?
+        && add_to_sales(transaction.connection(), sums).await?;
+    if !fits {
+        // It was decided under the write lock, so only a file that contradicts itself gets here.
+        transaction.rollback().await?;
+        let reason = "its sales do not agree with its orders; run the audit";
+        return Err(Fault::corrupt(Dependency::Ledger, reason));
+    }
+    insert_rejections(transaction.connection(), &rejected).await?;
+    transaction.commit().await?;
+    Ok(fates)
+}
+
+async fn read_terms(
+    connection: &mut SqliteConnection,
+    orders: &[Order],
+) -> Result<HashMap<SaleId, Terms>, Fault> {
+    let sales: BTreeSet<_> = orders.iter().map(|order| order.sale_id).collect();
+    let mut found = HashMap::with_capacity(sales.len());
+    for sale in sales {
+        // The rows are asked, not the running total: an order may have been rejected before its sale existed.
+        const SQL: &str = "SELECT stock, sold, price_cents, per_user_limit, \
+                           EXISTS (SELECT 1 FROM rejections WHERE sale_id = sales.id) AS has_rejections \
+                           FROM sales WHERE id = ?";
+        let query = sqlx::query(SQL).bind(sale.0.cast_signed());
+        if let Some(row) = query.fetch_optional(&mut *connection).await.map_err(fault)? {
+            let terms = Terms {
+                stock: rows::number(&row, "stock")?,
+                sold: rows::number(&row, "sold")?,
+                price_cents: rows::number(&row, "price_cents")?,
+                per_user_limit: rows::number(&row, "per_user_limit")?,
+                has_rejections: row.try_get("has_rejections").map_err(fault)?,
+            };
+            found.insert(sale, terms);
+        }
+    }
+    Ok(found)
+}
+
+async fn read_known(
+    connection: &mut SqliteConnection,
+    orders: &[Order],
+    terms: &HashMap<SaleId, Terms>,
+) -> Result<Known, Fault> {
+    let room = |terms: &Terms| Room {
+        units: terms.stock.saturating_sub(terms.sold),
+        per_user_limit: terms.per_user_limit,
+    };
+    let rooms = terms.iter().map(|(sale, terms)| (*sale, room(terms))).collect();
+    let mut known = Known { rooms, ..Known::default() };
+    for chunk in orders.chunks(ROWS_A_STATEMENT) {
+        let ids = || chunk.iter().map(|order| rows::id_bytes(order.claim.order_id));
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT order_id FROM orders WHERE order_id IN (");
+        rows::push_list(&mut query, ids());
+        for row in query.build().persistent(false).fetch_all(&mut *connection).await.map_err(fault)? {
+            known.committed.insert(rows::order_id(&row)?);
+        }
+        let mut query =
+            QueryBuilder::<Sqlite>::new("SELECT order_id, reason FROM rejections WHERE order_id IN (");
+        rows::push_list(&mut query, ids());
+        for row in query.build().persistent(false).fetch_all(&mut *connection).await.map_err(fault)? {
+            known.rejected.insert(rows::order_id(&row)?, rows::reason(&row)?);
+        }
+        for sale in chunk.iter().map(|order| order.sale_id).collect::<BTreeSet<_>>() {
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "SELECT sale_id, user_id FROM orders WHERE active = 1 AND sale_id = ",
+            );
+            query.push_bind(sale.0.cast_signed()).push(" AND user_id IN (");
+            let of_sale = chunk.iter().filter(|order| order.sale_id == sale);
+            rows::push_list(&mut query, of_sale.map(|order| order.claim.user_id.0.cast_signed()));
+            for row in query.build().persistent(false).fetch_all(&mut *connection).await.map_err(fault)? {
+                known.holders.insert((rows::sale_id(&row)?, rows::user_id(&row)?));
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Inserts rows in the order of their key; `false` when one of them breaks a unique constraint. Some may be inserted then.
+async fn insert_orders(
+    connection: &mut SqliteConnection,
+    mut orders: Vec<&Order>,
+    terms: &HashMap<SaleId, Terms>,
+) -> Result<bool, Fault> {
+    orders.sort_unstable_by_key(|order| order.claim.order_id);
+    let now = seckill_core::now().timestamp_millis();
+    for chunk in orders.chunks(ROWS_A_STATEMENT) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO orders (order_id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, \
+             committed_at) ",
+        );
+        query.push_values(chunk, |mut row, Order { sale_id, claim }| {
+            // Every order here was found to be of a known sale.
+            let price = terms.get(sale_id).map_or(0, |terms| terms.price_cents);
+            row.push_bind(rows::id_bytes(claim.order_id))
+                .push_bind(sale_id.0.cast_signed())
+                .push_bind(claim.user_id.0.cast_signed())
+                .push_bind(claim.quantity)
+                .push_bind(rows::cents(price.saturating_mul(claim.quantity.into())))
+                .push("'committed', 1")
+                .push_bind(claim.accepted_at.timestamp_millis())
+                .push(now);
+        });
+        match query.build().persistent(false).execute(&mut *connection).await {
+            Ok(_) => {}
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(false),
+            Err(error) => return Err(fault(error)),
+        }
+    }
+    Ok(true)
+}
+
+async fn insert_rejections(
+    connection: &mut SqliteConnection,
+    rejected: &[(&Order, RejectReason)],
+) -> Result<(), Fault> {
+    let now = seckill_core::now();
+    for chunk in rejected.chunks(ROWS_A_STATEMENT) {
+        insert_rejection_rows(connection, chunk, now).await?;
+    }
+    let mut counts = BTreeMap::<_, i64>::new();
+    for (order, _) in rejected {
+        *counts.entry(order.sale_id).or_default() += 1;
+    }
+    for (sale, count) in counts {
+        // A sale that does not exist has no total to keep.
+        sqlx::query("UPDATE sales SET rejected_orders = rejected_orders + ? WHERE id = ?")
+            .bind(count)
+            .bind(sale.0.cast_signed())
+            .execute(&mut *connection)
+            .await
+            .map_err(fault)?;
+    }
+    Ok(())
+}
+
+async fn insert_rejection_rows(
+    connection: &mut SqliteConnection,
+    rejected: &[(&Order, RejectReason)],
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO rejections (order_id, sale_id, user_id, quantity, reason, accepted_at, created_at) ",
+    );
+    query.push_values(rejected, |mut row, (Order { sale_id, claim }, reason)| {
+        row.push_bind(rows::id_bytes(claim.order_id))
+            .push_bind(sale_id.0.cast_signed())
+            .push_bind(claim.user_id.0.cast_signed())
+            .push_bind(claim.quantity)
+            .push_bind(reason.as_str())
+            .push_bind(claim.accepted_at.timestamp_millis())
+            .push_bind(now.timestamp_millis());
+    });
+    query.build().persistent(false).execute(connection).await.map(drop).map_err(fault)
+}
+
+/// Units and orders by sale.
+fn sum_up<'a>(orders: impl Iterator<Item = &'a Order>) -> BTreeMap<SaleId, (i64, i64)> {
+    let mut sums = BTreeMap::<_, (i64, i64)>::new();
+    for order in orders {
+        let (units, count) = sums.entry(order.sale_id).or_default();
+        *units += i64::from(order.claim.quantity);
+        *count += 1;
+    }
+    sums
+}
+
+/// Adds to the sales' running totals, and this is where a sale that would be oversold is caught: `false`.
+async fn add_to_sales(
+    connection: &mut SqliteConnection,
+    sums: BTreeMap<SaleId, (i64, i64)>,
+) -> Result<bool, Fault> {
+    const SQL: &str =
+        "UPDATE sales SET sold = sold + ?1, orders = orders + ?2 WHERE id = ?3 AND sold + ?1 <= stock";
+    for (sale, (units, count)) in sums {
+        let update = sqlx::query(SQL).bind(units).bind(count).bind(sale.0.cast_signed());
+        if update.execute(&mut *connection).await.map_err(fault)?.rows_affected() == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

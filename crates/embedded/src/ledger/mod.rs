@@ -1,0 +1,207 @@
+//! The ledger in a SQLite file: the port, its reads, and the writes of sales. How orders are committed is in `commit`, how
+//! rows become words in `rows`.
+
+mod commit;
+mod rows;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use seckill_core::{
+    Dependency, Epoch, Fault, Ledger, LedgerOrder, LedgerTotals, LedgerWriter, NewSale, Order, OrderId, Sale,
+    SaleId, UserId,
+};
+use sqlx::{QueryBuilder, Sqlite, SqlitePool};
+use tokio::sync::Mutex;
+
+use self::commit::SqliteWriter;
+use crate::OpenError;
+use crate::folder::Folder;
+use crate::sqlite::{self, WriteConnection};
+
+const FILE: &str = "ledger.db";
+const READERS: u32 = 4;
+/// Rows of one read when all orders are gone through.
+const PAGE: i64 = 4_096;
+
+/// The ledger's file.
+pub(crate) struct SqliteLedger {
+    readers: SqlitePool,
+    writing: Arc<Writing>,
+}
+
+/// What every writer shares. SQLite writes one transaction at a time, so a second connection would gain nothing.
+struct Writing {
+    connection: Mutex<WriteConnection>,
+    /// Held until the last write is done, also one whose caller did not wait for it.
+    _folder: Arc<Folder>,
+}
+
+impl SqliteLedger {
+    /// Opens the file and brings it to this version's schema.
+    pub(crate) async fn open(folder: Arc<Folder>) -> Result<Self, OpenError> {
+        let path = folder.file(FILE);
+        sqlite::migrate(&path, &sqlx::migrate!("../../migrations/sqlite/ledger")).await?;
+        let connection = Mutex::new(WriteConnection::new(&path, Dependency::Ledger));
+        Ok(Self {
+            readers: sqlite::readers(&path, READERS),
+            writing: Arc::new(Writing { connection, _folder: folder }),
+        })
+    }
+
+    /// Every sale whose gate has been opened.
+    pub(crate) async fn opened_sales(&self) -> Result<Vec<Sale>, Fault> {
+        let sql = "SELECT * FROM sales WHERE epoch > 0";
+        let rows = sqlx::query(sql).fetch_all(&self.readers).await.map_err(fault)?;
+        rows.iter().map(rows::sale).collect()
+    }
+
+    /// Goes through all active orders in the order of their ids, a page at a time.
+    pub(crate) async fn for_each_active_order(
+        &self,
+        mut each: impl FnMut(Order) + Send,
+    ) -> Result<(), Fault> {
+        const SQL: &str = "SELECT order_id, sale_id, user_id, quantity, accepted_at FROM orders \
+                           WHERE order_id > ? AND active = 1 ORDER BY order_id LIMIT ?";
+        // A blob that is empty comes before all others.
+        let mut after = Vec::new();
+        loop {
+            let page =
+                sqlx::query(SQL).bind(&after).bind(PAGE).fetch_all(&self.readers).await.map_err(fault)?;
+            for row in &page {
+                each(rows::order(row)?);
+            }
+            let Some(last) = page.last() else { return Ok(()) };
+            after = rows::id_bytes(rows::order_id(last)?);
+        }
+    }
+
+    /// How many orders of each sale are recorded as rejected, and their units.
+    pub(crate) async fn count_rejections(&self) -> Result<Vec<(SaleId, u64, u64)>, Fault> {
+        const SQL: &str =
+            "SELECT sale_id, COUNT(*) AS orders, SUM(quantity) AS units FROM rejections GROUP BY sale_id";
+        let rows = sqlx::query(SQL).fetch_all(&self.readers).await.map_err(fault)?;
+        let count =
+            |row| Ok((rows::sale_id(row)?, rows::number(row, "orders")?, rows::number(row, "units")?));
+        rows.iter().map(count).collect()
+    }
+
+    /// Which of these orders are recorded as rejected; for the orders of one batch.
+    pub(crate) async fn rejected_of(
+        &self,
+        ids: impl Iterator<Item = OrderId>,
+    ) -> Result<HashSet<OrderId>, Fault> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT order_id FROM rejections WHERE order_id IN (");
+        rows::push_list(&mut query, ids.map(rows::id_bytes));
+        let rows = query.build().fetch_all(&self.readers).await.map_err(fault)?;
+        rows.iter().map(rows::order_id).collect()
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn create_sale(&self, sale: &NewSale) -> Result<Sale, Fault> {
+        const SQL: &str = "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, \
+                           ends_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *";
+        let insert = sqlx::query(SQL)
+            .bind(&sale.name)
+            .bind(sale.product())
+            .bind(sale.stock)
+            .bind(rows::cents(sale.price_cents))
+            .bind(&sale.currency)
+            .bind(sale.per_user_limit)
+            .bind(sale.starts_at.timestamp_millis())
+            .bind(sale.ends_at.timestamp_millis())
+            .bind(seckill_core::now().timestamp_millis());
+        let mut connection = self.writing.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        let row = insert.fetch_one(transaction.connection()).await.map_err(fault)?;
+        let created = rows::sale(&row)?;
+        transaction.commit().await?;
+        Ok(created)
+    }
+
+    async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {
+        let update = sqlx::query("UPDATE sales SET epoch = ? WHERE id = ? AND epoch < ?")
+            .bind(epoch)
+            .bind(sale.0.cast_signed())
+            .bind(epoch);
+        let mut connection = self.writing.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        update.execute(transaction.connection()).await.map_err(fault)?;
+        transaction.commit().await
+    }
+
+    async fn sale(&self, id: SaleId) -> Result<Option<Sale>, Fault> {
+        let query = sqlx::query("SELECT * FROM sales WHERE id = ?").bind(id.0.cast_signed());
+        let row = query.fetch_optional(&self.readers).await.map_err(fault)?;
+        row.as_ref().map(rows::sale).transpose()
+    }
+
+    async fn sales(&self, limit: u32) -> Result<Vec<Sale>, Fault> {
+        let query = sqlx::query("SELECT * FROM sales ORDER BY id DESC LIMIT ?").bind(limit);
+        let rows = query.fetch_all(&self.readers).await.map_err(fault)?;
+        rows.iter().map(rows::sale).collect()
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {
+        const SQL: &str = "SELECT order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, \
+                           committed_at AS recorded_at FROM orders WHERE order_id = ?1 \
+                           UNION ALL \
+                           SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
+                           FROM rejections WHERE order_id = ?1 LIMIT 1";
+        let query = sqlx::query(SQL).bind(rows::id_bytes(id));
+        let row = query.fetch_optional(&self.readers).await.map_err(fault)?;
+        row.as_ref().map(rows::ledger_order).transpose()
+    }
+
+    async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault> {
+        const SQL: &str = "SELECT order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, \
+                           committed_at AS recorded_at FROM orders WHERE sale_id = ?1 AND user_id = ?2 \
+                           UNION ALL \
+                           SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
+                           FROM rejections WHERE sale_id = ?1 AND user_id = ?2 \
+                           ORDER BY accepted_at, order_id LIMIT 100";
+        let query = sqlx::query(SQL).bind(sale.0.cast_signed()).bind(user.0.cast_signed());
+        let rows = query.fetch_all(&self.readers).await.map_err(fault)?;
+        rows.iter().map(rows::ledger_order).collect()
+    }
+
+    async fn totals(&self, sale: SaleId) -> Result<LedgerTotals, Fault> {
+        // One statement, so that all of it is read at one moment. Users are counted in their index. Units are not in it:
+        // where the sale is most of what there is, going through the whole table is some twenty times as fast as
+        // looking up each row, which is what the plus sign keeps SQLite from doing. The running totals only choose.
+        const SQL: &str = "\
+            SELECT a.orders, a.users + b.ids AS duplicates, r.rejected_orders, r.rejected_units, COALESCE( \
+                CASE WHEN 16 * (SELECT orders FROM sales WHERE id = ?1) > (SELECT SUM(orders) FROM sales) \
+                THEN (SELECT SUM(quantity) FROM orders WHERE +sale_id = ?1 AND active = 1) \
+                ELSE (SELECT SUM(quantity) FROM orders WHERE sale_id = ?1 AND active = 1) END, 0) AS units FROM \
+            (SELECT COALESCE(SUM(n), 0) AS orders, COALESCE(SUM(n > 1), 0) AS users FROM \
+                (SELECT COUNT(*) AS n FROM orders WHERE sale_id = ?1 AND active = 1 GROUP BY user_id)) a, \
+            (SELECT COUNT(*) AS rejected_orders, COALESCE(SUM(quantity), 0) AS rejected_units \
+                FROM rejections WHERE sale_id = ?1) r, \
+            (SELECT COUNT(*) AS ids FROM rejections JOIN orders USING (order_id) \
+                WHERE rejections.sale_id = ?1) b";
+        let query = sqlx::query(SQL).bind(sale.0.cast_signed());
+        let row = query.fetch_one(&self.readers).await.map_err(fault)?;
+        rows::totals(&row)
+    }
+
+    async fn writer(&self) -> Result<Box<dyn LedgerWriter>, Fault> {
+        Ok(Box::new(SqliteWriter::new(Arc::clone(&self.writing))))
+    }
+
+    async fn ping(&self) -> Result<(), Fault> {
+        sqlx::query("SELECT 1 FROM sales LIMIT 1")
+            .fetch_optional(&self.readers)
+            .await
+            .map(drop)
+            .map_err(fault)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to map_err")]
+fn fault(error: sqlx::Error) -> Fault {
+    sqlite::fault(Dependency::Ledger, &error)
+}

@@ -1,0 +1,109 @@
+//! What the tests here share: a sale that is open, claims, a worker's step, and the audit.
+
+use std::path::Path;
+use std::time::Duration;
+
+use seckill_core::{
+    AuditReport, Backend, Claim, Consumer, Decision, Delivery, NewSale, OrderBatch, OrderId, Reserved, Sale,
+    UserId,
+};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+
+pub(crate) const EPOCH: u32 = 1;
+/// Long enough for a machine that does much else.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) async fn open(dir: &Path) -> Backend {
+    seckill_embedded::open(dir).await.expect("the folder can be opened")
+}
+
+/// Runs `work` on a runtime of its own and then drops everything at once, as a process that ends without a word does.
+pub(crate) fn in_a_process_of_its_own<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
+}
+
+pub(crate) async fn opened_sale(backend: &Backend, stock: u32) -> Sale {
+    let new = NewSale {
+        name: "phone".into(),
+        product: None,
+        stock,
+        price_cents: 19_900,
+        currency: "USD".into(),
+        per_user_limit: 2,
+        starts_at: seckill_core::now(),
+        ends_at: seckill_core::now() + Duration::from_secs(3_600),
+    };
+    let sale = backend.ledger.create_sale(&new).await.expect("a sale");
+    backend.gate.open(&sale, EPOCH).await.expect("the gate opens");
+    backend.ledger.mark_opened(sale.id, EPOCH).await.expect("the ledger marks it");
+    Sale { epoch: EPOCH, ..sale }
+}
+
+pub(crate) fn claim(user: u64) -> Claim {
+    let order_id = OrderId::generate();
+    Claim { order_id, user_id: UserId(user), quantity: 1, accepted_at: seckill_core::now() }
+}
+
+pub(crate) async fn reserve(backend: &Backend, sale: &Sale, claims: &[Claim]) -> Reserved {
+    backend.gate.reserve(sale.id, EPOCH, &[], claims).await.expect("the gate decides")
+}
+
+/// What a gateway lane does with one batch; the orders that it may call accepted.
+pub(crate) async fn accept(backend: &Backend, sale: &Sale, claims: &[Claim]) -> Vec<Claim> {
+    let reserved = reserve(backend, sale, claims).await;
+    let winners: Vec<_> = claims
+        .iter()
+        .zip(&reserved.decisions)
+        .filter(|(_, decision)| **decision == Decision::Reserved)
+        .map(|(claim, _)| *claim)
+        .collect();
+    if !winners.is_empty() {
+        let mut publisher = backend.queue.publisher().await.expect("a publisher");
+        let batch = OrderBatch::new(sale.id, EPOCH, winners.clone());
+        publisher.publish(&batch).await.expect("the queue takes it");
+        backend.gate.settle(sale.id, reserved.reservation.as_slice()).await.expect("it is settled");
+    }
+    winners
+}
+
+pub(crate) async fn next(consumer: &mut Box<dyn Consumer>) -> Delivery {
+    tokio::time::timeout(DEADLINE, consumer.next())
+        .await
+        .expect("a batch arrives in time")
+        .expect("the queue answers")
+}
+
+/// What a worker does until nothing waits.
+pub(crate) async fn drain(backend: &Backend) {
+    let mut writer = backend.ledger.writer().await.expect("a writer");
+    let mut consumer = backend.queue.consumer(10).await.expect("a consumer");
+    while backend.queue.depth().await.expect("a depth").orders != Some(0) {
+        let Delivery { batch, tag } = next(&mut consumer).await;
+        let orders: Vec<_> = batch.into_orders().collect();
+        writer.commit(&orders).await.expect("the ledger takes it");
+        consumer.ack(tag).await.expect("the queue takes it back");
+    }
+}
+
+pub(crate) async fn audit(backend: &Backend, sale: &Sale) -> AuditReport {
+    let read =
+        async || backend.ledger.sale(sale.id).await.expect("the ledger answers").expect("the sale exists");
+    let before = read().await;
+    let level = backend.gate.level(sale.id).await.expect("the gate answers");
+    let depth = backend.queue.depth().await.expect("the queue answers");
+    let totals = backend.ledger.totals(sale.id).await.expect("the ledger answers");
+    AuditReport::weigh(&before, level, depth, totals, &read().await)
+}
+
+/// A connection of a stranger to one of the files.
+pub(crate) async fn connect(dir: &Path, file: &str) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(dir.join(file)).connect().await.expect("the file is there")
+}
