@@ -175,6 +175,9 @@ pub(crate) struct SaleCreateArgs {
     pub(crate) lasts: Duration,
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
+    /// Folder of the embedded back end, whose gateway keeps its secrets there
+    #[arg(long, env = "SECKILL_DATA_DIR", default_value = crate::options::DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::cli::{AuditArgs, ReadArgs, SaleArgs, SaleCommand, SaleCreateArgs};
-use crate::options::{DATA_DIR, ServerOptions};
+use crate::options::ServerOptions;
 use crate::{exit, secrets};
 
 /// How long a gateway may take to answer.
@@ -115,7 +115,7 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
         starts_at,
         ends_at: args.ends_at.unwrap_or(starts_at + args.lasts),
     };
-    let admin = secrets::admin_token(&args.secrets, DATA_DIR.as_ref())?;
+    let admin = secrets::admin_token(&args.secrets, &args.data_dir)?;
     let created: Value = Api::new(args.read.server.server)?.create_sale(&sale, &admin).await?;
     print(args.read.json, &created, || table(std::slice::from_ref(&created)))
 }

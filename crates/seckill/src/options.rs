@@ -76,10 +76,21 @@ pub(crate) struct SecretOptions {
     /// Secret that signs buyers' tokens (HS256), 32 characters or more. The embedded back end makes one at first start and
     /// keeps it in its data folder; gateways of the cluster back end share it
     #[arg(long, env = "SECKILL_JWT_SECRET", hide_env_values = true)]
-    pub(crate) jwt_secret: Option<String>,
+    jwt_secret: Option<String>,
     /// Token that opens sales, 16 characters or more; kept like the secret
     #[arg(long, env = "SECKILL_ADMIN_TOKEN", hide_env_values = true)]
-    pub(crate) admin_token: Option<String>,
+    admin_token: Option<String>,
+}
+
+/// A variable that is set and empty, as compose files leave them, is as good as not set.
+impl SecretOptions {
+    pub(crate) fn jwt_secret(&self) -> Option<&str> {
+        self.jwt_secret.as_deref().filter(|secret| !secret.is_empty())
+    }
+
+    pub(crate) fn admin_token(&self) -> Option<&str> {
+        self.admin_token.as_deref().filter(|token| !token.is_empty())
+    }
 }
 
 impl std::fmt::Debug for SecretOptions {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use seckill_core::UserId;
@@ -78,16 +78,20 @@ impl Kind {
     fn find_or_make(&self, given: Option<&str>, data_dir: &Path) -> Result<SecretString> {
         let path = data_dir.join(self.file);
         if given.is_none() && !path.exists() {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .with_context(|| format!("cannot keep {} in {}", self.what, path.display()))?;
-            writeln!(file, "{}", random())?;
+            make(&path).with_context(|| format!("cannot keep {} in {}", self.what, path.display()))?;
         }
         self.find(given, data_dir)
     }
+}
+
+/// Writes a random secret that only this user may read. Under its name it is whole, or it is not there.
+fn make(path: &Path) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    writeln!(file, "{}", random())?;
+    file.sync_all()?;
+    fs::rename(unfinished, path)
 }
 
 fn random() -> String {
@@ -103,27 +107,24 @@ impl Secrets {
     /// The secrets of a gateway whose back end keeps them in `data_dir`.
     pub(crate) fn kept(options: &SecretOptions, data_dir: &Path) -> Result<Self> {
         Ok(Self {
-            jwt_secret: JWT.find_or_make(options.jwt_secret.as_deref(), data_dir)?,
-            admin_token: ADMIN.find_or_make(options.admin_token.as_deref(), data_dir)?,
+            jwt_secret: JWT.find_or_make(options.jwt_secret(), data_dir)?,
+            admin_token: ADMIN.find_or_make(options.admin_token(), data_dir)?,
         })
     }
 
     /// The secrets of a gateway that shares them with others.
     pub(crate) fn given(options: &SecretOptions) -> Result<Self> {
-        let given = |kind: &Kind, given: &Option<String>| match given {
-            Some(given) => kind.check(given),
-            None => bail!(kind.missing()),
-        };
+        let check = |kind: &Kind, given: Option<&str>| kind.check(given.ok_or_else(|| kind.missing())?);
         Ok(Self {
-            jwt_secret: given(&JWT, &options.jwt_secret)?,
-            admin_token: given(&ADMIN, &options.admin_token)?,
+            jwt_secret: check(&JWT, options.jwt_secret())?,
+            admin_token: check(&ADMIN, options.admin_token())?,
         })
     }
 }
 
 /// The admin token for a command that talks to a gateway.
 pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<SecretString> {
-    ADMIN.find(options.admin_token.as_deref(), data_dir)
+    ADMIN.find(options.admin_token(), data_dir)
 }
 
 /// Signs a token for `user` that is valid for `ttl`.
@@ -136,7 +137,7 @@ pub(crate) fn sign(jwt_secret: &SecretString, user: UserId, ttl: Duration) -> Re
 
 /// `seckill token`
 pub(crate) fn print_tokens(args: &TokenArgs) -> Result<ExitCode> {
-    let secret = JWT.find(args.secrets.jwt_secret.as_deref(), &args.data_dir)?;
+    let secret = JWT.find(args.secrets.jwt_secret(), &args.data_dir)?;
     let last = args.user.checked_add(args.users - 1).context("there are not that many users above --user")?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     for user in args.user..=last {

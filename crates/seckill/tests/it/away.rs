@@ -1,0 +1,117 @@
+//! Servers that are away at the start or go away later: every process survives, says which, and goes on.
+
+use seckill_core::Verdict;
+use seckill_testkit::{PrivateMySql, PrivateRabbit, PrivateRedis, eventually};
+use serde_json::Value;
+
+use crate::process::{Role, SOON, Urls};
+
+struct Servers {
+    redis: PrivateRedis,
+    rabbit: PrivateRabbit,
+    mysql: PrivateMySql,
+}
+
+impl Servers {
+    async fn start() -> (Self, Urls) {
+        let (redis, rabbit, mysql) =
+            tokio::join!(PrivateRedis::start(), PrivateRabbit::start(), PrivateMySql::start());
+        let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url() };
+        (Self { redis, rabbit, mysql }, urls)
+    }
+}
+
+/// Waits until `/readyz` says `status`, with exactly these dependencies down.
+async fn ready(role: &Role, status: &str, down: &[&str]) {
+    eventually(SOON, async || {
+        let (_, report) = role.get("/readyz").await;
+        let dependencies = report["dependencies"].as_object().cloned().unwrap_or_default();
+        let is_down = |(_, report): &(&String, &Value)| report["status"] == "down";
+        let seen: Vec<_> = dependencies.iter().filter(is_down).map(|(name, _)| name.as_str()).collect();
+        if report["status"] == status && seen == down { Ok(()) } else { Err(report) }
+    })
+    .await;
+}
+
+/// Orders as users from `first` on, one after the other, until one is answered with `status`; gives the user.
+async fn order_until(gateway: &Role, sale: u64, first: u64, status: u16) -> u64 {
+    let mut user = first - 1;
+    eventually(SOON, async || {
+        user += 1;
+        let (seen, body) = gateway.order(sale, user).await;
+        if seen == status { Ok(user) } else { Err((seen, body)) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_survive_every_server_being_away_at_the_start_and_later() {
+    let (servers, urls) = Servers::start().await;
+    urls.migrate().await;
+    tokio::join!(servers.redis.stop(), servers.rabbit.stop(), servers.mysql.stop());
+
+    // Away at the start.
+    let gateway = urls.gateway(&["--stranded-after", "1s"]).await;
+    let worker = urls.worker(&[]).await;
+    ready(&gateway, "unready", &["gate", "ledger", "queue"]).await;
+    ready(&worker, "unready", &["gate", "ledger", "queue"]).await;
+    assert_eq!(gateway.get("/livez").await.0, 200);
+    tokio::join!(servers.redis.start_again(), servers.rabbit.start_again(), servers.mysql.start_again());
+    ready(&gateway, "ready", &[]).await;
+    ready(&worker, "ready", &[]).await;
+    let sale = gateway.open_sale(1_000_000).await;
+    let mut user = order_until(&gateway, sale, 1, 202).await;
+
+    // Without the gate nobody gets a unit, and nobody is told otherwise.
+    servers.redis.stop().await;
+    user = order_until(&gateway, sale, user + 1, 503).await;
+    ready(&gateway, "unready", &["gate"]).await;
+    servers.redis.start_again().await;
+    user = order_until(&gateway, sale, user + 1, 202).await;
+
+    // Without the queue likewise.
+    servers.rabbit.stop().await;
+    user = order_until(&gateway, sale, user + 1, 503).await;
+    ready(&gateway, "unready", &["queue"]).await;
+    servers.rabbit.start_again().await;
+    user = order_until(&gateway, sale, user + 1, 202).await;
+
+    // Without the database orders are taken all the same.
+    servers.mysql.stop().await;
+    ready(&gateway, "degraded", &["ledger"]).await;
+    ready(&worker, "unready", &["ledger"]).await;
+    for _ in 0..20 {
+        user += 1;
+        let (status, body) = gateway.order(sale, user).await;
+        assert_eq!(status, 202, "{body}");
+    }
+    servers.mysql.start_again().await;
+    ready(&worker, "ready", &[]).await;
+    let report = gateway.audit_at_rest(sale).await;
+    assert_eq!((report.verdict, report.pending_orders), (Verdict::Clean, Some(0)), "{report:?}");
+    assert!(report.committed_orders >= 23, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_has_lost_its_data_takes_no_orders() {
+    let cluster = seckill_testkit::cluster().await;
+    let urls = Urls::from(&cluster);
+    urls.migrate().await;
+    let gateway = urls.gateway(&[]).await;
+    let _worker = urls.worker(&[]).await;
+    let sale = gateway.open_sale(5).await;
+    for user in 1..=5 {
+        assert_eq!(gateway.order(sale, user).await.0, 202);
+    }
+    cluster.flush_redis().await;
+    for user in 6..=10 {
+        let (status, body) = gateway.order(sale, user).await;
+        assert_eq!((status, &body["type"]), (503, &Value::from("/problems/unavailable")), "{body}");
+    }
+    let report = eventually(SOON, async || {
+        let (_, report) = gateway.get(&format!("/api/v1/sales/{sale}/audit")).await;
+        if report["committed_orders"] == 5 { Ok(report) } else { Err(report) }
+    })
+    .await;
+    assert_eq!((&report["verdict"], &report["oversold"]), (&Value::from("gate_missing"), &Value::from(0)));
+}

@@ -1,0 +1,77 @@
+//! The demo, and the numbers that scripts read from it.
+
+use serde_json::Value;
+
+use crate::process::{Urls, end, run, seckill, text};
+
+const SMALL: [&str; 12] = [
+    "demo",
+    "--once",
+    "--json",
+    "--port",
+    "0",
+    "--buyers",
+    "3000",
+    "--stock",
+    "1000",
+    "--drain-rate",
+    "1000",
+    "--arrival",
+];
+
+fn check(verdict: &Value, backend: &str) {
+    let count =
+        |name: &str| verdict[name].as_u64().unwrap_or_else(|| panic!("{name} is no count: {verdict}"));
+    let answers = ["accepted", "replayed", "sold_out", "refused", "unknown"];
+    assert_eq!(count("sent"), 3_300, "{verdict}");
+    assert_eq!(answers.map(count).iter().sum::<u64>(), 3_300, "{verdict}");
+    assert_eq!((count("accepted"), count("committed")), (1_000, 1_000), "{verdict}");
+    assert_eq!(
+        ["rejected", "oversold", "lost", "duplicates", "unknown", "refused"].map(count),
+        [0; 6],
+        "{verdict}"
+    );
+    assert_eq!(verdict["conserved"], true, "{verdict}");
+    for name in
+        ["arrival_seconds", "drain_seconds", "accept_rate_peak", "commit_rate_peak", "commit_rate_mean"]
+    {
+        assert!(verdict[name].as_f64() > Some(0.0), "{name}: {verdict}");
+    }
+    assert_eq!((&verdict["drain_rate"], &verdict["backend"]), (&Value::from(1_000), &Value::from(backend)));
+}
+
+#[tokio::test]
+async fn the_demo_ends_with_one_json_object_and_a_clean_verdict() {
+    let mut args = SMALL.to_vec();
+    args.push("500ms");
+    let output = run(&args).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    check(&serde_json::from_slice(&output.stdout).expect("stdout is one JSON object"), "embedded");
+}
+
+#[tokio::test]
+async fn the_demo_runs_on_redis_rabbitmq_and_mysql_too() {
+    let cluster = seckill_testkit::cluster().await;
+    let urls = Urls::from(&cluster);
+    let output = end(seckill().args(SMALL).arg("500ms").envs(urls.environment())).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    check(&serde_json::from_slice(&output.stdout).expect("stdout is one JSON object"), "cluster");
+}
+
+#[tokio::test]
+async fn without_json_the_demo_draws_the_curve_and_says_the_verdict() {
+    let mut args = SMALL.to_vec();
+    args.retain(|arg| *arg != "--json");
+    args.push("500ms");
+    let output = run(&args).await;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    for part in [
+        "arrivals, requests/s",
+        "commits, orders/s",
+        "backlog",
+        "oversold 0   lost 0   duplicates 0   conserved yes",
+    ] {
+        assert!(shown.contains(part), "{part:?} is missing in\n{}", text(&output));
+    }
+    assert!(shown.contains("every invariant held"), "{shown}");
+}

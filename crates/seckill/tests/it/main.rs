@@ -1,0 +1,11 @@
+//! The program as users run it: processes, signals, real servers, and SQL to check what they did.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod away;
+mod cli;
+mod crash;
+mod demo;
+mod fleet;
+mod process;
+mod shutdown;
