@@ -35,6 +35,15 @@ pub enum Fault {
         /// Why, for an operator.
         reason: String,
     },
+    /// The back end answers, and refuses what this program was told to use: a wrong password, a missing database, an old
+    /// schema. Nothing was changed; it will not get better by waiting, only by somebody doing something about it.
+    #[error("the {dependency} cannot be used: {reason}")]
+    Misconfigured {
+        /// Who refused.
+        dependency: Dependency,
+        /// Why, and what to do, for an operator.
+        reason: String,
+    },
     /// The call may or may not have taken effect, now or later.
     #[error("the {dependency} did not say how the call ended: {reason}")]
     Unknown {
@@ -57,6 +66,11 @@ impl Fault {
     /// A fault after which nothing has changed.
     pub fn unavailable(dependency: Dependency, reason: impl std::fmt::Display) -> Self {
         Self::Unavailable { dependency, reason: reason.to_string() }
+    }
+
+    /// A refusal that waiting does not cure.
+    pub fn misconfigured(dependency: Dependency, reason: impl std::fmt::Display) -> Self {
+        Self::Misconfigured { dependency, reason: reason.to_string() }
     }
 
     /// A fault after which anything may have happened.

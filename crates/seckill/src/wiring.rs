@@ -18,14 +18,17 @@ impl ClusterOptions {
     }
 }
 
-/// Connects to Redis, RabbitMQ and MySQL. A server that is away is waited for, later, by whoever needs it; a database
-/// that answers and cannot be used never gets better by waiting, so it ends the process now.
+/// Connects to Redis, RabbitMQ and MySQL. A server that is away is waited for, later, by whoever needs it. One that is
+/// there and cannot be used (a wrong password, a database without schema) ends the process now, with the reason.
 pub(crate) async fn cluster(options: &ClusterOptions) -> Result<Backend> {
     let backend = seckill_cluster::connect(&options.config())?;
-    match backend.ledger.ping().await {
-        Err(fault @ Fault::Corrupt { .. }) => bail!(fault),
-        Err(fault) => tracing::warn!(error = %fault, "starting without the ledger"),
-        Ok(()) => {}
+    let (gate, queue, ledger) = tokio::join!(backend.gate.ping(), backend.queue.ping(), backend.ledger.ping());
+    for answer in [gate, queue, ledger] {
+        match answer {
+            Err(fault @ (Fault::Misconfigured { .. } | Fault::Corrupt { .. })) => bail!(fault),
+            Err(fault) => tracing::warn!(error = %fault, "starting all the same"),
+            Ok(()) => {}
+        }
     }
     Ok(backend)
 }
