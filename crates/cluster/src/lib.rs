@@ -1,1 +1,50 @@
-//! to be written
+//! The ports on Redis, RabbitMQ and MySQL. What an order is and how it is decided lives in `seckill-core`; the gateway
+//! and the worker see this crate only as a [`Backend`].
+
+mod config;
+mod gate;
+mod ledger;
+mod queue;
+
+use std::sync::Arc;
+
+use seckill_core::{Backend, Fault};
+use thiserror::Error;
+
+pub use config::{ClusterConfig, UrlError};
+pub use queue::names;
+
+/// The ports on the servers of `config`. Builds without connecting: no server has to be up, and each is connected to on
+/// first use and again whenever a connection is lost. Must be called within a Tokio runtime with time and I/O enabled.
+///
+/// # Errors
+/// A URL that cannot be used. Nothing was contacted.
+pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
+    let gate = gate::RedisGate::new(config::redis(&config.redis_url)?, config.redis_pool_size);
+    let queue = queue::RabbitQueue::new(config::amqp(&config.amqp_url)?);
+    let ledger = ledger::MySqlLedger::new(config::mysql(&config.mysql_url)?);
+    Ok(Backend { name: "cluster", gate: Arc::new(gate), queue: Arc::new(queue), ledger: Arc::new(ledger) })
+}
+
+/// Brings the database of `mysql_url` to this version's schema. Calling it again changes nothing; of several callers at
+/// once the others wait for the first.
+///
+/// # Errors
+/// [`MigrateError`]; what had been applied before stays, and calling again goes on from there.
+pub async fn migrate(mysql_url: &str) -> Result<(), MigrateError> {
+    ledger::migrate(config::mysql(mysql_url)?).await
+}
+
+/// Why the schema could not be brought up to date.
+#[derive(Debug, Error)]
+pub enum MigrateError {
+    /// The URL cannot be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The database is not as a migration left it, or refused one; says what to do.
+    #[error("the ledger's schema cannot be brought up to date: {0}")]
+    Schema(String),
+}

@@ -1,0 +1,57 @@
+//! Brings a database to this version's schema.
+
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError as SqlxError, Migrator};
+use sqlx::mysql::MySqlConnectOptions;
+
+use super::server::{Failure, Server, within};
+use crate::MigrateError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/mysql");
+
+/// The longest that all migrations together may take.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// The longest wait for another process that migrates.
+const LOCK: Duration = Duration::from_secs(60);
+
+pub(crate) async fn migrate(options: MySqlConnectOptions) -> Result<(), MigrateError> {
+    let server = Server::new(options);
+    let mut connection = server.connect().await?;
+    // sqlx takes a lock, too, but on MariaDB that one does not hold. Ours ends with the connection.
+    let lock = sqlx::query_scalar("SELECT GET_LOCK(LEFT(CONCAT('seckill migrate ', DATABASE()), 64), ?)")
+        .bind(LOCK.as_secs())
+        .fetch_one(&mut connection);
+    let locked: Option<i64> = within(DEADLINE, lock).await.map_err(|failure| server.unavailable(&failure))?;
+    if locked != Some(1) {
+        return Err(MigrateError::Schema(format!(
+            "another process has been at it for {LOCK:?}; try again later"
+        )));
+    }
+    let failure = match tokio::time::timeout(DEADLINE, MIGRATIONS.run(&mut connection)).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(failure)) => failure,
+        Err(_) => return Err(server.unavailable(&Failure::Late(DEADLINE)).into()),
+    };
+    let advice = match failure {
+        SqlxError::Execute(error) => return Err(server.unavailable(&error.into()).into()),
+        SqlxError::ExecuteMigration(error, version) => format!(
+            "migration {version} failed: {}; correct the cause, delete row {version} from _sqlx_migrations, and run \
+             `seckill migrate` again",
+            server.sentence(&error.into())
+        ),
+        SqlxError::Dirty(version) => format!(
+            "migration {version} was interrupted; every migration may be run again: delete row {version} from \
+             _sqlx_migrations, and run `seckill migrate` again"
+        ),
+        SqlxError::VersionMissing(version) => {
+            format!("it has migration {version}, which this version does not know: use the newer seckill")
+        }
+        SqlxError::VersionMismatch(version) => format!(
+            "its migration {version} is another than this version's: the database belongs to another program, or the \
+             file was edited after it had been applied"
+        ),
+        other => other.to_string(),
+    };
+    Err(MigrateError::Schema(advice))
+}

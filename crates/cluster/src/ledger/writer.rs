@@ -1,0 +1,151 @@
+//! Commits batches: which way, on which connection, how often, and what a failure leaves behind. What is written is in
+//! `commit`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand::RngExt;
+use seckill_core::{Dependency, Fate, Fault, LedgerWriter, Order};
+use sqlx::mysql::MySqlConnection;
+
+use super::commit::{self, NotWritten};
+use super::server::{Failure, Server, code, within};
+use super::statements;
+
+/// The longest that the statements of one attempt may take together; longer than one wait for a lock.
+const STATEMENTS: Duration = Duration::from_secs(15);
+/// The longest wait for COMMIT; then the batch's fate is unknown.
+const COMMIT: Duration = Duration::from_secs(10);
+const ROLLBACK: Duration = Duration::from_secs(2);
+
+/// Attempts at one batch.
+const ATTEMPTS: u32 = 6;
+/// The longest pause before the second attempt, doubled before each further one.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Owns one connection: it is taken out before the transaction begins and put back only after the transaction has
+/// ended in a known way. Cancelled or failed in between, it is dropped, and the server rolls back by itself.
+pub(super) struct MySqlWriter {
+    server: Server,
+    connection: Option<MySqlConnection>,
+}
+
+/// How to commit a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// All orders as they are, or none.
+    Whole,
+    /// Each order by itself, under a lock on its sale.
+    Sorted,
+}
+
+/// Why an attempt was rolled back, and with what to go on.
+enum Setback {
+    /// Not all orders can be committed: find out which.
+    NotWhole,
+    /// Another transaction was in the way: the same again.
+    InTheWay(String),
+    /// That was it.
+    Fault(Fault),
+}
+
+impl MySqlWriter {
+    pub(super) async fn connect(server: Server) -> Result<Self, Fault> {
+        let connection = Some(server.connect().await?);
+        Ok(Self { server, connection })
+    }
+
+    async fn attempt(&mut self, way: Way, orders: &[Order]) -> Result<Vec<Fate>, Setback> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.server.connect().await.map_err(Setback::Fault)?,
+        };
+        let written = tokio::time::timeout(STATEMENTS, async {
+            match way {
+                Way::Whole => commit::write_whole(&mut connection, orders).await,
+                Way::Sorted => commit::write_sorted(&mut connection, orders).await,
+            }
+        });
+        match written.await {
+            Ok(Ok(fates)) => {
+                self.commit_transaction(connection).await?;
+                Ok(fates)
+            }
+            Ok(Err(NotWritten::DoesNotFit)) => {
+                self.roll_back(connection).await;
+                Err(Setback::NotWhole)
+            }
+            Ok(Err(NotWritten::Sql(error))) => Err(self.not_written(connection, way, error.into()).await),
+            // COMMIT was not sent, so the connection's end is the transaction's end.
+            Err(_) => Err(Setback::Fault(self.server.unavailable(&Failure::Late(STATEMENTS)))),
+        }
+    }
+
+    /// A statement before COMMIT failed: whatever happens to the connection, nothing is committed.
+    async fn not_written(&mut self, connection: MySqlConnection, way: Way, failure: Failure) -> Setback {
+        if failure.is_refusal() {
+            self.roll_back(connection).await;
+        }
+        match failure.number() {
+            Some(code::DUPLICATE_ENTRY) if way == Way::Whole => Setback::NotWhole,
+            // When sorting, duplicates were looked for; one that turns up now was inserted meanwhile.
+            Some(code::DUPLICATE_ENTRY | code::LOCK_WAIT_TIMEOUT | code::DEADLOCK) => {
+                Setback::InTheWay(self.server.sentence(&failure))
+            }
+            _ if failure.is_unreadable() => {
+                Setback::Fault(Fault::corrupt(Dependency::Ledger, self.server.sentence(&failure)))
+            }
+            _ => Setback::Fault(self.server.unavailable(&failure)),
+        }
+    }
+
+    /// Only an answer tells how COMMIT ended, and of the bad answers only a deadlock's tells that nothing is committed.
+    async fn commit_transaction(&mut self, mut connection: MySqlConnection) -> Result<(), Setback> {
+        let failure = match within(COMMIT, statements::commit(&mut connection)).await {
+            Ok(()) => {
+                self.connection = Some(connection);
+                return Ok(());
+            }
+            Err(failure) => failure,
+        };
+        if failure.number() == Some(code::DEADLOCK) {
+            self.roll_back(connection).await;
+            return Err(Setback::InTheWay(self.server.sentence(&failure)));
+        }
+        Err(Setback::Fault(self.server.unknown(&failure)))
+    }
+
+    /// Said aloud, since some errors end only their statement. Without an answer the connection is dropped instead.
+    async fn roll_back(&mut self, mut connection: MySqlConnection) {
+        if within(ROLLBACK, statements::roll_back(&mut connection)).await.is_ok() {
+            self.connection = Some(connection);
+        }
+    }
+}
+
+#[async_trait]
+impl LedgerWriter for MySqlWriter {
+    async fn commit(&mut self, orders: &[Order]) -> Result<Vec<Fate>, Fault> {
+        if orders.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut way = Way::Whole;
+        let mut last = String::new();
+        for attempt in 0..ATTEMPTS {
+            match self.attempt(way, orders).await {
+                Ok(fates) => return Ok(fates),
+                Err(Setback::Fault(fault)) => return Err(fault),
+                Err(Setback::NotWhole) => way = Way::Sorted,
+                Err(Setback::InTheWay(why)) => {
+                    last = why;
+                    let longest = PAUSE * 2_u32.pow(attempt);
+                    let pause = longest.mul_f64(rand::rng().random_range(0.1..=1.0));
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+        let reason =
+            format!("other transactions were in the way {ATTEMPTS} times in a row; the last time: {last}");
+        Err(Fault::unavailable(Dependency::Ledger, reason))
+    }
+}

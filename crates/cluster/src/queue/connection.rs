@@ -1,0 +1,216 @@
+//! A connection to RabbitMQ that is made on first use and made anew once it is broken, and the channels on it. The client's own
+//! recovery stays off: what was in flight on a lost connection is unknown to the port's users, and must stay so.
+//!
+//! Failing is quick and is left to the caller to try again, who knows how long to wait.
+
+use std::net::Shutdown;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use lapin::tcp::OwnedTLSConfig;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
+use seckill_core::Fault;
+use socket2::{SockRef, Socket};
+use tokio::sync::Mutex;
+
+use super::{BLOCKED, STEP, step, topology, unavailable};
+
+/// The longest that connecting may take, from the first packet to the declared topology.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection that is no longer wanted has for its goodbye, before it is cut.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Makes the connection for one purpose, when it is needed.
+pub(super) struct Link {
+    broker: AMQPUri,
+    purpose: &'static str,
+    /// Shared by the links of a process: whoever finds the queue declared must not find it too new.
+    declaring: Arc<Mutex<()>>,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    live: Option<Arc<Live>>,
+    /// When the last attempt failed, and why.
+    failure: Option<(Instant, Fault)>,
+}
+
+/// A channel, and the connection that carries it.
+pub(super) struct Lane {
+    pub(super) channel: Channel,
+    live: Arc<Live>,
+}
+
+impl Lane {
+    pub(super) fn is_open(&self) -> bool {
+        self.channel.status().connected() && self.live.connection.status().connected()
+    }
+
+    /// Whether the broker has told this connection to stop publishing: an alarm about memory or disk.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.live.connection.status().blocked()
+    }
+}
+
+impl Link {
+    pub(super) fn new(broker: AMQPUri, purpose: &'static str, declaring: Arc<Mutex<()>>) -> Self {
+        Self { broker, purpose, declaring, slot: Mutex::default() }
+    }
+
+    /// Opens a channel; connects first where there is no connection.
+    pub(super) async fn open(&self) -> Result<Lane, Fault> {
+        let live = self.live().await?;
+        // Nothing goes out on a blocked connection, this request neither. It is not broken, though, and a new one would
+        // not know that it is blocked before it had published something in vain.
+        if live.connection.status().blocked() {
+            return Err(unavailable(BLOCKED));
+        }
+        match step("open a channel", live.connection.create_channel()).await {
+            Ok(channel) => Ok(Lane { channel, live }),
+            Err(fault) => {
+                self.discard_live(&live).await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Has the next channel opened on a new connection. The channels of the old one live on.
+    pub(super) async fn discard(&self, lane: &Lane) {
+        self.discard_live(&lane.live).await;
+    }
+
+    async fn discard_live(&self, live: &Arc<Live>) {
+        let mut slot = self.slot.lock().await;
+        if slot.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
+            slot.live = None;
+        }
+    }
+
+    /// One attempt to connect serves everyone who came while it was under way, whether it succeeds or fails. The lock is
+    /// held for as long as one attempt takes, which has a deadline.
+    async fn live(&self) -> Result<Arc<Live>, Fault> {
+        let asked_at = Instant::now();
+        let mut slot = self.slot.lock().await;
+        if let Some(live) = slot.live.as_ref().filter(|live| live.connection.status().connected()) {
+            return Ok(live.clone());
+        }
+        slot.live = None;
+        if let Some((_, fault)) = slot.failure.as_ref().filter(|(failed_at, _)| *failed_at > asked_at) {
+            return Err(fault.clone());
+        }
+        match self.connect().await {
+            Ok(live) => Ok(slot.live.insert(Arc::new(live)).clone()),
+            Err(fault) => {
+                slot.failure = Some((Instant::now(), fault.clone()));
+                Err(fault)
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Live, Fault> {
+        let reason = match tokio::time::timeout(CONNECT, self.dial()).await {
+            Ok(Ok(live)) => return Ok(live),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {CONNECT:?}"),
+        };
+        let AMQPUri { authority, vhost, .. } = &self.broker;
+        Err(unavailable(format!(
+            "cannot use RabbitMQ at {}:{}, vhost {vhost:?}, as user {:?}: {reason}",
+            authority.host, authority.port, authority.userinfo.username
+        )))
+    }
+
+    async fn dial(&self) -> lapin::Result<Live> {
+        let runtime = lapin::runtime::default_runtime()?;
+        let wire = Wire::default();
+        let (reactor, dialled) = (runtime.clone(), wire.clone());
+        let open = async move |broker: AMQPUri, _| {
+            let AMQPUri { authority, scheme, .. } = &broker;
+            let connect = async {
+                let addresses = tokio::net::lookup_host((authority.host.as_str(), authority.port)).await?;
+                let stream = AsyncTcpStream::connect(&reactor, addresses.collect::<Vec<_>>()).await?;
+                if let AsyncTcpStream::Plain(tcp) = &stream {
+                    dialled.hold(SockRef::from(tcp.get_ref()).try_clone()?);
+                }
+                match scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => {
+                        stream.into_tls(&authority.host, OwnedTLSConfig::default().as_ref()).await
+                    }
+                }
+            };
+            // The client has no time-out of its own for this; without one its thread would stay.
+            let connected = tokio::time::timeout(CONNECT, connect).await;
+            Ok(connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+        };
+        // If this future is dropped in the middle of the handshake, only cutting the wire ends the client's thread.
+        let handshake = CutOnDrop(Some(wire.clone()));
+        let properties = ConnectionProperties::default().with_connection_name(self.purpose.into());
+        let connection = Connection::connector(self.broker.clone(), runtime, open, properties).await?;
+        handshake.keep();
+        let live = Live { connection, wire };
+        let _turn = self.declaring.lock().await;
+        topology::declare(&live.connection).await?;
+        Ok(live)
+    }
+}
+
+/// A connection that is up, or was.
+struct Live {
+    connection: Connection,
+    wire: Wire,
+}
+
+impl Drop for Live {
+    /// The client says goodbye by itself, but waits for the answer without an end: a broker that has vanished would keep its
+    /// thread and buffers for good.
+    fn drop(&mut self) {
+        let wire = self.wire.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                tokio::time::sleep(GOODBYE).await;
+                wire.cut();
+            })),
+            Err(_) => wire.cut(),
+        }
+    }
+}
+
+/// Another handle of a connection's socket.
+#[derive(Clone, Default)]
+struct Wire(Arc<OnceLock<Socket>>);
+
+impl Wire {
+    fn hold(&self, socket: Socket) {
+        // A wire is dialled once; were it dialled again, the first socket would be closed already.
+        let _ = self.0.set(socket);
+    }
+
+    fn cut(&self) {
+        if let Some(socket) = self.0.get() {
+            // Fails only where there is nothing left to cut.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+struct CutOnDrop(Option<Wire>);
+
+impl CutOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        if let Some(wire) = &self.0 {
+            wire.cut();
+        }
+    }
+}
+
+/// Every step of connecting is shorter than connecting.
+const _: () = assert!(STEP.as_millis() < CONNECT.as_millis());

@@ -1,0 +1,177 @@
+//! The gate on Redis: what is left after wrong keys, lost data, lost scripts, and a server that hangs or is full.
+
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis::{self, Value};
+use seckill_core::{Decision, Fault, SaleId, UserId};
+use seckill_testkit::{PrivateRedis, eventually};
+
+use crate::setup::{SOON, claim, gate_at, sale};
+
+const SALE: SaleId = SaleId(7);
+
+async fn run(url: &str, words: &[&str]) -> Value {
+    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
+}
+
+/// Everything in the database, byte for byte.
+async fn contents(url: &str) -> Vec<(String, Value)> {
+    let mut keys: Vec<String> = redis::from_redis_value(run(url, &["KEYS", "*"]).await).unwrap();
+    keys.sort();
+    let mut contents = Vec::new();
+    for key in keys {
+        let dump = run(url, &["DUMP", &key]).await;
+        contents.push((key, dump));
+    }
+    contents
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_as_seckill_writes_it_makes_reserve_change_nothing() {
+    let redis = seckill_testkit::redis().await;
+    let gate = gate_at(&redis.url).gate;
+    for damage in [
+        &["SET", "sale:{7}:meta", "x"][..],
+        &["HDEL", "sale:{7}:meta", "ends_at"],
+        &["HSET", "sale:{7}:meta", "per_user_limit", "-1"],
+        &["SET", "sale:{7}:stock", "many"],
+        &["SET", "sale:{7}:stock", "-5"],
+        &["DEL", "sale:{7}:stock"],
+        &["HSET", "sale:{7}:stock", "a", "b"],
+        &["SET", "sale:{7}:buyers", "x"],
+        &["HSET", "sale:{7}:buyers", "2", "x:y"],
+        &["SET", "sale:{7}:pending", "x"],
+    ] {
+        redis.flush().await;
+        gate.open(&sale(7, 10), 1).await.unwrap();
+        let first = gate.reserve(SALE, 1, &[], &[claim(1)]).await.unwrap();
+        if damage[0] != "HSET" && damage[0] != "HDEL" {
+            run(&redis.url, &["DEL", damage[1]]).await;
+        }
+        if damage[1].ends_with("stock") {
+            run(&redis.url, &["DEL", damage[1]]).await;
+        }
+        run(&redis.url, damage).await;
+        let before = contents(&redis.url).await;
+        let settled = [first.reservation.unwrap()];
+        let fault = gate.reserve(SALE, 1, &settled, &[claim(3), claim(2)]).await.unwrap_err();
+        assert!(matches!(fault, Fault::Corrupt { .. }), "{damage:?}: {fault}");
+        assert_eq!(contents(&redis.url).await, before, "{damage:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gate_that_lost_its_data_or_has_another_epoch_fails_closed() {
+    let redis = seckill_testkit::redis().await;
+    let gate = gate_at(&redis.url).gate;
+    gate.open(&sale(7, 10), 2).await.unwrap();
+    gate.reserve(SALE, 2, &[], &[claim(1)]).await.unwrap();
+
+    let other = gate.reserve(SALE, 3, &[], &[claim(2)]).await.unwrap_err();
+    assert!(
+        matches!(&other, Fault::Unavailable { reason, .. } if reason.contains("another epoch, 2")),
+        "{other}"
+    );
+    // An older or the same epoch leaves the gate as it is.
+    gate.open(&sale(7, 99), 1).await.unwrap();
+    gate.open(&sale(7, 99), 2).await.unwrap();
+    assert_eq!(gate.level(SALE).await.unwrap().unwrap().remaining, 9);
+
+    redis.flush().await;
+    let lost = gate.reserve(SALE, 2, &[], &[claim(2)]).await.unwrap_err();
+    assert!(matches!(&lost, Fault::Unavailable { reason, .. } if reason.contains("no data")), "{lost}");
+    assert_eq!(gate.level(SALE).await.unwrap(), None);
+    assert_eq!(run(&redis.url, &["DBSIZE"]).await, Value::Int(0));
+
+    gate.open(&sale(7, 5), 3).await.unwrap();
+    let level = gate.level(SALE).await.unwrap().unwrap();
+    assert_eq!((level.epoch, level.remaining, level.orders, level.pending_orders), (3, 5, 0, 0));
+}
+
+#[tokio::test]
+async fn the_same_call_run_again_deducts_once_also_when_redis_forgot_its_scripts() {
+    let redis = seckill_testkit::redis().await;
+    let gate = gate_at(&redis.url).gate;
+    gate.open(&sale(7, 10), 1).await.unwrap();
+    let (first, second, other) = (claim(1), claim(2), claim(1));
+    let claims = [first, other, second];
+    let once = gate.reserve(SALE, 1, &[], &claims).await.unwrap();
+    let before = contents(&redis.url).await;
+
+    run(&redis.url, &["SCRIPT", "FLUSH"]).await;
+    let again = gate.reserve(SALE, 1, &[], &claims).await.unwrap();
+    assert_eq!(again.decisions, once.decisions);
+    assert!(once.reservation.is_some() && again.reservation.is_none());
+    assert_eq!(contents(&redis.url).await, before);
+    let replayed = Decision::Replayed {
+        order_id: first.order_id,
+        quantity: 1,
+        pending: false,
+        accepted_at: first.accepted_at,
+    };
+    assert_eq!(once.decisions, [Decision::Reserved, replayed, Decision::Reserved]);
+
+    // From another call it is pending until settled; settling in that very call is soon enough.
+    let pending = gate.reserve(SALE, 1, &[], &[other]).await.unwrap().decisions;
+    assert!(matches!(pending[0], Decision::Replayed { pending: true, .. }));
+    let settled = gate.reserve(SALE, 1, &[once.reservation.unwrap()], &[other]).await.unwrap().decisions;
+    assert_eq!(settled[0], replayed);
+    assert_eq!(gate.level(SALE).await.unwrap().unwrap().pending_orders, 0);
+}
+
+#[tokio::test]
+async fn holdings_are_found_among_many_sales() {
+    let redis = seckill_testkit::redis().await;
+    let gate = gate_at(&redis.url).gate;
+    let claims = [claim(1), claim(u64::MAX)];
+    for id in [3, 700, 1_199] {
+        gate.open(&sale(id, 2), 1).await.unwrap();
+        gate.reserve(SaleId(id), 1, &[], &claims).await.unwrap();
+    }
+    let sales: Vec<_> = (0..1_200).map(SaleId).collect();
+    let holdings = gate.holdings(UserId(u64::MAX), &sales).await.unwrap();
+    let found: Vec<_> = holdings.iter().map(|holding| (holding.sale_id.0, holding.order_id)).collect();
+    assert_eq!(found, [3, 700, 1_199].map(|id| (id, claims[1].order_id)));
+    assert_eq!(holdings[0].accepted_at, claims[1].accepted_at);
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_and_changes_nothing() {
+    let redis = PrivateRedis::start().await;
+    let gate = gate_at(&redis.url()).gate;
+    gate.open(&sale(7, 10), 1).await.unwrap();
+    gate.reserve(SALE, 1, &[], &[claim(1)]).await.unwrap();
+    let before = contents(&redis.url()).await;
+    run(&redis.url(), &["CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1"]).await;
+    let fault = gate.reserve(SALE, 1, &[], &[claim(2)]).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Unavailable { reason, .. } if reason.contains("OOM")), "{fault}");
+    run(&redis.url(), &["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert_eq!(contents(&redis.url()).await, before);
+}
+
+#[tokio::test]
+async fn a_hanging_redis_leaves_the_outcome_unknown_and_a_dead_one_is_unavailable_at_once() {
+    let redis = PrivateRedis::start().await;
+    let gate = gate_at(&redis.url()).gate;
+    gate.open(&sale(7, 10), 1).await.unwrap();
+    let taken = claim(1);
+
+    redis.pause().await;
+    let fault = gate.reserve(SALE, 1, &[], &[taken]).await.unwrap_err();
+    // The pool's look at the connection fails first: nothing was sent.
+    assert!(matches!(fault, Fault::Unavailable { .. }), "{fault}");
+    redis.resume().await;
+    eventually(SOON, async || gate.ping().await).await;
+    let again = gate.reserve(SALE, 1, &[], &[taken]).await.unwrap();
+    assert_eq!(again.decisions, [Decision::Reserved]);
+    assert_eq!(gate.level(SALE).await.unwrap().unwrap().orders, 1);
+
+    redis.kill().await;
+    let killed_at = Instant::now();
+    let fault = gate.reserve(SALE, 1, &[], &[claim(2)]).await.unwrap_err();
+    assert!(matches!(&fault, Fault::Unavailable { reason, .. } if reason.contains("refused")), "{fault}");
+    assert!(killed_at.elapsed() < Duration::from_secs(2));
+    redis.start_again().await;
+    eventually(SOON, async || gate.ping().await).await;
+}

@@ -1,0 +1,9 @@
+//! What only this back end can get wrong, tried on real servers. What every back end must do is in the conformance suite.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
+mod conformance;
+mod gate;
+mod ledger;
+mod queue;
+mod setup;

@@ -1,0 +1,16 @@
+//! The gateway over real HTTP, on the embedded back end: what it answers, what that costs, and what it does when a part
+//! of the system fails or it is shut down.
+
+mod api;
+mod auth;
+mod gateway;
+mod health;
+mod intake;
+mod limits;
+mod orders;
+mod reply;
+mod sales;
+mod shutdown;
+mod stage;
+mod status;
+mod unconfirmed;

@@ -1,0 +1,132 @@
+//! What every back end has to do: the contract of the ports in `seckill-core`, as checks. A back end's test crate says
+//! how it is opened, and [`conformance!`](crate::conformance!) makes a test of each check.
+//!
+//! Each check gets a back end of its own, since a queue is one for all sales. What one back end cannot do by its nature,
+//! such as keeping the pending log of a gate in memory, is tested in its own crate.
+
+#![expect(clippy::unwrap_used, reason = "a check fails by panicking")]
+
+pub mod crowd;
+pub mod gate;
+pub mod ledger;
+pub mod path;
+pub mod queue;
+mod stage;
+
+pub use stage::Subject;
+
+/// Makes a `#[tokio::test]` of every check. The argument names an async function without arguments that returns a
+/// [`Subject`](crate::conformance::Subject); it is called once a test.
+#[macro_export]
+macro_rules! conformance {
+    ($subject:ident) => {
+        $crate::conformance_checks! { $subject, gate:
+            an_empty_gate_has_no_level
+            opening_again_fills_once
+            an_older_opening_changes_nothing
+            claims_are_decided_in_order
+            nothing_is_reserved_outside_the_window
+            after_the_close_a_buyer_is_still_told_of_the_order
+            the_same_call_again_deducts_once
+            an_order_id_twice_in_a_batch_deducts_once
+            a_retry_gets_the_first_order
+            an_unknown_sale_fails_closed
+            another_epoch_fails_closed
+            settling_empties_the_pending_log
+            settled_entries_ride_along_with_a_reserve
+            stranded_reservations_come_oldest_first
+            a_reservation_is_stranded_once_it_is_old_enough
+            holdings_are_told_by_user_and_sale
+            sales_do_not_touch_each_other
+            the_largest_values_come_back_as_they_went_in
+        }
+        $crate::conformance_checks! { $subject, queue:
+            a_batch_comes_out_as_it_went_in
+            the_largest_batch_comes_out_as_it_went_in
+            unacknowledged_batches_come_back
+            acknowledged_batches_never_come_back
+            prefetch_bounds_what_a_consumer_holds
+            a_cancelled_wait_loses_nothing
+            many_publishers_at_once_lose_nothing
+            several_consumers_share_the_batches
+            a_waiting_consumer_gets_what_is_published_later
+            the_depth_counts_what_waits
+            batches_survive_a_reopen
+        }
+        $crate::conformance_checks! { $subject, ledger:
+            a_sale_reads_back_as_written
+            sales_are_listed_newest_first
+            an_epoch_is_never_lowered
+            a_new_order_is_committed
+            a_redelivered_order_is_answered_and_changes_nothing
+            an_order_id_twice_in_a_batch_is_one_order
+            a_user_has_one_order_in_a_sale
+            what_would_oversell_is_rejected
+            a_bad_order_is_rejected_alone
+            a_rejection_is_final
+            a_batch_may_hold_orders_of_several_sales
+            an_order_belongs_to_the_sale_it_was_first_given_for
+            a_users_orders_come_oldest_first
+            an_unknown_order_is_none
+            the_largest_values_are_kept
+            an_empty_batch_is_nothing
+            a_large_batch_is_committed_whole
+            orders_survive_a_reopen
+        }
+        $crate::conformance_checks! { $subject, path:
+            an_order_goes_all_the_way
+            a_crash_between_reserve_and_publish_loses_nothing
+            an_ack_that_was_never_sent_doubles_nothing
+            a_batch_published_twice_doubles_nothing
+            a_batch_committed_without_an_answer_doubles_nothing
+            a_reopened_gate_sells_only_what_is_left
+        }
+        $crate::conformance_checks! { $subject, crowd:
+            a_thousand_tasks_do_not_oversell
+            concurrent_writers_give_each_order_one_end
+            buyers_at_once_get_every_unit_and_no_more
+        }
+    };
+}
+
+/// One module of [`conformance!`](crate::conformance!).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_checks {
+    ($subject:ident, $part:ident: $($check:ident)*) => {
+        mod $part {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $check() {
+                    $crate::conformance::$part::$check(super::$subject().await).await;
+                }
+            )*
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    /// A check that the macro does not list would silently never run.
+    #[test]
+    fn every_check_is_listed() {
+        let list = include_str!("mod.rs");
+        let parts = [
+            ("gate", include_str!("gate.rs")),
+            ("queue", include_str!("queue.rs")),
+            ("ledger", include_str!("ledger.rs")),
+            ("path", include_str!("path.rs")),
+            ("crowd", include_str!("crowd.rs")),
+        ];
+        for (part, text) in parts {
+            let (_, listed) = list.split_once(&format!("{part}:\n")).unwrap();
+            let (listed, _) = listed.split_once('}').unwrap();
+            let listed: Vec<_> = listed.split_whitespace().collect();
+            let written: Vec<_> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next())
+                .collect();
+            assert_eq!(listed, written, "{part}");
+        }
+    }
+}

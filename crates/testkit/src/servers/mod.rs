@@ -1,0 +1,167 @@
+//! Private servers for tests: real ones, each on a free port of 127.0.0.1 with a data folder of its own, gone with the
+//! test process. Which program a server is, and how it is configured, is in the modules below; who shares one is not
+//! decided here.
+
+mod mysql;
+mod process;
+mod program;
+mod rabbitmq;
+mod redis;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub(crate) use mysql::MySql;
+pub(crate) use rabbitmq::Rabbit;
+pub(crate) use redis::Redis;
+
+use process::{Plan, Process};
+
+/// How long a server may take to come up, its preparation included; long, because a whole suite may be compiling or
+/// running beside it.
+const START_DEADLINE: Duration = Duration::from_secs(180);
+
+/// What one kind of server is. Implemented by [`Redis`], [`Rabbit`] and [`MySql`] only.
+#[expect(async_fn_in_trait, reason = "all implementations are here, and their futures are Send")]
+pub trait Kind: Sized + Send + Sync {
+    /// As its makers write it.
+    const NAME: &'static str;
+
+    /// Picks the ports, writes the configuration into `folder`, and says how to run it.
+    #[doc(hidden)]
+    fn plan(folder: &Path) -> Result<(Self, Plan), String>;
+
+    /// Its address as the system's configuration takes it.
+    fn url(&self) -> String;
+
+    /// Whether it does its work by now; otherwise why not.
+    async fn answers(&self) -> Result<(), String>;
+}
+
+/// A server that belongs to one test. Gone, with its data, when dropped.
+pub struct PrivateServer<K> {
+    kind: K,
+    process: Process,
+}
+
+/// A Redis server of a test's own; the address names its database 0.
+pub type PrivateRedis = PrivateServer<Redis>;
+/// A RabbitMQ node of a test's own; the address names its vhost `/`.
+pub type PrivateRabbit = PrivateServer<Rabbit>;
+/// A MySQL or MariaDB server of a test's own; the address names the empty database `seckill`.
+pub type PrivateMySql = PrivateServer<MySql>;
+
+impl<K: Kind> PrivateServer<K> {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Panics
+    /// When the program is not installed or does not come up.
+    pub async fn start() -> Self {
+        Self::try_start().await.unwrap_or_else(|reason| panic!("{reason}"))
+    }
+
+    pub(crate) async fn try_start() -> Result<Self, String> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let folder = process::make_folder()?;
+            let planned = K::plan(&folder)
+                .and_then(|(kind, plan)| Ok(Self { kind, process: Process::new(folder.clone(), plan)? }));
+            let server = match planned {
+                Ok(server) => server,
+                Err(reason) => {
+                    // Nothing runs yet that would remove it, and a leftover is a nuisance, not a failure.
+                    let _ = std::fs::remove_dir_all(&folder);
+                    return Err(reason);
+                }
+            };
+            match server.bring_up().await {
+                Ok(()) => return Ok(server),
+                // Most likely somebody else took a port between our look and its start.
+                Err(Failure::Ended(_)) if tries < 3 => {}
+                Err(Failure::Ended(reason) | Failure::Late(reason)) => return Err(reason),
+            }
+        }
+    }
+
+    /// Its address as the system's configuration takes it.
+    pub fn url(&self) -> String {
+        self.kind.url()
+    }
+
+    /// Shuts the server down in good order (SIGTERM) and waits until it is gone. The data stays.
+    pub async fn stop(&self) {
+        self.tell("stop").await;
+    }
+
+    /// Kills the server (SIGKILL) and waits until it is gone. The data stays as the kill left it.
+    pub async fn kill(&self) {
+        self.tell("kill").await;
+    }
+
+    /// Halts the server (SIGSTOP): connections stay open, and nothing answers. [`Self::resume`] ends that.
+    pub async fn pause(&self) {
+        self.tell("pause").await;
+    }
+
+    /// Lets a paused server go on.
+    pub async fn resume(&self) {
+        self.tell("resume").await;
+    }
+
+    /// Starts a stopped or killed server again, on the same ports and data, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_again(&self) {
+        if let Err(Failure::Ended(reason) | Failure::Late(reason)) = self.bring_up().await {
+            panic!("{reason}");
+        }
+    }
+
+    /// Where its data and its log are.
+    pub fn folder(&self) -> &Path {
+        self.process.folder()
+    }
+
+    pub(crate) fn kind(&self) -> &K {
+        &self.kind
+    }
+
+    async fn tell(&self, command: &'static str) {
+        self.process.tell(command).await.unwrap_or_else(|reason| panic!("{}: {reason}", K::NAME));
+    }
+
+    async fn bring_up(&self) -> Result<(), Failure> {
+        self.process.tell("start").await.map_err(Failure::Late)?;
+        let started = Instant::now();
+        loop {
+            let answer = tokio::time::timeout(Duration::from_secs(5), self.kind.answers()).await;
+            let reason = match answer {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(reason)) => reason,
+                Err(_) => "no answer within 5 seconds".to_owned(),
+            };
+            if let Some(end) = self.process.ended().await.map_err(Failure::Late)? {
+                let log = self.process.log_tail();
+                return Err(Failure::Ended(format!("{} {end}:\n{log}", K::NAME)));
+            }
+            if started.elapsed() > START_DEADLINE {
+                let log = self.process.log_tail();
+                return Err(Failure::Late(format!(
+                    "{} did not come up within {} seconds ({reason}):\n{log}",
+                    K::NAME,
+                    START_DEADLINE.as_secs()
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+enum Failure {
+    /// The process ended by itself; another try, on other ports, may go better.
+    Ended(String),
+    /// It runs or not, but does not answer.
+    Late(String),
+}

@@ -1,0 +1,127 @@
+//! One server process with its own data folder, bound to the life of the test process. What to run is the business of
+//! the modules beside this one.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Carries out commands on the server, and cleans up when its stdin ends.
+const SUPERVISOR: &str = include_str!("supervisor.sh");
+
+/// How to run a server.
+#[derive(Default)]
+pub struct Plan {
+    /// Run once, before the first start; empty where there is nothing to prepare.
+    pub(super) prepare: Vec<OsString>,
+    /// The server, in the foreground.
+    pub(super) command: Vec<OsString>,
+    /// Added to the environment of both.
+    pub(super) env: Vec<(&'static str, OsString)>,
+    /// Where the Erlang port mapper listens, if the server starts one.
+    pub(super) epmd_port: Option<u16>,
+}
+
+/// A server under its supervisor. Dropping it, or the end of the test process, stops the server and removes its folder.
+pub(super) struct Process {
+    folder: PathBuf,
+    pipes: Arc<Mutex<Pipes>>,
+}
+
+/// Both ends that the supervisor talks through; it ends when they are closed.
+struct Pipes {
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    _supervisor: Child,
+}
+
+/// Makes a data folder for a server. It lies in `/tmp` whatever `TMPDIR` says: a server may be a wrapper that enters a
+/// container or another root and shares just that, and socket paths have to be short.
+pub(super) fn make_folder() -> Result<PathBuf, String> {
+    let folder = tempfile::Builder::new()
+        .prefix("seckill-testkit-")
+        .permissions(PermissionsExt::from_mode(0o755))
+        .tempdir_in("/tmp")
+        .map_err(|error| format!("cannot make a data folder in /tmp: {error}"))?;
+    // From here on the supervisor removes it; it survives the kill of this process.
+    Ok(folder.keep())
+}
+
+impl Process {
+    /// Starts the supervisor. The server itself is started by [`Self::tell`].
+    pub(super) fn new(folder: PathBuf, plan: Plan) -> Result<Self, String> {
+        let mut supervisor = Command::new("bash")
+            .args(["-c", SUPERVISOR, "supervisor"])
+            .arg(&folder)
+            .arg(plan.epmd_port.unwrap_or(0).to_string())
+            .arg(plan.prepare.len().to_string())
+            .args(plan.prepare)
+            .args(plan.command)
+            .envs(plan.env)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Away from the test's group, so that Ctrl-C does not kill what has to clean up after it.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("cannot run bash, which looks after the servers: {error}"))?;
+        let pipes = supervisor.stdin.take().zip(supervisor.stdout.take());
+        let (commands, answers) = pipes.ok_or("the supervisor has no pipes")?;
+        let pipes = Pipes { commands, answers: BufReader::new(answers), _supervisor: supervisor };
+        Ok(Self { folder, pipes: Arc::new(Mutex::new(pipes)) })
+    }
+
+    /// Gives the supervisor a command and waits until it is carried out. Starting is carried out once the process
+    /// exists, stopping once it is gone.
+    pub(super) async fn tell(&self, command: &'static str) -> Result<(), String> {
+        match self.ask(command).await? {
+            answer if answer == command => Ok(()),
+            answer => Err(format!("the supervisor was told to {command} and answered {answer:?}")),
+        }
+    }
+
+    /// How the server has ended; `None` while it runs.
+    pub(super) async fn ended(&self) -> Result<Option<String>, String> {
+        Ok(Some(self.ask("check").await?).filter(|answer| answer != "running"))
+    }
+
+    async fn ask(&self, command: &'static str) -> Result<String, String> {
+        let pipes = Arc::clone(&self.pipes);
+        let exchange = move || {
+            let mut pipes = pipes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut answer = String::new();
+            writeln!(pipes.commands, "{command}")?;
+            pipes.answers.read_line(&mut answer)?;
+            Ok(answer.trim_end().to_owned())
+        };
+        tokio::task::spawn_blocking(exchange)
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error: std::io::Error| format!("the supervisor does not answer {command}: {error}"))
+    }
+
+    /// Holds the server's files.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The last lines that the server has written.
+    pub(super) fn log_tail(&self) -> String {
+        log_tail(&self.folder.join("log"))
+    }
+}
+
+fn log_tail(path: &Path) -> String {
+    const LINES: usize = 40;
+    match std::fs::read(path) {
+        Ok(log) => {
+            let log = String::from_utf8_lossy(&log);
+            let lines: Vec<_> = log.lines().collect();
+            lines[lines.len().saturating_sub(LINES)..].join("\n")
+        }
+        Err(error) => format!("(no log: {error})"),
+    }
+}

@@ -1,0 +1,7 @@
+//! The worker on the embedded back end: what a step does, what it does when a part of the system fails, and how fast.
+
+mod drain;
+mod failing;
+mod pacing;
+mod stage;
+mod stopping;
