@@ -8,7 +8,7 @@ fn claim(user: u64) -> Claim {
 #[tokio::test(flavor = "multi_thread")]
 async fn speed() {
     let n = std::env::var("SET").unwrap();
-    let mysql = format!("mysql://root@127.0.0.1:1350{n}/speed");
+    let mysql = format!("mysql://root@127.0.0.1:1350{n}/speed?ssl-mode=disabled");
     let b = connect(&ClusterConfig {
         redis_url: format!("redis://127.0.0.1:1650{n}"),
         amqp_url: format!("amqp://127.0.0.1:1550{n}"),

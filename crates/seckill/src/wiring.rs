@@ -22,7 +22,8 @@ impl ClusterOptions {
 /// there and cannot be used (a wrong password, a database without schema) ends the process now, with the reason.
 pub(crate) async fn cluster(options: &ClusterOptions) -> Result<Backend> {
     let backend = seckill_cluster::connect(&options.config())?;
-    let (gate, queue, ledger) = tokio::join!(backend.gate.ping(), backend.queue.ping(), backend.ledger.ping());
+    let (gate, queue, ledger) =
+        tokio::join!(backend.gate.ping(), backend.queue.ping(), backend.ledger.ping());
     for answer in [gate, queue, ledger] {
         match answer {
             Err(fault @ (Fault::Misconfigured { .. } | Fault::Corrupt { .. })) => bail!(fault),

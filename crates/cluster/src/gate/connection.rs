@@ -101,9 +101,18 @@ impl Redis {
                 self.pool.status().max_size
             )),
             PoolError::Timeout(_) => self.unreachable(format!("no connection within {CREATE:?}")),
+            PoolError::Backend(error) if is_of_the_setup(&error) => self.misconfigured(&error),
             PoolError::Backend(error) => self.unreachable(error),
             error => self.unreachable(error),
         })
+    }
+
+    fn misconfigured(&self, error: &RedisError) -> Fault {
+        let reason = format!(
+            "Redis at {} refuses us: {error}; check user, password, rights and database number in the redis url",
+            self.address
+        );
+        Fault::misconfigured(Dependency::Gate, reason)
     }
 
     fn unreachable(&self, reason: impl std::fmt::Display) -> Fault {
@@ -128,6 +137,7 @@ impl Redis {
             Some("WRONGTYPE") => {
                 Fault::corrupt(Dependency::Gate, "a key of the sale has another type than seckill gives it")
             }
+            _ if is_of_the_setup(error) => self.misconfigured(error),
             _ => Fault::unavailable(Dependency::Gate, format!("Redis at {} refused: {error}", self.address)),
         }
     }
@@ -141,6 +151,12 @@ async fn run_script(script: &Script, call: &Cmd, connection: &mut Connection) ->
         }
         answer => answer,
     }
+}
+
+/// Whether only somebody who changes the user, their rights or the URL can mend it.
+fn is_of_the_setup(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
 }
 
 fn is_server_error(error: &RedisError) -> bool {

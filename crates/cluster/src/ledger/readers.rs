@@ -67,11 +67,12 @@ impl Readers {
         if !failure.is_refusal() {
             drop(Object::take(connection));
         }
-        let reason = self.server.sentence(&failure);
         Err(match effect {
-            _ if failure.is_unreadable() => Fault::corrupt(Dependency::Ledger, reason),
-            Effect::OneStatement if !failure.is_refusal() => Fault::unknown(Dependency::Ledger, reason),
-            _ => Fault::unavailable(Dependency::Ledger, reason),
+            _ if failure.is_unreadable() => {
+                Fault::corrupt(Dependency::Ledger, self.server.sentence(&failure))
+            }
+            Effect::OneStatement if !failure.is_refusal() => self.server.unknown(&failure),
+            _ => self.server.unavailable(&failure),
         })
     }
 

@@ -38,8 +38,13 @@ impl Server {
         connected.await.map_err(|failure| self.unavailable(&failure))
     }
 
+    /// What a failure is that has changed nothing.
     pub(super) fn unavailable(&self, failure: &Failure) -> Fault {
-        Fault::unavailable(Dependency::Ledger, self.sentence(failure))
+        let reason = self.sentence(failure);
+        if failure.number().is_some_and(|number| code::OF_THE_SETUP.contains(&number)) {
+            return Fault::misconfigured(Dependency::Ledger, reason);
+        }
+        Fault::unavailable(Dependency::Ledger, reason)
     }
 
     pub(super) fn unknown(&self, failure: &Failure) -> Fault {
@@ -125,6 +130,15 @@ pub(super) mod code {
     pub(in crate::ledger) const LOCK_WAIT_TIMEOUT: u16 = 1205;
     pub(in crate::ledger) const DEADLOCK: u16 = 1213;
     pub(in crate::ledger) const ACCESS_DENIED_WITHOUT_PASSWORD: u16 = 1698;
+    /// Those that only somebody who changes user, grants, database or schema can mend.
+    pub(in crate::ledger) const OF_THE_SETUP: [u16; 6] = [
+        DATABASE_ACCESS_DENIED,
+        ACCESS_DENIED,
+        UNKNOWN_DATABASE,
+        UNKNOWN_COLUMN,
+        NO_SUCH_TABLE,
+        ACCESS_DENIED_WITHOUT_PASSWORD,
+    ];
 }
 
 /// Runs `work` with a deadline.

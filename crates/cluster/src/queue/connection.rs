@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use lapin::tcp::OwnedTLSConfig;
-use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties};
-use seckill_core::Fault;
+use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri};
+use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, ErrorKind};
+use seckill_core::{Dependency, Fault};
 use socket2::{SockRef, Socket};
 use tokio::sync::Mutex;
 
@@ -110,16 +110,28 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<Live, Fault> {
-        let reason = match tokio::time::timeout(CONNECT, self.dial()).await {
+        let error = match tokio::time::timeout(CONNECT, self.dial()).await {
             Ok(Ok(live)) => return Ok(live),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {CONNECT:?}"),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(unavailable(self.sentence(&format!("no answer within {CONNECT:?}")))),
         };
+        if is_of_the_setup(&error) {
+            let advice = "check user, password and vhost in the amqp url, and that older queues of these names are gone";
+            return Err(Fault::misconfigured(
+                Dependency::Queue,
+                self.sentence(&format!("{error}; {advice}")),
+            ));
+        }
+        Err(unavailable(self.sentence(&error.to_string())))
+    }
+
+    fn sentence(&self, reason: &str) -> String {
         let AMQPUri { authority, vhost, .. } = &self.broker;
-        Err(unavailable(format!(
-            "cannot use RabbitMQ at {}:{}, vhost {vhost:?}, as user {:?}: {reason}",
-            authority.host, authority.port, authority.userinfo.username
-        )))
+        let AMQPAuthority { host, port, userinfo } = authority;
+        format!(
+            "cannot use RabbitMQ at {host}:{port}, vhost {vhost:?}, as user {:?}: {reason}",
+            userinfo.username
+        )
     }
 
     async fn dial(&self) -> lapin::Result<Live> {
@@ -155,6 +167,12 @@ impl Link {
         topology::declare(&live.connection).await?;
         Ok(live)
     }
+}
+
+/// Whether the broker refused what we are set up to do: a login or vhost that it does not grant us (403, 530), or a queue of
+/// ours that exists with other arguments (406). These numbers are AMQP 0-9-1's.
+fn is_of_the_setup(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if [403, 406, 530].contains(&error.get_id()))
 }
 
 /// A connection that is up, or was.

@@ -59,6 +59,31 @@ async fn a_database_without_schema_is_told_with_the_command_that_makes_it() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_the_login_ends_the_start_and_the_password_is_not_shown() {
+    let cluster = seckill_testkit::cluster().await;
+    let good = Urls::from(&cluster);
+    good.migrate().await;
+    let with_wrong_login = |url: &str| {
+        let mut url = url::Url::parse(url).unwrap();
+        url.set_username("mallory").unwrap();
+        url.set_password(Some("hunter2")).unwrap();
+        url.to_string()
+    };
+    for (wrong, part) in [
+        (Urls { redis: with_wrong_login(&good.redis), ..good.clone() }, "in the redis url"),
+        (Urls { amqp: with_wrong_login(&good.amqp), ..good.clone() }, "in the amqp url"),
+        (Urls { mysql: with_wrong_login(&good.mysql), ..good.clone() }, "in the mysql url"),
+    ] {
+        for role in ["gateway", "worker"] {
+            let mut command = seckill();
+            let output = end(command.args([role, "--listen", "127.0.0.1:0"]).envs(wrong.environment())).await;
+            told(&output, 1, &[part]);
+            assert!(!text(&output).contains("hunter2"), "{}", text(&output));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_cluster_gateway_without_secrets_is_told_how_to_make_them() {
     let mut command = seckill();
     command
