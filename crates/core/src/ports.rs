@@ -166,6 +166,16 @@ pub trait Ledger: Send + Sync {
     /// The orders of one user in one sale that have reached their end, oldest first, 100 at the most.
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault>;
 
+    /// The sale's orders that have reached their end and whose ids are above `after`, by id, `limit` at the most. Page by
+    /// page this gives every such order of a sale that is at rest; of one that is not, orders recorded meanwhile may be
+    /// missing.
+    async fn orders_after(
+        &self,
+        sale: SaleId,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<LedgerOrder>, Fault>;
+
     /// Counts the sale's rows; does not trust the running totals of the sale.
     async fn totals(&self, sale: SaleId) -> Result<LedgerTotals, Fault>;
 

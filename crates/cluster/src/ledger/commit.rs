@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use seckill_core::{Fate, Known, Order, RejectReason, Room, SaleId, decide};
 use sqlx::mysql::MySqlConnection;
 
-use super::statements::{self, Added, ROWS_AT_ONCE, SaleState};
+use super::statements::{self, Added, IDS_AT_ONCE, SaleState};
 
 /// Why nothing was written. The transaction is still open.
 pub(super) enum NotWritten {
@@ -119,7 +119,7 @@ async fn read_known(
     let rooms = sales.iter().map(|(id, sale)| (*id, room(sale))).collect();
     let mut known = Known { rooms, ..Known::default() };
     let mut buyers: BTreeMap<SaleId, Vec<u64>> = BTreeMap::new();
-    for some in orders.chunks(ROWS_AT_ONCE) {
+    for some in orders.chunks(IDS_AT_ONCE) {
         let ids: Vec<_> = some.iter().map(|order| order.claim.order_id).collect();
         known.committed.extend(statements::committed_among(connection, &ids).await?);
         known.rejected.extend(statements::rejected_among(connection, &ids).await?);
@@ -128,7 +128,7 @@ async fn read_known(
         }
     }
     for (sale, users) in buyers {
-        for some in users.chunks(ROWS_AT_ONCE) {
+        for some in users.chunks(IDS_AT_ONCE) {
             let holders = statements::holders_among(connection, sale, some).await?;
             known.holders.extend(holders.into_iter().map(|user| (sale, user)));
         }

@@ -76,6 +76,18 @@ impl Ledger for MySqlLedger {
         self.readers.run(Effect::Nothing, ANSWER, |c| Box::pin(queries::orders_of(c, user, sale))).await
     }
 
+    async fn orders_after(
+        &self,
+        sale: SaleId,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<LedgerOrder>, Fault> {
+        let page = self
+            .readers
+            .run(Effect::Nothing, COUNT, |c| Box::pin(queries::orders_after(c, sale, after, limit)));
+        page.await
+    }
+
     async fn totals(&self, sale: SaleId) -> Result<LedgerTotals, Fault> {
         self.readers.run(Effect::Nothing, COUNT, |c| Box::pin(queries::totals(c, sale))).await
     }

@@ -85,6 +85,28 @@ pub(super) async fn orders_of(
     Ok(found.into_iter().map(|OrderRow(order)| order).collect())
 }
 
+pub(super) async fn orders_after(
+    connection: &mut MySqlConnection,
+    sale: SaleId,
+    after: Option<OrderId>,
+    limit: u32,
+) -> Result<Vec<LedgerOrder>> {
+    // In the order of the primary key, so that a page costs its own rows; by the key of sale and user the server would
+    // sort the whole sale for each page.
+    let found = sqlx::query_as(
+        "(SELECT id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, committed_at AS recorded_at \
+          FROM orders FORCE INDEX (PRIMARY) WHERE sale_id = ? AND id > ? ORDER BY id LIMIT ?) \
+         UNION ALL \
+         (SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), reason, accepted_at, created_at \
+          FROM rejections FORCE INDEX (PRIMARY) WHERE sale_id = ? AND order_id > ? ORDER BY order_id LIMIT ?) \
+         ORDER BY id LIMIT ?",
+    );
+    // An empty string of bytes comes before every id.
+    let after = after.map_or_else(Vec::new, |id| id.0.as_bytes().to_vec());
+    let found = found.bind(sale.0).bind(&after).bind(limit).bind(sale.0).bind(&after).bind(limit).bind(limit);
+    Ok(found.fetch_all(connection).await?.into_iter().map(|OrderRow(order)| order).collect())
+}
+
 /// One statement, so that all its counts are of one moment.
 pub(super) async fn totals(connection: &mut MySqlConnection, sale: SaleId) -> Result<LedgerTotals> {
     let counted = sqlx::query(

@@ -2,8 +2,9 @@
 //!
 //! Statements that are as long as the batch are sent as text, their values written in as literals. All of these are
 //! numbers, UUIDs, times or words of our own; nothing that a user wrote gets here. Prepared statements of ever new
-//! lengths would cost two round trips, a description of each of thousands of parameters, and a farewell without an answer
-//! that holds up the COMMIT behind it for 40 ms (Nagle's algorithm): 55 ms instead of 6 ms for 500 orders.
+//! lengths would cost a second round trip, a description of each of thousands of parameters, and a farewell without an
+//! answer. sqlx leaves Nagle's algorithm on: what follows a write that is not answered waits for 40 ms. So no statement
+//! is longer than one TLS record either, which goes out as one write. Together: 6 ms instead of 55 ms for 500 orders.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{Display, Write};
@@ -14,8 +15,11 @@ use sqlx::{AssertSqlSafe, Result, Row};
 
 use super::queries;
 
-/// Rows of one INSERT, and ids of one lookup; far below the smallest limit for a statement, 1 MiB.
-pub(super) const ROWS_AT_ONCE: usize = 2_000;
+/// Rows of one INSERT: at some 130 bytes each they fit the 16 KiB of one TLS record.
+const ROWS_AT_ONCE: usize = 100;
+
+/// Ids of one lookup: at up to 36 bytes each they fit, too.
+pub(super) const IDS_AT_ONCE: usize = 400;
 
 /// What a commit needs to know of a sale.
 pub(super) struct SaleState {

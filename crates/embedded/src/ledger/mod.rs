@@ -168,6 +168,27 @@ impl Ledger for SqliteLedger {
         rows.iter().map(rows::ledger_order).collect()
     }
 
+    async fn orders_after(
+        &self,
+        sale: SaleId,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<LedgerOrder>, Fault> {
+        // The plus sign keeps SQLite on the primary key, in whose order a page costs its own rows only.
+        const SQL: &str = "SELECT * FROM (SELECT order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, \
+                           accepted_at, committed_at AS recorded_at \
+                           FROM orders WHERE +sale_id = ?1 AND order_id > ?2 ORDER BY order_id LIMIT ?3) \
+                           UNION ALL \
+                           SELECT * FROM (SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
+                           FROM rejections WHERE +sale_id = ?1 AND order_id > ?2 ORDER BY order_id LIMIT ?3) \
+                           ORDER BY order_id LIMIT ?3";
+        // An empty blob comes before every id.
+        let after = after.map_or_else(Vec::new, rows::id_bytes);
+        let query = sqlx::query(SQL).bind(sale.0.cast_signed()).bind(after).bind(limit);
+        let rows = query.fetch_all(&self.readers).await.map_err(fault)?;
+        rows.iter().map(rows::ledger_order).collect()
+    }
+
     async fn totals(&self, sale: SaleId) -> Result<LedgerTotals, Fault> {
         // One statement, so that all of it is read at one moment. Users are counted in their index. Units are not in it:
         // where the sale is most of what there is, going through the whole table is some twenty times as fast as

@@ -73,6 +73,7 @@ pub(crate) fn router(app: Arc<App>, health: Router) -> Router {
         .route("/api/v1/sales", post(sales::create).get(sales::list))
         .route("/api/v1/sales/{id}", get(sales::show))
         .route("/api/v1/sales/{id}/audit", get(sales::audit))
+        .route("/api/v1/sales/{id}/audit/orders", get(sales::audit_orders))
         .route("/api/v1/sales/{id}/orders", post(orders::place))
         .route("/api/v1/sales/{id}/orders/mine", get(orders::mine))
         .route("/api/v1/orders/{id}", get(orders::show))

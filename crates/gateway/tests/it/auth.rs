@@ -21,7 +21,8 @@ fn buyers_routes(sale: SaleId, order: OrderId) -> [(Method, String); 4] {
 
 fn signed(header: &Header, secret: &str, sub: &str, exp: i64) -> String {
     let claims = json!({"sub": sub, "exp": exp});
-    jsonwebtoken::encode(header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(header, &claims, &key).expect("any secret signs")
 }
 
 /// Tokens that name user 7 and must not be believed, each with what is wrong with it.
@@ -29,8 +30,8 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
     let now = seckill_core::now().timestamp();
     let hs256 = Header::new(Algorithm::HS256);
     let good = signed(&hs256, JWT_SECRET, "7", now + 3_600);
-    let (unsigned, _) = good.rsplit_once('.').unwrap();
-    let (_, payload) = unsigned.split_once('.').unwrap();
+    let (unsigned, _) = good.rsplit_once('.').expect("three parts");
+    let (_, payload) = unsigned.split_once('.').expect("three parts");
     // {"alg":"none","typ":"JWT"}
     let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
     vec![

@@ -33,12 +33,12 @@ fn lane_for(claims: usize) -> Config {
 
 /// Sends an order over a connection of its own, to be hung up by dropping it.
 async fn send_order(gateway: &Gateway, sale: SaleId, user: u64) -> TcpStream {
-    let mut connection = TcpStream::connect(gateway.address).await.unwrap();
+    let mut connection = TcpStream::connect(gateway.address).await.expect("the gateway listens");
     let token = token(user);
     let request = format!(
         "POST /api/v1/sales/{sale}/orders HTTP/1.1\r\nHost: seckill\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
-    connection.write_all(request.as_bytes()).await.unwrap();
+    connection.write_all(request.as_bytes()).await.expect("the gateway reads");
     connection
 }
 
@@ -53,8 +53,9 @@ async fn fill_the_lane(stage: &Stage, gateway: &Gateway, sale: SaleId, room: u64
         buying.spawn(send(gateway.buying(sale, user)));
     }
     for _ in 0..TOO_MANY {
-        let refused = tokio::time::timeout(SOON, buying.join_next()).await.expect("refused at once");
-        refused.unwrap().unwrap().expect_problem(503, "overloaded");
+        let refused = tokio::time::timeout(SOON, buying.join_next()).await.expect("an answer at once");
+        let refused = refused.expect("more orders than found room").expect("it is answered");
+        refused.expect_problem(503, "overloaded");
     }
     buying
 }

@@ -76,7 +76,8 @@ async fn a_gateway_with_nothing_to_do_ends_at_once() {
     gateway.open_sale(10).await;
     // The client's connection is still open.
     gateway.shutdown.cancel();
-    tokio::time::timeout(SOON, gateway.run).await.expect("it does not wait for idle connections").unwrap();
+    let end = tokio::time::timeout(config().grace / 4, gateway.run).await;
+    end.expect("it does not wait for idle connections").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,7 +84,7 @@ impl Events {
     async fn open(gateway: &Gateway, user: u64, order: OrderId) -> Self {
         let path = format!("/api/v1/orders/{order}/events");
         let request = gateway.request(reqwest::Method::GET, &path).bearer_auth(token(user));
-        let response = request.send().await.unwrap();
+        let response = request.send().await.expect("the gateway answers");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { response, text: String::new() }
@@ -102,13 +102,14 @@ impl Events {
                         .trim()
                         .to_owned()
                 };
-                let read = (field("event:"), serde_json::from_str(&field("data:")).unwrap());
+                let data = serde_json::from_str(&field("data:")).expect("the data is JSON");
+                let read = (field("event:"), data);
                 self.text = rest.to_owned();
                 return Some(read);
             }
             let chunk = tokio::time::timeout(SOON, self.response.chunk()).await;
             let chunk = chunk.expect("an event comes, or the end").expect("the stream does not break")?;
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            self.text.push_str(std::str::from_utf8(&chunk).expect("the stream is text"));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use console::style;
-use loadtest::{End, Latency, Report, Run, Verification};
+use loadtest::{End, Latency, Run, Verification};
 use seckill_core::{AuditReport, Verdict};
 use serde::Serialize;
 
@@ -70,8 +70,7 @@ impl Outcome {
         samples: &Samples,
         audit: AuditReport,
     ) -> Self {
-        let report = Report::new(run, Some(verification));
-        let counts = report.counts;
+        let (counts, requests) = (run.counts(), run.series());
         Self {
             sent: counts.sent,
             accepted: counts.accepted,
@@ -85,17 +84,17 @@ impl Outcome {
             lost: verification.lost(),
             duplicates: audit.duplicates + verification.buyers_with_two_orders(),
             conserved: audit.conserved && audit.verdict == Verdict::Clean,
-            arrival_seconds: report.seconds,
+            arrival_seconds: run.duration.as_secs_f64(),
             drain_seconds: samples.drain_seconds(),
-            accept_rate_peak: peak(&report.series.iter().map(|bucket| bucket.accepted).collect::<Vec<_>>()),
+            accept_rate_peak: peak(&requests.iter().map(|bucket| bucket.accepted).collect::<Vec<_>>()),
             commit_rate_peak: samples.commit_rate_peak(),
             commit_rate_mean: samples.commit_rate_mean(),
             drain_rate: limit(args.drain_rate),
             backend,
-            latency: report.latency,
+            latency: run.latency(),
             late: counts.late,
             audit,
-            series: Series::new(&report.series, samples),
+            series: Series::new(&requests, samples),
         }
         .checked(verification)
     }

@@ -268,6 +268,28 @@ pub async fn a_users_orders_come_oldest_first(Subject { backend, .. }: Subject) 
     assert_eq!(found[..3].iter().map(|order| order.order.claim.order_id).collect::<Vec<_>>(), ids);
 }
 
+/// Committed and rejected orders of one sale, by id, each on exactly one page.
+pub async fn a_sales_orders_come_page_by_page(Subject { backend, .. }: Subject) {
+    let sale = backend.ledger.create_sale(&new_sale(5, 1)).await.unwrap();
+    let other = backend.ledger.create_sale(&new_sale(5, 1)).await.unwrap();
+    assert_eq!(backend.ledger.orders_after(sale.id, None, 3).await.unwrap(), Vec::<LedgerOrder>::new());
+    let orders: Vec<_> = (0..8).map(|user| order(sale.id, user, 1)).collect();
+    for order in &orders {
+        commit(&backend, std::slice::from_ref(order)).await;
+        commit(&backend, &[super::stage::order(other.id, order.claim.user_id.0, 1)]).await;
+    }
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = backend.ledger.orders_after(sale.id, after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.order.claim.order_id);
+        found.extend(page);
+    }
+    assert_eq!(found.iter().map(|order| order.order.clone()).collect::<Vec<_>>(), orders);
+    let rejected: Vec<_> = found.iter().map(|order| order.rejected.is_some()).collect();
+    assert_eq!(rejected, [false, false, false, false, false, true, true, true]);
+}
+
 /// Still on its way, or never made: the ledger cannot tell.
 pub async fn an_unknown_order_is_none(Subject { backend, .. }: Subject) {
     assert_eq!(backend.ledger.order(OrderId::generate()).await.unwrap(), None);

@@ -67,6 +67,7 @@ macro_rules! conformance {
             a_batch_may_hold_orders_of_several_sales
             an_order_belongs_to_the_sale_it_was_first_given_for
             a_users_orders_come_oldest_first
+            a_sales_orders_come_page_by_page
             an_unknown_order_is_none
             the_largest_values_are_kept
             an_empty_batch_is_nothing

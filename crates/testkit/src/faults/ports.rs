@@ -144,6 +144,15 @@ impl Ledger for Faulty<Arc<dyn Ledger>> {
         self.faults.around(Call::ReadLedger, 0, self.inner.orders_of(user, sale)).await
     }
 
+    async fn orders_after(
+        &self,
+        sale: SaleId,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<LedgerOrder>, Fault> {
+        self.faults.around(Call::ReadLedger, 0, self.inner.orders_after(sale, after, limit)).await
+    }
+
     async fn totals(&self, sale: SaleId) -> Result<LedgerTotals, Fault> {
         self.faults.around(Call::ReadLedger, 0, self.inner.totals(sale)).await
     }
