@@ -140,11 +140,14 @@ impl NewSale {
         };
         let names = [("name", self.name.as_str()), ("product", self.product())];
         for (field, text) in names.into_iter().take(if self.product.is_some() { 2 } else { 1 }) {
-            let chars = text.trim().chars().count();
+            let chars = text.chars().count();
             require(
-                (1..=Self::MAX_NAME_CHARS).contains(&chars),
+                chars <= Self::MAX_NAME_CHARS && !text.trim().is_empty(),
                 field,
-                format!("has {chars} characters; allowed are 1 to {}", Self::MAX_NAME_CHARS),
+                format!(
+                    "has {chars} characters; allowed are 1 to {}, not all of them blank",
+                    Self::MAX_NAME_CHARS
+                ),
             );
         }
         require(
@@ -207,7 +210,8 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named_at_once() {
         let mut bad = sale();
-        bad.name = "x".repeat(201);
+        // Blanks count: they are stored.
+        bad.name = " ".repeat(200) + "x";
         bad.product = Some(" ".into());
         bad.stock = 0;
         bad.price_cents = NewSale::MAX_PRICE_CENTS + 1;

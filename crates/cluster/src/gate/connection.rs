@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::{
     AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind,
     Value,
@@ -49,6 +50,8 @@ pub(super) struct Redis {
 impl Redis {
     pub(super) fn new(server: ConnectionInfo, size: usize) -> Self {
         let address = server.addr().to_string();
+        // A batch of claims is several segments long; the last one must not wait for an acknowledgement of the others.
+        let server = server.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CREATE))
             .set_response_timeout(Some(ANSWER));
