@@ -125,11 +125,13 @@ impl Directory {
             desks.retain(|id, _| *id >= oldest);
         }
         for sale in sales {
-            if sale.epoch == 0 {
-                self.open(sale).await?;
-            } else {
-                self.put(sale);
+            if sale.epoch == 0
+                && let Err(fault) = self.open(sale.clone()).await
+            {
+                // One gate that cannot be filled holds up no other sale.
+                tracing::warn!(sale_id = %sale.id, error = %fault, "a sale waits for its gate");
             }
+            self.put(sale);
         }
         Ok(())
     }

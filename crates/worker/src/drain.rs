@@ -97,8 +97,7 @@ impl Lane {
             return Ok(Step::Stopped);
         };
         gathered?;
-        let count = self.orders.len().min(self.pace.batch());
-        let Some(()) = shutdown.run_until_cancelled(self.pace.admit(count)).await else {
+        let Some(count) = shutdown.run_until_cancelled(self.pace.admit(self.orders.len())).await else {
             return Ok(Step::Stopped);
         };
         let progress = self.commit(count).await?;

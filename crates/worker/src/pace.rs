@@ -86,16 +86,13 @@ impl Limit {
         Self { rate, batch, limiter }
     }
 
-    /// Waits until `orders` more may be written.
-    async fn admit(&self, mut orders: u32) {
+    /// Waits until `orders` more may be written: one batch at the most.
+    async fn admit(&self, orders: u32) {
         if self.rate == DrainRate::Paused {
             return std::future::pending().await;
         }
-        let Some(limiter) = &self.limiter else { return };
-        // A batch that was gathered under a higher rate is larger than what this limiter gives out at once.
-        while let Some(part) = NonZeroU32::new(orders.min(self.batch.get())) {
-            limiter.until_n_ready(part).await.expect("a part is no larger than the burst");
-            orders -= part.get();
+        if let (Some(limiter), Some(orders)) = (&self.limiter, NonZeroU32::new(orders)) {
+            limiter.until_n_ready(orders).await.expect("a batch is no larger than the burst");
         }
     }
 }
@@ -123,15 +120,17 @@ impl Pace {
         self.limit.borrow().batch.get() as usize
     }
 
-    /// Waits until `orders` more may be written. When the rate changes meanwhile, the wait begins anew under the new
-    /// rate.
-    pub async fn admit(&self, orders: usize) {
-        let orders = u32::try_from(orders).unwrap_or(u32::MAX);
+    /// Waits until orders may be written, and says how many of `held`: all, or one batch. When the rate changes meanwhile,
+    /// the wait begins anew under the new rate, with its batch: one that was gathered at a higher rate, or while paused,
+    /// must not reach the ledger in one piece.
+    pub async fn admit(&self, held: usize) -> usize {
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
         let mut changes = self.limit.subscribe();
         loop {
             let limit = Arc::clone(&changes.borrow_and_update());
+            let orders = held.min(limit.batch.get());
             tokio::select! {
-                () = limit.admit(orders) => return,
+                () = limit.admit(orders) => return orders as usize,
                 changed = changes.changed() => changed.expect("this pace holds the sender"),
             }
         }
@@ -174,8 +173,8 @@ mod tests {
         let begin = Instant::now();
         let mut admitted = Vec::new();
         while begin.elapsed() < Duration::from_millis(2_500) {
-            pace.admit(pace.batch()).await;
-            admitted.push((begin.elapsed(), pace.batch()));
+            let orders = pace.admit(10_000).await;
+            admitted.push((begin.elapsed(), orders));
         }
         for (at, &(start, _)) in admitted.iter().enumerate() {
             let window = admitted[at..].iter().take_while(|(time, _)| *time < start + Duration::from_secs(1));
@@ -195,9 +194,10 @@ mod tests {
             pace.set(per_second(rate));
             tokio::task::yield_now().await;
         }
-        assert!(!waiting.is_finished(), "500 orders were admitted at once by changing the rate");
+        assert!(!waiting.is_finished(), "orders were admitted at once by changing the rate");
         pace.set(DrainRate::Unlimited);
-        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        let admitted = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        assert_eq!(admitted, 500);
     }
 
     #[test]

@@ -80,17 +80,22 @@ async fn every_protected_route_refuses_a_missing_or_bad_token() {
 }
 
 #[tokio::test]
-async fn only_the_admin_opens_sales() {
+async fn only_the_admin_opens_sales_and_lists_everyones_orders() {
     let stage = Stage::new().await;
     let gateway = Gateway::start(&stage.backend).await;
+    let open = gateway.open_sale(10).await;
     let body = sale(10, 0, 60);
-    let request = || gateway.request(Method::POST, "/api/v1/sales").json(&body);
-    expect_challenge(request(), "no token", "Bearer realm=\"seckill\"").await;
-    for token in [token(7), format!("{ADMIN_TOKEN}x"), ADMIN_TOKEN.to_uppercase()] {
-        let challenge = "Bearer realm=\"seckill\", error=\"invalid_token\"";
-        expect_challenge(request().bearer_auth(&token), &token, challenge).await;
+    let create = || gateway.request(Method::POST, "/api/v1/sales").json(&body);
+    let list = || gateway.request(Method::GET, &format!("/api/v1/sales/{open}/audit/orders"));
+    let requests: [&dyn Fn() -> RequestBuilder; 2] = [&create, &list];
+    for request in requests {
+        expect_challenge(request(), "no token", "Bearer realm=\"seckill\"").await;
+        for token in [token(7), format!("{ADMIN_TOKEN}x"), ADMIN_TOKEN.to_uppercase()] {
+            let challenge = "Bearer realm=\"seckill\", error=\"invalid_token\"";
+            expect_challenge(request().bearer_auth(&token), &token, challenge).await;
+        }
     }
-    assert_eq!(stage.real.ledger.sales(10).await.unwrap(), [], "nobody has opened a sale");
+    assert_eq!(stage.real.ledger.sales(10).await.unwrap().len(), 1, "nobody else has opened a sale");
 }
 
 #[tokio::test]

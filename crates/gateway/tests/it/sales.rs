@@ -1,11 +1,12 @@
 //! Opening sales and looking at them.
 
+use reqwest::Method;
 use seckill_core::{Dependency, SaleId, Verdict};
 use seckill_testkit::eventually;
 use seckill_testkit::faults::{Call, Mishap};
 use serde_json::json;
 
-use crate::gateway::{Gateway, sale, sale_id};
+use crate::gateway::{ADMIN_TOKEN, Gateway, sale, sale_id, send};
 use crate::stage::{SOON, Stage};
 
 #[tokio::test]
@@ -101,6 +102,32 @@ async fn the_audit_follows_an_order_from_the_gate_to_the_ledger() {
         if seen == (&clean, &json!(0), &json!(2)) { Ok(()) } else { Err(audit) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_admin_can_list_every_order_that_has_reached_the_ledger() {
+    let stage = Stage::new().await;
+    let gateway = Gateway::start(&stage.backend).await;
+    let sale = gateway.open_sale(10).await;
+    let path = format!("/api/v1/sales/{sale}/audit/orders");
+    let list = || gateway.request(Method::GET, &path).bearer_auth(ADMIN_TOKEN);
+    assert_eq!(send(list()).await.expect(200).text.lines().count(), 1, "a head and no orders");
+    let mut ids = Vec::new();
+    for user in [7, 8, 9] {
+        ids.push(gateway.buy(sale, user).await.expect(202).order_id());
+    }
+    stage.expect_at_rest(sale, 3).await;
+    let listed = send(list()).await.expect(200).text;
+    let (head, lines) = listed.split_once('\n').unwrap();
+    assert!(head.starts_with("order_id,user_id,quantity,status,"), "{head}");
+    for ((line, id), user) in lines.lines().zip(&ids).zip([7, 8, 9]) {
+        assert!(line.starts_with(&format!("{id},{user},1,committed,")), "{line}");
+    }
+    assert_eq!(lines.lines().count(), 3);
+    // The sale is still read, its orders are not: a part must not pass for the whole.
+    stage.faults.always(Call::ListOrders, Mishap::Away);
+    let whole = async { list().send().await?.text().await };
+    assert!(whole.await.is_err(), "the answer breaks off");
 }
 
 #[tokio::test]

@@ -44,6 +44,8 @@ pub enum Call {
     WriteSale,
     /// `Ledger::sale`, `sales`, `order`, `orders_of` and `totals`.
     ReadLedger,
+    /// `Ledger::orders_after`.
+    ListOrders,
     /// `Ledger::writer`.
     Writer,
     /// `LedgerWriter::commit`.
@@ -53,7 +55,7 @@ pub enum Call {
 }
 
 impl Call {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Open,
         Self::Reserve,
         Self::Settle,
@@ -69,6 +71,7 @@ impl Call {
         Self::PingQueue,
         Self::WriteSale,
         Self::ReadLedger,
+        Self::ListOrders,
         Self::Writer,
         Self::Commit,
         Self::PingLedger,
@@ -86,9 +89,12 @@ impl Call {
             | Self::Ack
             | Self::Depth
             | Self::PingQueue => Dependency::Queue,
-            Self::WriteSale | Self::ReadLedger | Self::Writer | Self::Commit | Self::PingLedger => {
-                Dependency::Ledger
-            }
+            Self::WriteSale
+            | Self::ReadLedger
+            | Self::ListOrders
+            | Self::Writer
+            | Self::Commit
+            | Self::PingLedger => Dependency::Ledger,
         }
     }
 }

@@ -150,7 +150,7 @@ impl Ledger for Faulty<Arc<dyn Ledger>> {
         after: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<LedgerOrder>, Fault> {
-        self.faults.around(Call::ReadLedger, 0, self.inner.orders_after(sale, after, limit)).await
+        self.faults.around(Call::ListOrders, 0, self.inner.orders_after(sale, after, limit)).await
     }
 
     async fn totals(&self, sale: SaleId) -> Result<LedgerTotals, Fault> {

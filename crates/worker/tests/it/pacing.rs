@@ -71,12 +71,54 @@ async fn a_lower_rate_takes_effect_while_the_worker_drains() {
     until(|| changed.elapsed() >= Duration::from_millis(1_200)).await;
     let commits = stage.faults.events(Call::Commit);
     let since: Vec<_> = commits.into_iter().filter(|commit| commit.at > changed).collect();
-    // A batch of the old rate may have been admitted just before the change, and be on its way by each lane.
+    // Each lane may have been on its way to the ledger with a batch of the old rate.
     let batches = pace.batch() + Config::default().lanes * 100;
     let most = busiest_second(&since);
     assert!(most <= RATE as usize + batches, "{most} orders within one second");
     assert!(!since.is_empty(), "the worker goes on at the new rate");
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_gathered_while_paused_is_drained_at_the_new_rate_and_not_in_one_lump() {
+    const RATE: u32 = 500;
+    let stage = Stage::new(10_000).await;
+    for first in (0..800).step_by(200) {
+        stage.publish(first..first + 200).await;
+    }
+    let pace = at(DrainRate::Paused);
+    let worker = stage.worker(Config::default(), &pace);
+    until(|| stage.faults.deliveries() == 4).await;
+    pace.set(per_second(RATE));
+    assert_eq!(stage.drained().await, orders(800));
+    let commits = stage.faults.events(Call::Commit);
+    assert!(commits.iter().all(|commit| commit.orders <= pace.batch()), "{commits:?}");
+    let most = busiest_second(&commits);
+    assert!(most <= RATE as usize + pace.batch(), "{most} orders within one second");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn setting_the_rate_over_and_over_gives_nothing_away() {
+    const RATE: u32 = 100;
+    let stage = Stage::new(10_000).await;
+    stage.publish(0..250).await;
+    stage.publish(250..500).await;
+    let pace = at(per_second(RATE));
+    let begin = Instant::now();
+    let worker = stage.worker(Config::default(), &pace);
+    until(|| stage.faults.deliveries() == 2).await;
+    let mut changes = tokio::time::interval(Duration::from_millis(5));
+    for _ in 0..60 {
+        // Time for a lane to take what a change lets through.
+        changes.tick().await;
+        pace.set(per_second(RATE));
+    }
+    worker.stop().await;
+    let most = f64::from(RATE) * begin.elapsed().as_secs_f64() + pace.batch() as f64;
+    let commits = stage.faults.events(Call::Commit);
+    let seen: usize = commits.iter().map(|commit| commit.orders).sum();
+    assert!(seen as f64 <= most, "{seen} orders, and the rate allows {most}");
 }
 
 #[tokio::test]
