@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: the servers redis-server, rabbitmq-server and MariaDB (or MySQL). They are
-# neither started nor enabled; the tests start private ones. Does nothing where everything is there.
+# Installs what the tests need beside Rust: the servers redis-server, rabbitmq-server and MariaDB (or MySQL), and Chromium
+# with its driver, in which the report's page is tested. No server is started or enabled; the tests start private ones. Does
+# nothing where everything is there.
 set -euo pipefail
 
 # Where servers are installed on systems whose users do not have that on their PATH.
@@ -24,7 +25,7 @@ need_rust() {
     done
 }
 
-# Prints the packages of the missing servers, one a line.
+# Prints the packages of what is missing, one a line.
 missing_packages() {
     has redis-server || echo redis-server
     has rabbitmq-server || echo rabbitmq-server
@@ -34,6 +35,9 @@ missing_packages() {
     elif ! has mysqld; then
         echo mariadb-server
     fi
+    # The driver and the browser must be of the same version, so they come from the same place.
+    has chromium || has chromium-browser || has google-chrome || echo chromium
+    has chromedriver || echo chromium-driver
 }
 
 # Fills the array `missing`.
@@ -82,8 +86,8 @@ fi
 if ! has apt-get; then
     cat >&2 <<EOF
 missing: ${missing[*]}, and there is no apt-get to install them with. Install them by hand, then run $0 again:
-  Homebrew: brew install redis rabbitmq mariadb
-  Fedora:   sudo dnf install redis rabbitmq-server mariadb-server
+  Homebrew: brew install redis rabbitmq mariadb chromium chromedriver
+  Fedora:   sudo dnf install redis rabbitmq-server mariadb-server chromium chromedriver
 EOF
     exit 1
 fi

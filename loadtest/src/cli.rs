@@ -1,27 +1,16 @@
-//! The command line: what the flags mean, and the steps of one run. Belongs to the binary.
+//! The command line: what the commands and flags are, and what they mean. Carries nothing out.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::{ArgGroup, Args, Parser, Subcommand, value_parser};
-use jsonwebtoken::{EncodingKey, Header};
-use loadtest::{
-    CancellationToken, Clients, Job, Plan, Progress, Report, Target, Tokens, Verification, VerifySettings,
-};
-use serde::Serialize;
-use tokio::task::JoinHandle;
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use loadtest::{Error, Scenario, parse_duration};
 
-/// How often the counters are shown while a run goes on.
-const SHOW_EVERY: Duration = Duration::from_secs(1);
-/// How long the tokens outlive the run and its verification.
-const TOKEN_SPARE: Duration = Duration::from_secs(3_600);
-
-/// Sends the buyers of a flash sale on a schedule, and checks that every promised order reaches its end.
+/// Fires the buyers of a flash sale at a server, and checks that every promised order reaches its end.
 ///
-/// The model is open: every request leaves at its time, whether or not earlier ones were answered, and latency counts
-/// from that time. Exit codes: 0 all promises kept, 1 the test could not be carried out, 2 usage, 3 a promise was broken.
+/// The model is open unless you ask otherwise: requests leave on schedule whether or not the last ones came back, and
+/// latency counts from the intended start. Exit codes: 0 pass, 1 the test could not be carried out, 2 usage, 3 a promise was
+/// broken, 99 a threshold was missed, 130 interrupted.
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -31,188 +20,94 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Send one order request a buyer, then follow the orders to their end.
-    Run(RunOptions),
+    /// Send the buyers, wait for the drain, verify every order, and give the verdict.
+    #[command(after_help = EXAMPLES)]
+    Run(Box<RunOptions>),
+    /// Print two reports (of --json) side by side, with their ratios.
+    Compare {
+        /// The report to compare with.
+        a: PathBuf,
+        /// The report to compare.
+        b: PathBuf,
+    },
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  loadtest run spike --jwt-secret S --admin-token T --html report.html
+  loadtest run --rate 5000 -z 30s --sale 1 --jwt-secret S --threshold 'p99<200ms'
+  loadtest run --stages 5s:200,2s:20000,10s:20000,5s:0 --sale 1 --tokens tokens.txt
+  loadtest run -c 64 -n 100000 --sale 1 --jwt-secret S";
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("identity").required(true).multiple(true))]
 pub(crate) struct RunOptions {
+    /// A preset (spike, step, ramp, soak, duplicates, bots) or a scenario file; flags override what it says.
+    #[arg(value_name = "PRESET|FILE.toml")]
+    pub(crate) scenario: Option<String>,
     /// The gateway's base address.
     #[arg(long, env = "SECKILL_TARGET", default_value = "http://127.0.0.1:8080")]
-    target: String,
-    /// The sale's id.
-    #[arg(long, default_value_t = 1)]
-    sale: u64,
-    /// How many buyers come.
-    #[arg(long, default_value_t = 20_000, value_parser = value_parser!(u64).range(1..=u64::from(u32::MAX)))]
-    buyers: u64,
-    /// The user id of the first buyer; the others follow, one by one.
-    #[arg(long, default_value_t = 1)]
-    first_user: u64,
-    /// The time over which the buyers arrive; 0s for all at once.
-    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
-    arrival: Duration,
-    /// The share of buyers, 0 to 1, that sends the same request again within 50 ms.
-    #[arg(long, default_value_t = 0.0, value_parser = share)]
-    retry_ratio: f64,
-    /// Units that every buyer wants.
-    #[arg(long, default_value_t = 1)]
-    quantity: u32,
-    /// Decides which buyers send twice; the same seed makes the same schedule.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Connections kept open.
-    #[arg(long, default_value_t = 256, value_parser = value_parser!(u16).range(1..))]
-    connections: u16,
-    /// How long one request may take.
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
-    timeout: Duration,
-    /// The secret that the gateway checks tokens (HS256) with; the buyers' tokens are signed with it.
-    #[arg(long, env = "SECKILL_JWT_SECRET", hide_env_values = true, group = "identity")]
-    jwt_secret: Option<String>,
+    pub(crate) target: String,
+    /// The sale to buy from. Without it, and with an admin token, a sale is made for the run.
+    #[arg(long, help_heading = "Sale")]
+    pub(crate) sale: Option<u64>,
+    /// The server's admin token: makes the sale, and looks all orders up at once instead of one by one.
+    #[arg(long, env = "SECKILL_ADMIN_TOKEN", hide_env_values = true, help_heading = "Sale")]
+    pub(crate) admin_token: Option<String>,
+    /// The secret that the server checks tokens (HS256) with; the buyers' tokens are signed with it.
+    #[arg(
+        long,
+        env = "SECKILL_JWT_SECRET",
+        hide_env_values = true,
+        group = "identity",
+        help_heading = "Buyers"
+    )]
+    pub(crate) jwt_secret: Option<String>,
     /// A file with one buyer's bearer token a line, instead of signing them.
-    #[arg(long, value_name = "FILE", group = "identity")]
-    tokens: Option<PathBuf>,
-    /// How long the orders may take to reach their end after the run; 0s checks nothing.
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    verify_within: Duration,
-    /// Print the report as JSON.
-    #[arg(long)]
-    json: bool,
+    #[arg(long, value_name = "FILE", group = "identity", help_heading = "Buyers")]
+    pub(crate) tokens: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) load: Scenario,
+    /// Do not wait for the drain and look no order up.
+    #[arg(long, help_heading = "Verification")]
+    pub(crate) no_verify: bool,
+    /// Take what is left for lost when nothing has been committed for so long.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = "Verification")]
+    pub(crate) drain_stall: Duration,
+    /// Show nothing while the run goes on.
+    #[arg(short, long, help_heading = "Report")]
+    pub(crate) quiet: bool,
+    /// Write the report as JSON; - for standard output, instead of the text.
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the report as a page.
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    pub(crate) html: Option<PathBuf>,
 }
 
-fn share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("allowed is a share from 0 to 1".to_owned()) }
+/// Why there is no verdict.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What was asked for makes no sense; nothing was sent.
+    Usage(String),
+    /// It could not be carried out.
+    Fault(String),
 }
 
-/// Carries out one run: the report goes to stdout, everything else to stderr. Ctrl-C ends it early, and
-/// what was sent by then is checked and reported.
-pub(crate) async fn run(options: &RunOptions) -> anyhow::Result<Report> {
-    let plan = Plan {
-        buyers: options.buyers,
-        first_user: options.first_user,
-        arrival: options.arrival,
-        retry_ratio: options.retry_ratio,
-        seed: options.seed,
-    };
-    let target = Target::parse(&options.target)?;
-    let tokens = tokens(options, &plan)?;
-    let mut clients = Clients::connect_with(target, options.connections.into(), options.timeout).await?;
-    let job = Job { quantity: options.quantity, ..Job::new(plan, options.sale, tokens) };
-    let progress = Progress::shared();
-    let shown = tokio::spawn(show(progress.clone()));
-    let stop = Stop::on_ctrl_c();
-    let run = loadtest::run(&mut clients, &job, &progress, &stop.cancel).await;
-    // From here on Ctrl-C ends the check: what a run has sent is worth checking even if the run was cut short.
-    drop(stop);
-    shown.abort();
-    let run = run?;
-    let checked = verify(options, &mut clients, &run.orders(), &job.tokens).await;
-    let report = Report::new(&run, checked.as_ref());
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report).context("cannot write the report as JSON")?);
-    } else {
-        println!("{report}");
-    }
-    Ok(report)
-}
-
-async fn verify(
-    options: &RunOptions,
-    clients: &mut Clients,
-    orders: &[loadtest::Order],
-    tokens: &Tokens,
-) -> Option<Verification> {
-    let all = options.verify_within;
-    if all.is_zero() {
-        return None;
-    }
-    eprintln!("following {} orders to their end, {all:?} at the most", orders.len());
-    let (stop, began) = (Stop::on_ctrl_c(), Instant::now());
-    // The wait takes half the time at the most, so that what has reached its end is seen even if the rest never does.
-    let half = VerifySettings { within: all / 2, ..VerifySettings::default() };
-    loadtest::wait_for_drain(clients, orders, tokens, &half, &stop.cancel).await;
-    let rest = VerifySettings { within: all.saturating_sub(began.elapsed()), ..half };
-    Some(loadtest::verify(clients, orders, tokens, &rest, &stop.cancel).await)
-}
-
-fn tokens(options: &RunOptions, plan: &Plan) -> anyhow::Result<Tokens> {
-    match (&options.tokens, &options.jwt_secret) {
-        (Some(file), _) => read_tokens(file),
-        (None, Some(secret)) => sign_tokens(plan, options, secret),
-        (None, None) => bail!("there are no tokens; give --jwt-secret or --tokens"),
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Usage(text) | Self::Fault(text)) = self;
+        f.write_str(text)
     }
 }
 
-fn read_tokens(file: &Path) -> anyhow::Result<Tokens> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("cannot read the tokens from {}", file.display()))?;
-    Tokens::from_list(text.lines())
-        .with_context(|| format!("{} is not a list of one token a line", file.display()))
-}
-
-#[derive(Serialize)]
-struct Claims {
-    sub: String,
-    exp: u64,
-}
-
-fn sign_tokens(plan: &Plan, options: &RunOptions, secret: &str) -> anyhow::Result<Tokens> {
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
-    let exp = (now + options.arrival + options.verify_within + TOKEN_SPARE).as_secs();
-    let sign = |user: u64| {
-        jsonwebtoken::encode(&Header::default(), &Claims { sub: user.to_string(), exp }, &key)
-            .expect("signing two plain fields by HS256 cannot fail")
-    };
-    Ok(Tokens::sign(plan, sign)?)
-}
-
-/// While it lives, the first Ctrl-C cancels what goes on in good order, and a second one ends the program at once.
-struct Stop {
-    cancel: CancellationToken,
-    listening: JoinHandle<()>,
-}
-
-impl Stop {
-    fn on_ctrl_c() -> Self {
-        let cancel = CancellationToken::new();
-        let token = cancel.clone();
-        let listening = tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
-                if token.is_cancelled() {
-                    std::process::exit(130);
-                }
-                eprintln!("stopping: waiting for requests under way; press Ctrl-C again to stop at once");
-                token.cancel();
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Connect { .. } | Error::Shop { .. } | Error::NoSuchSale { .. } | Error::NotOpen { .. } => {
+                Self::Fault(error.to_string())
             }
-        });
-        Self { cancel, listening }
-    }
-}
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.listening.abort();
-    }
-}
-
-async fn show(progress: Arc<Progress>) {
-    let mut before = progress.counts();
-    loop {
-        tokio::time::sleep(SHOW_EVERY).await;
-        let now = progress.counts();
-        let rate = now.sent - before.sent;
-        eprintln!(
-            "{} of {} sent ({rate}/s), {} accepted, {} sold out, {} under way",
-            now.sent,
-            now.planned,
-            now.accepted,
-            now.sold_out,
-            now.sent.saturating_sub(now.ended())
-        );
-        before = now;
+            _ => Self::Usage(error.to_string()),
+        }
     }
 }

@@ -89,6 +89,13 @@ impl Template {
         }
         request
     }
+
+    /// One request of this kind that says nothing of who asks.
+    pub fn anonymous(&self, uri: Uri) -> Request<Full<Bytes>> {
+        let mut request = self.request(uri, HeaderValue::from_static(""));
+        request.headers_mut().remove(AUTHORIZATION);
+        request
+    }
 }
 
 /// One connection at a time, made when it is needed and made anew when it has broken.
@@ -127,6 +134,38 @@ impl Client {
         })
     }
 
+    /// Sends one request and hands the answer's body on in pieces, however long it is; gives the status. The time-out
+    /// covers the time until the head is here, and then each piece by itself. The connection is
+    /// made for it, and closed.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; `take` has been given a part then.
+    pub async fn stream(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<u16, Failure> {
+        let deadline = Instant::now() + self.timeout;
+        let mut link = connect(&self.addresses, deadline).await?;
+        let Link { sender, connection } = &mut link;
+        let mut driver = Driver { connection, alarm: &mut self.alarm, deadline };
+        let broken = |error: &dyn std::error::Error| Failure::Connection(chain(error));
+        driver.until(poll_fn(|cx| sender.poll_ready(cx))).await?.map_err(|error| broken(&error))?;
+        let response = driver.until(sender.send_request(request)).await?.map_err(|error| broken(&error))?;
+        let (head, mut incoming) = response.into_parts();
+        while !incoming.is_end_stream() {
+            driver.deadline = Instant::now() + self.timeout;
+            match driver.until(poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx))).await? {
+                Some(frame) => {
+                    let frame = frame.map_err(|error| broken(&error))?;
+                    frame.into_data().iter().for_each(|data| take(data));
+                }
+                None => break,
+            }
+        }
+        Ok(head.status.as_u16())
+    }
+
     /// The link is kept only once the whole answer is here; on every other way out it is dropped, which closes it.
     async fn exchange(
         &mut self,
@@ -146,6 +185,7 @@ pub struct Clients {
     addresses: Arc<[SocketAddr]>,
     timeout: Duration,
     count: usize,
+    most: usize,
     idle: Vec<Client>,
 }
 
@@ -166,8 +206,9 @@ impl Clients {
         let failed = |reason: String| Error::Connect { target: target.to_string(), reason };
         let addresses: Arc<[SocketAddr]> =
             target.resolve().await.map_err(|error| failed(error.to_string()))?.into();
+        let count = count.max(1);
         let mut clients =
-            Self { target: target.clone(), addresses, timeout, count: count.max(1), idle: Vec::new() };
+            Self { target: target.clone(), addresses, timeout, count, most: count, idle: Vec::new() };
         let mut idle = clients.take();
         for some in idle.chunks_mut(CONNECT_AT_ONCE) {
             let mut connecting = JoinSet::new();
@@ -183,6 +224,19 @@ impl Clients {
         Ok(clients)
     }
 
+    /// Lets a run open more connections, up to `most`, while requests are due and every connection is busy. Without it
+    /// requests wait for a free connection, and the load is only as open as the connections are many.
+    #[must_use]
+    pub fn growing_to(mut self, most: usize) -> Self {
+        self.most = self.count.max(most);
+        self
+    }
+
+    /// Connections at the most.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// Where the requests go.
     pub fn target(&self) -> &Target {
         &self.target
@@ -191,9 +245,15 @@ impl Clients {
     /// Hands all of them out. Those that never come back are replaced by new ones the next time.
     pub(crate) fn take(&mut self) -> Vec<Client> {
         let mut clients = std::mem::take(&mut self.idle);
-        clients.resize_with(self.count, || Client::new(self.addresses.clone()));
+        let count = self.count.max(clients.len());
+        clients.resize_with(count, || self.another());
         clients.iter_mut().for_each(|client| client.timeout = self.timeout);
         clients
+    }
+
+    /// One more, beside all others; it connects with its first request.
+    pub(crate) fn another(&self) -> Client {
+        Client { timeout: self.timeout, ..Client::new(self.addresses.clone()) }
     }
 
     pub(crate) fn put_back(&mut self, clients: Vec<Client>) {

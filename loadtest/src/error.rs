@@ -1,8 +1,9 @@
-//! Why a load test could not begin. What happens to a single request is an [`Outcome`](crate::Outcome), never an error.
+//! Why a load test could not begin, or its sale could not be looked at. What happens to a single request is an [`Outcome`](crate::Outcome), never an error.
 
 use thiserror::Error;
 
-/// A load test could not begin; no request has been sent.
+/// A load test could not begin, so that no order request has been sent; or, for [`Error::Shop`], a question beside the
+/// orders got no answer.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The target is no address that can be used.
@@ -30,6 +31,65 @@ pub enum Error {
         value: String,
         /// What it may be.
         allowed: &'static str,
+    },
+    /// A scenario file that cannot be read.
+    #[error(
+        "the scenario cannot be read: {reason}\nsuch a file has fields like rate = 5000, duration = \"10s\""
+    )]
+    Scenario {
+        /// What is wrong, with the line.
+        reason: String,
+    },
+    /// Fields that contradict each other.
+    #[error("{what}; give something like {example}")]
+    Clash {
+        /// What contradicts what.
+        what: &'static str,
+        /// The right form.
+        example: &'static str,
+    },
+    /// A text that cannot be read.
+    #[error("the {what} {text:?} cannot be read: {reason}; give something like {example}")]
+    Malformed {
+        /// What the text is for, such as `stages`.
+        what: &'static str,
+        /// As it was given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+        /// The right form.
+        example: &'static str,
+    },
+    /// The admin token cannot be sent.
+    #[error(
+        "the admin token cannot be sent in a header: it is empty or has a character other than visible ASCII"
+    )]
+    AdminToken,
+    /// Something other than an order went wrong at the server.
+    #[error("cannot {doing}: {reason}")]
+    Shop {
+        /// What was tried, such as `make a sale`.
+        doing: &'static str,
+        /// Why it failed.
+        reason: String,
+    },
+    /// There is no such sale.
+    #[error(
+        "{target} has no sale {sale}; give the id of one that it has, like --sale 1, or an --admin-token to have one made"
+    )]
+    NoSuchSale {
+        /// The sale's id.
+        sale: u64,
+        /// The target.
+        target: String,
+    },
+    /// The sale takes no orders now.
+    #[error("sale {sale} is not open: {reason}")]
+    NotOpen {
+        /// The sale's id.
+        sale: u64,
+        /// Why not, and what to do.
+        reason: String,
     },
     /// A token that no HTTP header can carry.
     #[error(

@@ -1,29 +1,28 @@
-//! The load generator's command: parse, run, verify, print. Everything else is in the library and in `cli`.
+//! The load generator's command: parse, carry out, and turn the verdict into an exit code. Everything else is in the
+//! library, in `cli` and in `session`.
 
 mod cli;
+mod inputs;
+mod live;
+mod session;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use cli::{Cli, Command, Failure};
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli::Cli { command: cli::Command::Run(options) } = cli::Cli::parse();
-    let report = match cli::run(&options).await {
-        Ok(report) => report,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return ExitCode::FAILURE;
-        }
+    let done = match Cli::parse().command {
+        Command::Run(options) => session::run(*options).await,
+        Command::Compare { a, b } => session::compare(&a, &b),
     };
-    let violations = report.violations();
-    violations.iter().for_each(|violation| eprintln!("VIOLATED: {violation}"));
-    if !violations.is_empty() {
-        return ExitCode::from(3);
-    }
-    if report.orders.is_some_and(|orders| orders.cancelled) {
-        eprintln!("error: the check was cancelled, so nobody knows whether every promise was kept");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    done.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::from(match failure {
+            Failure::Fault(_) => 1,
+            Failure::Usage(_) => 2,
+        })
+    })
 }

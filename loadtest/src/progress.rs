@@ -1,11 +1,12 @@
 //! Counters that a caller may sample while a run goes on. They never hold up a request.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::Kind;
+use crate::latency::Times;
+use crate::{Kind, Latency};
 
 /// How far a run is, counted as it goes.
 #[derive(Debug, Default)]
@@ -14,11 +15,13 @@ pub struct Progress {
     sent: AtomicU64,
     late: AtomicU64,
     by_kind: [AtomicU64; Kind::COUNT],
+    /// Latency since it was last taken; `None` until somebody wants it.
+    recent: Mutex<Option<Times>>,
 }
 
 /// The counters at one moment. While a run goes on they are read one after the other, so they may differ by the few
 /// requests that were answered meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Requests of the schedule.
     pub planned: u64,
@@ -95,6 +98,22 @@ impl Progress {
         self.sent.fetch_add(1, Relaxed);
         if late {
             self.late.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The latency, from the intended start, of the requests that have ended since the last call. The first call begins
+    /// the measurement and gives none: a run that nobody watches does not pay for it.
+    pub fn take_recent(&self) -> Latency {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = recent.get_or_insert_with(Times::new);
+        let latency = times.latency();
+        times.clear();
+        latency
+    }
+
+    pub(crate) fn took(&self, latency_us: u64) {
+        if let Some(times) = self.recent.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            times.record(latency_us);
         }
     }
 

@@ -1,329 +1,402 @@
-//! The numbers of a run, for people and for programs. Measures nothing; weighs only what it is given.
+//! The report: everything worth knowing about a run, as `--json` writes it and the page, the comparison and the
+//! thresholds read it. Plain data; measures, weighs and draws nothing.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Counts, End, Kind, Outcome, Progress, Record, Run, Verification};
+use crate::{Counts, Latency};
 
-/// The width of one bucket of the time series.
-const BUCKET: Duration = Duration::from_millis(100);
-/// The longest time that a histogram tells apart, in microseconds: as long as a record can hold, twice.
-const MAX_US: u64 = 2 * u32::MAX as u64;
+/// The version of the report's form. It changes when a field is renamed, removed or given another meaning; a new field
+/// does not change it.
+pub const SCHEMA_VERSION: u32 = 1;
 
-/// Everything worth knowing about a run, in numbers.
-#[derive(Debug, Clone, Serialize)]
+/// Everything worth knowing about a run. Times from the start of the run are from the moment at which the schedule begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// How the requests ended.
+    /// [`SCHEMA_VERSION`] of the program that wrote it.
+    pub schema_version: u32,
+    /// That program's version.
+    pub tool_version: String,
+    /// The base address that the requests went to.
+    pub target: String,
+    /// What was on sale.
+    pub sale: SaleReport,
+    /// What was meant to be sent.
+    pub plan: PlanReport,
+    /// When the schedule began: RFC 3339, UTC, milliseconds.
+    pub started_at: String,
+    /// From the start until the last answer, in seconds; the drain is not part of it.
+    pub duration_seconds: f64,
+    /// How the requests ended, those of the warm-up too.
     pub counts: Counts,
-    /// Requests by HTTP status and problem, such as `403 not-open`, where the answer was neither a promise nor has a
-    /// count of its own.
+    /// Requests by HTTP status and problem, such as `403 not-open`: of what `counts` calls refused or malformed.
     pub refusals: BTreeMap<String, u64>,
-    /// From the start until the last answer, in seconds.
-    pub seconds: f64,
-    /// Requests that came to an end, a second.
-    pub answers_per_second: f64,
-    /// From the time in the schedule until the end, over all that were answered or timed out: what buyers waited.
-    pub latency: Latency,
-    /// The same, for accepted orders alone.
-    pub accepted_latency: Latency,
-    /// From leaving until the end: what the server took. Where this is much less than `latency`, requests had to wait for
-    /// a free connection.
-    pub service: Latency,
-    /// From the time in the schedule until leaving: how far the generator itself fell behind.
-    pub lag: Latency,
-    /// Requests over time.
-    pub series: Vec<Bucket>,
     /// What went wrong with the first connection that failed.
     pub connection_error: Option<String>,
-    /// What became of the orders, where that was asked.
-    pub orders: Option<OrdersReport>,
+    /// Means over the run, the warm-up left out.
+    pub rates: RatesReport,
+    /// How long answers took, the warm-up left out.
+    pub latency: LatencyReport,
+    /// The run and the drain, second by second.
+    pub series: Vec<Second>,
+    /// How the load generator itself fared.
+    pub generator: GeneratorReport,
+    /// What became of the orders; `None`: it was not asked for, or the run was interrupted before.
+    pub verification: Option<VerificationReport>,
+    /// Every threshold that was set.
+    pub thresholds: Vec<ThresholdReport>,
+    /// All of it in one word.
+    pub verdict: Verdict,
+    /// Why the verdict is what it is, in sentences; empty when it is [`Verdict::Pass`].
+    pub reasons: Vec<String>,
 }
 
-/// A distribution of times, in microseconds, to three significant digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Latency {
-    /// How many requests it is of; where 0, all else is 0 too.
-    pub count: u64,
-    /// Half of them took no longer.
-    pub p50_us: u64,
-    /// 9 of 10 took no longer.
-    pub p90_us: u64,
-    /// 99 of 100 took no longer.
-    pub p99_us: u64,
-    /// 999 of 1,000 took no longer.
-    pub p999_us: u64,
-    /// The longest.
-    pub max_us: u64,
+/// The sale that was bought from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaleReport {
+    /// Its id.
+    pub id: u64,
+    /// Units on sale; `None` when the server did not say.
+    pub stock: Option<u64>,
+    /// Whether it was made for this run.
+    pub created: bool,
 }
 
-/// What happened in 100 ms of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Bucket {
+/// How requests are let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Model {
+    /// On a schedule, whether or not earlier ones were answered.
+    Open,
+    /// On each connection as soon as the one before was answered.
+    Closed,
+}
+
+/// What was meant to be sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// The preset's name, or the scenario file's; `None` for a plan made of flags alone.
+    pub scenario: Option<String>,
+    /// How requests are let go.
+    pub model: Model,
+    /// The rate at the start of the first stage, in buyers a second; `None` in the closed model.
+    pub start_rate: Option<f64>,
+    /// The rate over time; empty in the closed model.
+    pub stages: Vec<StageReport>,
+    /// Requests planned; `None` in the closed model where only a duration was given.
+    pub requests: Option<u64>,
+    /// Different buyers.
+    pub buyers: u64,
+    /// The user id of the first buyer.
+    pub first_user: u64,
+    /// Decides who the buyers are, which of them send again, and which are bots.
+    pub seed: u64,
+    /// Requests that every buyer sends at once.
+    pub copies: u32,
+    /// The share of buyers that sends the same request again shortly after.
+    pub retry_ratio: f64,
+    /// The share of buyers that hammers.
+    pub bots: f64,
+    /// Requests of one bot.
+    pub bot_requests: u32,
+    /// Units that every buyer wants.
+    pub quantity: u32,
+    /// Connections at the start.
+    pub connections: u64,
+    /// Connections at the most.
+    pub max_connections: u64,
+    /// The time at the start that latency and rates leave out, in seconds.
+    pub warmup_seconds: f64,
+    /// How long one request may take, in seconds.
+    pub timeout_seconds: f64,
+}
+
+/// One stage of the open model: the rate moves from where it was to `rate` in a straight line.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// How long it takes; 0 for a jump.
+    pub seconds: f64,
+    /// The rate at its end, in buyers a second.
+    pub rate: f64,
+}
+
+/// Means over the run, the warm-up left out, each a second.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct RatesReport {
+    /// Requests that left.
+    pub sent: f64,
+    /// Requests that came to any end.
+    pub answered: f64,
+    /// 202.
+    pub accepted: f64,
+}
+
+/// How long answers took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LatencyReport {
+    /// From the intended start: what buyers waited. A server that stalls cannot hide here (no coordinated omission).
+    pub corrected: Latencies,
+    /// From the actual send: what the server took. Where this is much less, requests had to wait to be sent.
+    pub uncorrected: Latencies,
+}
+
+/// One way to measure, over all requests and over the orders that were accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Latencies {
+    /// All requests that were answered or timed out.
+    pub all: Latency,
+    /// Those that were answered with 202.
+    pub accepted: Latency,
+}
+
+/// One second of the run or of the drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Second {
     /// When it begins, in milliseconds from the start of the run.
     pub at_ms: u64,
-    /// Requests that left.
+    /// Requests that were meant to leave in it.
+    pub due: u64,
+    /// Requests that left in it.
     pub sent: u64,
-    /// Orders that were accepted (202).
+    /// 202 that came in it.
     pub accepted: u64,
+    /// 200, the same order again, that came in it.
+    pub replayed: u64,
+    /// 409 `sold-out` that came in it.
+    pub sold_out: u64,
+    /// Everything else that came in it: refusals, unknown outcomes, time-outs, broken connections.
+    pub errors: u64,
+    /// Half of the requests meant to leave in it took no longer, from the intended start, in microseconds; `None`: there
+    /// were none.
+    pub p50_us: Option<u64>,
+    /// 99 of 100 of them took no longer.
+    pub p99_us: Option<u64>,
+    /// Orders of the sale in the ledger at its end; `None`: not known.
+    pub committed: Option<u64>,
+    /// Orders between the gate and the ledger at its end; `None`: not known.
+    pub backlog: Option<u64>,
+    /// Units that the gate has not set aside at its end; `None`: not known.
+    pub remaining: Option<u64>,
+}
+
+/// How the load generator itself fared.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct GeneratorReport {
+    /// CPU time that it used while it sent, as a share of one core: 1.5 is one core and a half; `None`: the system does
+    /// not say.
+    pub cpu_share: Option<f64>,
+    /// Whether more than 1 % of the requests left late, so that the load was not the one that was asked for.
+    pub saturated: bool,
+    /// Requests that left late.
+    pub late: u64,
+    /// Their share of all that left, 0 to 1.
+    pub late_share: f64,
+    /// A request that left more than this after its time counts as late, in milliseconds.
+    pub late_after_ms: f64,
+    /// From the intended start until leaving: how far requests were behind.
+    pub lag: Latency,
+    /// The most connections that were open.
+    pub connections: u64,
+}
+
+/// How the orders were looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// All orders of the sale in one answer, with the admin token.
+    Bulk,
+    /// One request for each order.
+    Each,
 }
 
 /// What became of the orders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct OrdersReport {
-    /// Orders that some answer has named.
-    pub named: u64,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerificationReport {
+    /// How the orders were looked up.
+    pub method: Method,
+    /// Orders promised: different ids answered with 202, or with 200 for a first promise that got lost on its way.
+    pub promised: u64,
+    /// Of these, orders in the ledger.
+    pub committed: u64,
+    /// Of these, orders that the ledger has recorded as rejected.
+    pub rejected: u64,
+    /// Of these, orders without a final row: promised and not kept.
+    pub lost: u64,
+    /// Of these, orders of which the server would not say what became of them.
+    pub unclear: u64,
+    /// What became of the orders whose outcome was unknown (503 `outcome-unknown`) and never told later.
+    pub unknown: UnknownReport,
+    /// Units sold above the stock.
+    pub oversold: u64,
+    /// Buyers who were given two orders, by the answers or by the ledger.
+    pub duplicates: u64,
+    /// Whether every unit of stock is in exactly one place, as the sale's audit says; `None`: the audit did not say.
+    pub conserved: Option<bool>,
+    /// The sale's audit in one word, such as `clean`; `None`: the server has none.
+    pub audit_verdict: Option<String>,
+    /// What the sale's audit found wrong, in sentences.
+    pub audit_findings: Vec<String>,
+    /// From the intended start of a buyer's first request to the order's commit, by the two machines' clocks.
+    pub end_to_end: Latency,
+    /// From the last answer of the run until the last order was in the ledger, in seconds; `None`: it did not get there.
+    pub drain_seconds: Option<f64>,
+    /// Whether it was ended before every order was looked up, so that `lost` proves nothing.
+    pub cancelled: bool,
+}
+
+/// What became of the orders whose outcome was unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UnknownReport {
+    /// How many there were.
+    pub orders: u64,
     /// In the ledger.
     pub committed: u64,
     /// Recorded by the ledger as rejected.
     pub rejected: u64,
-    /// Still on their way when the time was up.
-    pub queued: u64,
-    /// Not known to the server.
-    pub missing: u64,
-    /// The server gave no answer that says where they stand.
-    pub unclear: u64,
-    /// Promised, and without a final row.
-    pub lost: u64,
-    /// Buyers who were given two order ids for the same wish.
-    pub buyers_with_two_orders: u64,
-    /// Whether the check was cancelled while orders were open, so that `lost` proves nothing.
-    pub cancelled: bool,
+    /// They never came to be.
+    pub absent: u64,
+    /// Still not told.
+    pub open: u64,
 }
 
-impl From<&Verification> for OrdersReport {
-    fn from(verification: &Verification) -> Self {
-        Self {
-            named: verification.checks.len() as u64,
-            committed: verification.count(End::Committed),
-            rejected: verification.count(End::Rejected),
-            queued: verification.count(End::Queued),
-            missing: verification.count(End::Missing),
-            unclear: verification.count(End::Unclear),
-            lost: verification.lost(),
-            buyers_with_two_orders: verification.buyers_with_two_orders(),
-            cancelled: verification.cancelled,
-        }
-    }
+/// One threshold and how it went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThresholdReport {
+    /// As it was given, such as `p99<200ms`.
+    pub text: String,
+    /// What was measured, in the threshold's unit (latency in microseconds); `None`: nothing was measured.
+    pub measured: Option<f64>,
+    /// Whether it was kept; one of which nothing was measured is not.
+    pub kept: bool,
 }
 
-impl Report {
-    /// Weighs a run and, where there is one, its verification.
-    pub fn new(run: &Run, verification: Option<&Verification>) -> Self {
-        let counts = run.counts();
-        let seconds = run.duration.as_secs_f64();
-        let answered = || run.records.iter().filter(|record| record.outcome != Outcome::ConnectionError);
-        let accepted = answered().filter(|record| record.outcome.kind() == Kind::Accepted);
-        Self {
-            refusals: refusals(run),
-            seconds,
-            answers_per_second: if seconds > 0.0 { counts.ended() as f64 / seconds } else { 0.0 },
-            latency: Latency::of(answered().map(Record::latency_us)),
-            accepted_latency: Latency::of(accepted.map(Record::latency_us)),
-            service: Latency::of(answered().map(|record| u64::from(record.service_us))),
-            lag: Latency::of(run.records.iter().map(|record| u64::from(record.lag_us))),
-            series: run.series(),
-            connection_error: run.connection_error.clone(),
-            orders: verification.map(Into::into),
-            counts,
-        }
-    }
-
-    /// Promises that the system has broken, in sentences; empty when none is known. A check that was cancelled proves
-    /// nothing about lost orders.
-    pub fn violations(&self) -> Vec<String> {
-        let mut violations = Vec::new();
-        if let Some(orders) = self.orders {
-            if orders.lost > 0 && !orders.cancelled {
-                violations.push(format!("{} promised orders have no final row", orders.lost));
-            }
-            if orders.buyers_with_two_orders > 0 {
-                let buyers = orders.buyers_with_two_orders;
-                violations.push(format!("{buyers} buyers were given two orders for the same request"));
-            }
-        }
-        violations
-    }
+/// A run in one word, from best to worst as far as they can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every promise was kept, and every threshold.
+    Pass,
+    /// Every threshold was kept; whether the promises were was not asked.
+    Unverified,
+    /// A threshold was missed.
+    ThresholdMissed,
+    /// The run was interrupted; the numbers are of what it had.
+    Interrupted,
+    /// Whether the promises were kept could not be found out.
+    Unclear,
+    /// A promise was broken: an order lost, a unit sold twice, a buyer given two.
+    Violated,
 }
 
-impl Run {
-    /// How the requests ended.
-    pub fn counts(&self) -> Counts {
-        let progress = Progress::default();
-        progress.plan(self.planned);
-        for record in &self.records {
-            progress.sent(Duration::from_micros(u64::from(record.lag_us)) > self.late_after);
-            progress.ended(record.outcome.kind());
-        }
-        progress.counts()
-    }
-
-    /// Requests over time, in steps of 100 ms from the start to the last answer.
-    pub fn series(&self) -> Vec<Bucket> {
-        let width = BUCKET.as_micros() as u64;
-        let last = self.records.iter().map(Record::ended_us).max();
-        let count = last.map_or(0, |last| last / width + 1);
-        let mut series: Vec<Bucket> =
-            (0..count).map(|at| Bucket { at_ms: at * width / 1_000, ..Bucket::default() }).collect();
-        for record in &self.records {
-            series[(record.sent_us() / width) as usize].sent += 1;
-            if record.outcome.kind() == Kind::Accepted {
-                series[(record.ended_us() / width) as usize].accepted += 1;
-            }
-        }
-        series
-    }
-}
-
-fn refusals(run: &Run) -> BTreeMap<String, u64> {
-    let mut by_problem: BTreeMap<(u16, &str), u64> = BTreeMap::new();
-    for record in &run.records {
-        let problem = match &record.outcome {
-            Outcome::Refused { status, problem } => (*status, &**problem),
-            Outcome::Malformed { status } => (*status, "malformed"),
-            _ => continue,
-        };
-        *by_problem.entry(problem).or_default() += 1;
-    }
-    by_problem.into_iter().map(|((status, problem), count)| (format!("{status} {problem}"), count)).collect()
-}
-
-impl Latency {
-    fn of(times_us: impl Iterator<Item = u64>) -> Self {
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, MAX_US, 3)
-            .expect("the bounds are in order, the digits below 6");
-        times_us.for_each(|time| histogram.saturating_record(time));
-        Self {
-            count: histogram.len(),
-            p50_us: histogram.value_at_quantile(0.5),
-            p90_us: histogram.value_at_quantile(0.9),
-            p99_us: histogram.value_at_quantile(0.99),
-            p999_us: histogram.value_at_quantile(0.999),
-            max_us: histogram.max(),
+impl Verdict {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Pass | Self::Unverified => 0,
+            Self::Unclear => 1,
+            Self::Violated => 3,
+            Self::ThresholdMissed => 99,
+            Self::Interrupted => 130,
         }
     }
 }
 
-impl fmt::Display for Latency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |us: u64| us as f64 / 1_000.0;
-        write!(
-            f,
-            "p50 {:.1}   p90 {:.1}   p99 {:.1}   p99.9 {:.1}   max {:.1}",
-            ms(self.p50_us),
-            ms(self.p90_us),
-            ms(self.p99_us),
-            ms(self.p999_us),
-            ms(self.max_us)
-        )
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { planned, sent, late, .. } = self.counts;
-        writeln!(
-            f,
-            "sent              {sent} of {planned} requests in {:.1} s, {late} of them late",
-            self.seconds
-        )?;
-        writeln!(f, "answers           {:.0} a second", self.answers_per_second)?;
-        for (name, count) in [
-            ("accepted", self.counts.accepted),
-            ("replayed", self.counts.replayed),
-            ("sold out", self.counts.sold_out),
-            ("rate limited", self.counts.rate_limited),
-            ("unknown", self.counts.unknown),
-            ("timed out", self.counts.timed_out),
-            ("connection errors", self.counts.connection_errors),
-        ] {
-            if count > 0 || name == "accepted" {
-                writeln!(f, "{name:<17} {count}")?;
-            }
-        }
-        for (problem, count) in &self.refusals {
-            writeln!(f, "{problem:<17} {count}")?;
-        }
-        if let Some(reason) = &self.connection_error {
-            writeln!(f, "first connection error: {reason}")?;
-        }
-        writeln!(f, "latency, ms       {}   (from the intended start)", self.latency)?;
-        writeln!(f, "  accepted        {}", self.accepted_latency)?;
-        write!(f, "  service         {}   (from leaving)", self.service)?;
-        if late > 0 {
-            // Without this line a slow generator would pass for a slow server.
-            write!(f, "\n  behind schedule {}   (from the intended start until leaving)", self.lag)?;
-        }
-        self.orders.map_or(Ok(()), |orders| write!(f, "\n{orders}"))
-    }
-}
-
-impl fmt::Display for OrdersReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "orders named      {}: {} committed, {} rejected",
-            self.named, self.committed, self.rejected
-        )?;
-        for (name, count) in [("queued", self.queued), ("missing", self.missing), ("unclear", self.unclear)] {
-            if count > 0 {
-                write!(f, ", {count} {name}")?;
-            }
-        }
-        if self.cancelled {
-            return write!(f, "\nlost              not known: the check was cancelled");
-        }
-        write!(f, "\nlost              {}", self.lost)
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Unverified => "unverified",
+            Self::ThresholdMissed => "threshold missed",
+            Self::Interrupted => "interrupted",
+            Self::Unclear => "unclear",
+            Self::Violated => "violated",
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::Slot;
 
-    fn record(due_us: u64, lag_us: u32, service_us: u32, outcome: Outcome) -> Record {
-        Record { slot: Slot { due_us, buyer: 0, second: false }, lag_us, service_us, outcome }
-    }
-
-    fn run(records: Vec<Record>) -> Run {
-        let duration = Duration::from_secs(1);
-        let late_after = Duration::from_millis(5);
-        Run { planned: records.len(), duration, records, connection_error: None, late_after }
+    /// A report of a run that went well: 1,000 accepted in a quarter of a second.
+    pub(crate) fn report() -> Report {
+        let latency = Latency {
+            count: 2_000,
+            p50_us: 10_000,
+            p90_us: 50_000,
+            p95_us: 70_000,
+            p99_us: 100_000,
+            p999_us: 150_000,
+            max_us: 160_000,
+        };
+        let latencies = Latencies { all: latency, accepted: latency };
+        Report {
+            schema_version: SCHEMA_VERSION,
+            tool_version: "0".to_owned(),
+            target: "http://127.0.0.1:8080".to_owned(),
+            sale: SaleReport { id: 1, stock: Some(1_000), created: true },
+            plan: PlanReport::of(&crate::Plan::spread(2_000, 1, std::time::Duration::from_millis(250))),
+            started_at: "2026-01-01T00:00:00.000Z".to_owned(),
+            duration_seconds: 0.25,
+            counts: Counts {
+                planned: 2_000,
+                sent: 2_000,
+                late: 4,
+                accepted: 1_000,
+                sold_out: 1_000,
+                ..Counts::default()
+            },
+            refusals: BTreeMap::new(),
+            connection_error: None,
+            rates: RatesReport { sent: 8_000.0, answered: 8_000.0, accepted: 4_000.0 },
+            latency: LatencyReport { corrected: latencies, uncorrected: latencies },
+            series: vec![Second {
+                sent: 2_000,
+                accepted: 1_000,
+                sold_out: 1_000,
+                p50_us: Some(1),
+                ..Second::default()
+            }],
+            generator: GeneratorReport { late: 4, late_share: 0.002, ..GeneratorReport::default() },
+            verification: Some(VerificationReport {
+                method: Method::Bulk,
+                promised: 1_000,
+                committed: 1_000,
+                rejected: 0,
+                lost: 0,
+                unclear: 0,
+                unknown: UnknownReport::default(),
+                oversold: 0,
+                duplicates: 0,
+                conserved: Some(true),
+                audit_verdict: Some("clean".to_owned()),
+                audit_findings: Vec::new(),
+                end_to_end: latency,
+                drain_seconds: Some(2.5),
+                cancelled: false,
+            }),
+            thresholds: vec![ThresholdReport {
+                text: "p99<200ms".to_owned(),
+                measured: Some(1e5),
+                kept: true,
+            }],
+            verdict: Verdict::Pass,
+            reasons: Vec::new(),
+        }
     }
 
     #[test]
-    fn latency_counts_from_the_schedule_and_service_from_leaving() {
-        let report = Report::new(&run(vec![record(0, 90_000, 10_000, Outcome::SoldOut)]), None);
-        assert!((99_900..=100_100).contains(&report.latency.p50_us), "{:?}", report.latency);
-        assert!((9_990..=10_010).contains(&report.service.max_us), "{:?}", report.service);
-        assert_eq!((report.counts.late, report.accepted_latency.count), (1, 0));
+    fn a_report_reads_back_as_written() {
+        let json = serde_json::to_string(&report()).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report());
     }
 
     #[test]
-    fn the_series_counts_requests_when_they_leave_and_orders_when_they_are_accepted() {
-        let order_id = uuid::Uuid::nil();
-        let series = run(vec![
-            record(0, 0, 250_000, Outcome::Accepted { order_id }),
-            record(100_000, 0, 1, Outcome::TimedOut),
-        ])
-        .series();
-        let counts: Vec<_> =
-            series.iter().map(|bucket| (bucket.at_ms, bucket.sent, bucket.accepted)).collect();
-        assert_eq!(counts, [(0, 1, 0), (100, 1, 0), (200, 0, 1)]);
-    }
-
-    #[test]
-    fn refusals_are_told_apart_by_status_and_problem() {
-        let refused = |status, problem: &str| Outcome::Refused { status, problem: problem.into() };
-        let outcomes =
-            [refused(403, "closed"), refused(403, "closed"), refused(503, "overloaded"), Outcome::SoldOut];
-        let report = Report::new(&run(outcomes.map(|outcome| record(0, 0, 1, outcome)).into()), None);
-        let expected = [("403 closed".to_owned(), 2), ("503 overloaded".to_owned(), 1)];
-        assert_eq!(report.refusals, BTreeMap::from(expected));
-        assert_eq!((report.counts.refused, report.counts.sold_out), (3, 1));
+    fn a_verdict_has_its_exit_code() {
+        use Verdict::{Interrupted, Pass, ThresholdMissed, Unclear, Unverified, Violated};
+        let codes =
+            [Pass, Unverified, Unclear, Violated, ThresholdMissed, Interrupted].map(Verdict::exit_code);
+        assert_eq!(codes, [0, 0, 1, 3, 99, 130]);
     }
 }

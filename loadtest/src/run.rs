@@ -2,20 +2,26 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::http::uri::Uri;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::outcome::Reader;
-use crate::{Client, Clients, Error, Failure, Outcome, Plan, Progress, Slot, Template, Tokens};
+use crate::{
+    Arrivals, Client, Clients, Error, Failure, Outcome, Plan, Progress, Slot, Template, Tokens, cpu,
+};
 
 /// Records that a connection gathers before it puts them with the others: few enough that ten thousand connections hold
 /// little, many enough that the lock is rarely taken.
 const LOT: usize = 32;
+/// How often it is looked whether more connections are needed.
+const GROW_EVERY: Duration = Duration::from_millis(1);
+/// Connections that are opened at one time, so that a server's accept queue does not overflow.
+const GROW_BY: usize = 32;
 
 /// What a run sends.
 #[derive(Debug, Clone)]
@@ -78,13 +84,18 @@ pub struct Order {
     pub order_id: Uuid,
     /// Whether the server has promised it (202, or 200 repeating one), so that it must reach its end.
     pub promised: bool,
+    /// When the first request that was answered with it was meant to leave, in microseconds from the start of the run.
+    pub due_us: u64,
 }
 
 /// What a run brought.
 #[derive(Debug)]
 pub struct Run {
-    /// Requests of the schedule; more than there are records when the run was cancelled.
+    /// Requests of the schedule; more than there are records when the run was cancelled. In the closed model, as many as
+    /// there are records.
     pub planned: usize,
+    /// When the schedule began, by this machine's clock.
+    pub started_at: SystemTime,
     /// From the start until the last answer.
     pub duration: Duration,
     /// Every request that left, in the order of the schedule.
@@ -93,24 +104,31 @@ pub struct Run {
     pub connection_error: Option<String>,
     /// A request counts as late when it left later than this.
     pub late_after: Duration,
+    /// The most connections that were open.
+    pub connections: usize,
+    /// CPU time that this process used meanwhile; `None` where the system does not say.
+    pub cpu: Option<Duration>,
 }
 
 impl Run {
     /// The orders that the answers name, by buyer and order id, each once.
     pub fn orders(&self) -> Vec<Order> {
-        let mut orders: Vec<Order> = self
-            .records
-            .iter()
-            .filter_map(|record| {
-                let order_id = record.outcome.order_id()?;
-                Some(Order { buyer: record.slot.buyer, order_id, promised: record.outcome.is_promise() })
-            })
-            .collect();
-        // A promise sorts after an unknown outcome of the same order; of the two, the promise is kept.
+        let named = |record: &Record| {
+            let order_id = record.outcome.order_id()?;
+            let Slot { buyer, due_us, .. } = record.slot;
+            Some(Order { buyer, order_id, promised: record.outcome.is_promise(), due_us })
+        };
+        // Counted first: a million orders in a list that grows by doubling would take twice their memory.
+        let mut orders = Vec::with_capacity(self.records.iter().filter_map(named).count());
+        orders.extend(self.records.iter().filter_map(named));
         orders.sort_unstable();
         orders.dedup_by(|later, kept| {
             let same = (later.buyer, later.order_id) == (kept.buyer, kept.order_id);
-            kept.promised |= same && later.promised;
+            if same {
+                // However often an order was named, once promised is promised.
+                kept.promised |= later.promised;
+                kept.due_us = kept.due_us.min(later.due_us);
+            }
             same
         });
         orders
@@ -128,13 +146,14 @@ pub async fn run(
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
 ) -> Result<Run, Error> {
-    let schedule = job.plan.schedule()?;
-    let buyers = job.plan.buyers;
+    let source = Source::new(&job.plan)?;
+    let buyers = job.plan.buyers();
     if (job.tokens.len() as u64) < buyers {
         return Err(Error::TooFewTokens { tokens: job.tokens.len(), buyers });
     }
-    progress.plan(schedule.len());
+    progress.plan(job.plan.total().unwrap_or_default() as usize);
     let path = clients.target().path(&format!("/api/v1/sales/{}/orders", job.sale_id));
+    let (cpu, started_at) = (cpu::used(), SystemTime::now());
     let line = Arc::new(Line {
         next: AtomicUsize::new(0),
         uri: path.try_into().expect("the path of a URL, and a number, make a path"),
@@ -144,29 +163,71 @@ pub async fn run(
         progress: progress.clone(),
         cancel: cancel.clone(),
         connection_error: OnceLock::new(),
-        records: Mutex::new(Vec::with_capacity(schedule.len())),
+        records: Mutex::new(Vec::with_capacity(job.plan.total().unwrap_or_default() as usize)),
         started: Instant::now(),
-        schedule,
+        source,
     });
-    let mut sending = JoinSet::new();
-    for client in clients.take() {
-        sending.spawn(line.clone().send_while_any(client));
-    }
-    let mut idle = Vec::new();
-    while let Some(done) = sending.join_next().await {
-        idle.push(done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())));
-    }
+    let connections = line.clone().work_off(clients).await;
     let duration = line.started.elapsed();
-    clients.put_back(idle);
+    let cpu = cpu.zip(cpu::used()).map(|(before, after)| after.saturating_sub(before));
     let mut records = std::mem::take(&mut *line.records());
-    records.sort_unstable_by_key(|record| (record.slot.due_us, record.slot.buyer, record.slot.second));
+    records.sort_unstable_by_key(|record| (record.slot.due_us, record.slot.buyer, record.slot.repeat));
     let connection_error = line.connection_error.get().cloned();
-    Ok(Run { planned: line.schedule.len(), duration, records, connection_error, late_after: job.late_after })
+    let planned = line.source.len().unwrap_or(records.len());
+    let late_after = job.late_after;
+    Ok(Run { planned, started_at, duration, records, connection_error, late_after, connections, cpu })
 }
 
-/// The schedule as all connections work it off together: whichever is free takes the next request.
+/// Where the next request comes from.
+enum Source {
+    /// The schedule.
+    Open(Vec<Slot>),
+    /// Whoever is free sends at once, until so many requests have left or the time is up.
+    Closed { buyers: usize, requests: usize, lasts: Duration },
+}
+
+impl Source {
+    fn new(plan: &Plan) -> Result<Self, Error> {
+        let schedule = plan.schedule()?;
+        let Arrivals::Closed { buyers, lasts } = plan.arrivals else { return Ok(Self::Open(schedule)) };
+        let requests = plan.requests.map_or(usize::MAX, |requests| requests as usize);
+        Ok(Self::Closed { buyers: buyers as usize, requests, lasts: lasts.unwrap_or(Duration::MAX) })
+    }
+
+    /// The request at a place, the first one at 0; `now` is the time from the start of the run.
+    fn slot(&self, at: usize, now: Duration) -> Option<Slot> {
+        match *self {
+            Self::Open(ref slots) => slots.get(at).copied(),
+            Self::Closed { buyers, requests, lasts } => (at < requests && now < lasts).then(|| Slot {
+                due_us: u64::try_from(now.as_micros()).unwrap_or(u64::MAX),
+                buyer: (at % buyers) as u32,
+                repeat: at >= buyers,
+            }),
+        }
+    }
+
+    fn len(&self) -> Option<usize> {
+        match self {
+            Self::Open(slots) => Some(slots.len()),
+            Self::Closed { .. } => None,
+        }
+    }
+
+    /// How many requests from the one at `next` on are due and have found no connection.
+    fn waiting(&self, next: usize, now: Duration) -> usize {
+        match self {
+            Self::Open(slots) => {
+                let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+                slots.get(next..).map_or(0, |rest| rest.partition_point(|slot| slot.due_us <= now))
+            }
+            Self::Closed { .. } => 0,
+        }
+    }
+}
+
+/// The requests as all connections work them off together: whichever is free takes the next one.
 struct Line {
-    schedule: Vec<Slot>,
+    source: Source,
     next: AtomicUsize,
     started: Instant,
     uri: Uri,
@@ -181,14 +242,44 @@ struct Line {
 }
 
 impl Line {
+    /// Sends everything; gives the most connections that were open.
+    async fn work_off(self: Arc<Self>, clients: &mut Clients) -> usize {
+        let mut sending = JoinSet::new();
+        for client in clients.take() {
+            sending.spawn(self.clone().send_while_any(client));
+        }
+        let mut look = interval(GROW_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut idle, mut open) = (Vec::new(), sending.len());
+        loop {
+            let may_grow = open < clients.most();
+            tokio::select! {
+                done = sending.join_next() => match done {
+                    Some(done) => idle.push(done.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))),
+                    None => break,
+                },
+                _ = look.tick(), if may_grow => {
+                    let waiting = self.source.waiting(self.next.load(Relaxed), self.started.elapsed());
+                    let more = waiting.min(clients.most() - open).min(GROW_BY);
+                    open += more;
+                    for _ in 0..more {
+                        sending.spawn(self.clone().send_while_any(clients.another()));
+                    }
+                }
+            }
+        }
+        clients.put_back(idle);
+        open
+    }
+
     async fn send_while_any(self: Arc<Self>, mut client: Client) -> Client {
         let mut lot = Vec::with_capacity(LOT);
         let mut reader = Reader::default();
-        while let Some(slot) = self.schedule.get(self.next.fetch_add(1, Relaxed)) {
-            if !self.wait_until_due(slot).await {
+        while let Some(slot) = self.source.slot(self.next.fetch_add(1, Relaxed), self.started.elapsed()) {
+            if !self.wait_until_due(&slot).await {
                 break;
             }
-            lot.push(self.send(slot, &mut client, &mut reader).await);
+            lot.push(self.send(&slot, &mut client, &mut reader).await);
             if lot.len() == LOT {
                 self.records().append(&mut lot);
             }
@@ -226,7 +317,9 @@ impl Line {
         };
         let service_us = micros(sent.elapsed());
         self.progress.ended(outcome.kind());
-        Record { slot: *slot, lag_us: micros(lag), service_us, outcome }
+        let record = Record { slot: *slot, lag_us: micros(lag), service_us, outcome };
+        self.progress.took(record.latency_us());
+        record
     }
 }
 

@@ -43,7 +43,7 @@ impl Tokens {
     /// # Errors
     /// [`Error::Token`] for one that no header can carry.
     pub fn sign(plan: &Plan, token_of: impl Fn(u64) -> String) -> Result<Self, Error> {
-        Self::from_list((0..plan.buyers).map(|buyer| token_of(plan.first_user.saturating_add(buyer))))
+        Self::from_list((0..plan.buyers()).map(|buyer| token_of(plan.first_user.saturating_add(buyer))))
     }
 
     /// How many there are.

@@ -1,8 +1,9 @@
 //! Follows every order that an answer has named to its end, and says which never got there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -10,7 +11,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Client, Clients, Order, Template, Tokens};
+use crate::latency::Times;
+use crate::{Client, Clients, Latency, Order, Template, Tokens};
 
 /// Of the newest orders, so many are looked at to tell whether the queue has drained: more than one, for any may be lost.
 const PROBES: usize = 3;
@@ -22,12 +24,22 @@ pub struct VerifySettings {
     pub within: Duration,
     /// The pause before unfinished orders are asked for again.
     pub pause: Duration,
+    /// When the run began; `None`: the time from the intended start to the commit is not wanted.
+    pub started_at: Option<SystemTime>,
+    /// Counts the orders that have been looked up, for whoever shows how far it is. An order that is asked for again
+    /// counts again.
+    pub looked_up: Arc<AtomicU64>,
 }
 
 impl Default for VerifySettings {
     /// 60 s; every 200 ms.
     fn default() -> Self {
-        Self { within: Duration::from_secs(60), pause: Duration::from_millis(200) }
+        Self {
+            within: Duration::from_secs(60),
+            pause: Duration::from_millis(200),
+            started_at: None,
+            looked_up: Arc::default(),
+        }
     }
 }
 
@@ -77,6 +89,10 @@ pub struct Verification {
     pub checks: Vec<Check>,
     /// Whether it was cancelled while orders were open: these may still reach their end.
     pub cancelled: bool,
+    /// From the intended start of a buyer's first request to the order's commit, as far as the server says when that was.
+    pub end_to_end: Latency,
+    /// When the last of the orders reached its end, by the ledger's clock; `None`: the server did not say.
+    pub last_recorded_at: Option<SystemTime>,
 }
 
 impl Verification {
@@ -111,19 +127,82 @@ pub async fn verify(
     settings: &VerifySettings,
     cancel: &CancellationToken,
 ) -> Verification {
+    follow(clients, Followed::new(orders, settings.started_at), tokens, settings, cancel).await
+}
+
+/// [`verify`] of the orders that are not at their end yet.
+pub(crate) async fn follow(
+    clients: &mut Clients,
+    mut followed: Followed,
+    tokens: &Tokens,
+    settings: &VerifySettings,
+    cancel: &CancellationToken,
+) -> Verification {
     let deadline = Instant::now() + settings.within;
-    let mut checks: Vec<Check> = orders.iter().map(|&order| Check { order, end: End::Unclear }).collect();
     loop {
-        let open: Vec<usize> = (0..checks.len()).filter(|&at| !checks[at].end.is_final()).collect();
-        let asked = open.iter().map(|&at| checks[at].order).collect();
-        for (at, end) in ask(clients, asked, tokens, deadline, cancel).await {
-            checks[open[at]].end = end;
+        let open: Vec<usize> = followed.open().collect();
+        if open.is_empty() {
+            return followed.finish(false);
         }
-        if checks.iter().all(|check| check.end.is_final()) {
-            return Verification { checks, cancelled: false };
+        let asked = open.iter().map(|&at| followed.checks[at].order).collect();
+        for (at, stand) in ask(clients, asked, tokens, settings, deadline, cancel).await {
+            followed.stands(open[at], stand);
         }
-        if !pause(settings, deadline, cancel).await {
-            return Verification { checks, cancelled: cancel.is_cancelled() };
+        if followed.open().next().is_some() && !pause(settings, deadline, cancel).await {
+            return followed.finish(cancel.is_cancelled());
+        }
+    }
+}
+
+/// Where an order stands, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stand {
+    pub(crate) end: End,
+    /// When it reached its end, in milliseconds since 1970, where the server says.
+    pub(crate) recorded_ms: Option<u64>,
+}
+
+/// Orders on their way to being a [`Verification`].
+pub(crate) struct Followed {
+    pub(crate) checks: Vec<Check>,
+    started_us: Option<u64>,
+    times: Times,
+    last_recorded_ms: Option<u64>,
+}
+
+impl Followed {
+    pub(crate) fn new(orders: &[Order], started_at: Option<SystemTime>) -> Self {
+        let since_1970 = started_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Self {
+            checks: orders.iter().map(|&order| Check { order, end: End::Unclear }).collect(),
+            started_us: since_1970.and_then(|time| u64::try_from(time.as_micros()).ok()),
+            times: Times::new(),
+            last_recorded_ms: None,
+        }
+    }
+
+    /// Notes where one order stands.
+    pub(crate) fn stands(&mut self, at: usize, Stand { end, recorded_ms }: Stand) {
+        let check = &mut self.checks[at];
+        check.end = end;
+        let Some(recorded_ms) = recorded_ms.filter(|_| end.is_final()) else { return };
+        self.last_recorded_ms = self.last_recorded_ms.max(Some(recorded_ms));
+        if let (End::Committed, Some(started_us)) = (end, self.started_us) {
+            let due_us = started_us.saturating_add(check.order.due_us);
+            self.times.record(recorded_ms.saturating_mul(1_000).saturating_sub(due_us));
+        }
+    }
+
+    fn open(&self) -> impl Iterator<Item = usize> {
+        (0..self.checks.len()).filter(|&at| !self.checks[at].end.is_final())
+    }
+
+    fn finish(self, cancelled: bool) -> Verification {
+        Verification {
+            checks: self.checks,
+            cancelled,
+            end_to_end: self.times.latency(),
+            last_recorded_at: self.last_recorded_ms.map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
         }
     }
 }
@@ -145,8 +224,8 @@ pub async fn wait_for_drain(
     let newest: Vec<Order> =
         orders.iter().rev().filter(|order| order.promised).take(PROBES).copied().collect();
     loop {
-        let ends = ask(clients, newest.clone(), tokens, deadline, cancel).await;
-        if newest.is_empty() || ends.iter().any(|(_, end)| end.is_final()) {
+        let ends = ask(clients, newest.clone(), tokens, settings, deadline, cancel).await;
+        if newest.is_empty() || ends.iter().any(|(_, stand)| stand.end.is_final()) {
             return true;
         }
         if !pause(settings, deadline, cancel).await {
@@ -165,15 +244,17 @@ async fn ask(
     clients: &mut Clients,
     orders: Vec<Order>,
     tokens: &Tokens,
+    settings: &VerifySettings,
     deadline: Instant,
     cancel: &CancellationToken,
-) -> Vec<(usize, End)> {
+) -> Vec<(usize, Stand)> {
     let pass = Arc::new(Pass {
         next: AtomicUsize::new(0),
         path: clients.target().path("/api/v1/orders/"),
         template: Template::get(clients.target()),
         tokens: tokens.clone(),
         cancel: cancel.clone(),
+        looked_up: settings.looked_up.clone(),
         deadline,
         orders,
     });
@@ -201,12 +282,16 @@ struct Pass {
     tokens: Tokens,
     deadline: Instant,
     cancel: CancellationToken,
+    looked_up: Arc<AtomicU64>,
 }
 
 #[derive(Deserialize)]
-struct OrderBody {
+struct OrderBody<'a> {
     order_id: Uuid,
     status: Status,
+    /// RFC 3339.
+    #[serde(borrow)]
+    recorded_at: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -218,29 +303,39 @@ enum Status {
 }
 
 impl Pass {
-    async fn ask_while_any(self: Arc<Self>, mut client: Client) -> (Client, Vec<(usize, End)>) {
-        let mut ends = Vec::new();
+    async fn ask_while_any(self: Arc<Self>, mut client: Client) -> (Client, Vec<(usize, Stand)>) {
+        let mut stands = Vec::new();
         while Instant::now() < self.deadline && !self.cancel.is_cancelled() {
             let at = self.next.fetch_add(1, Relaxed);
             let Some(order) = self.orders.get(at) else { break };
-            ends.push((at, self.ask(order, &mut client).await));
+            stands.push((at, self.ask(order, &mut client).await));
+            self.looked_up.fetch_add(1, Relaxed);
         }
-        (client, ends)
+        (client, stands)
     }
 
-    async fn ask(&self, order: &Order, client: &mut Client) -> End {
+    async fn ask(&self, order: &Order, client: &mut Client) -> Stand {
+        let unfinished = |end| Stand { end, recorded_ms: None };
         let uri = format!("{}{}", self.path, order.order_id);
         let uri = uri.try_into().expect("the path of a URL, and an order id, make a path");
         let request = self.template.request(uri, self.tokens.header(order.buyer));
-        let Ok(answer) = client.send(request).await else { return End::Unclear };
-        match (answer.status, serde_json::from_slice::<OrderBody>(&answer.body)) {
-            (404, _) => End::Missing,
+        let Ok(answer) = client.send(request).await else { return unfinished(End::Unclear) };
+        match (answer.status, serde_json::from_slice::<OrderBody<'_>>(&answer.body)) {
+            (404, _) => unfinished(End::Missing),
             (200, Ok(body)) if body.order_id == order.order_id => match body.status {
-                Status::Queued => End::Queued,
-                Status::Committed => End::Committed,
-                Status::Rejected => End::Rejected,
+                Status::Queued => unfinished(End::Queued),
+                Status::Committed => Stand { end: End::Committed, recorded_ms: body.recorded_ms() },
+                Status::Rejected => Stand { end: End::Rejected, recorded_ms: body.recorded_ms() },
             },
-            _ => End::Unclear,
+            _ => unfinished(End::Unclear),
         }
+    }
+}
+
+impl OrderBody<'_> {
+    /// In milliseconds since 1970.
+    fn recorded_ms(&self) -> Option<u64> {
+        let at = humantime::parse_rfc3339(self.recorded_at.as_deref()?).ok()?;
+        u64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
     }
 }

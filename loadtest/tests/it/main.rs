@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
 
+mod bad_input;
+mod command;
 mod failures;
+mod gateway;
 mod outcomes;
+mod scenarios;
 mod schedule;
 mod server;
 mod verify;

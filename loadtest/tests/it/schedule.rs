@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use loadtest::{CancellationToken, Clients, Plan, Progress, Report};
+use loadtest::{Arrivals, CancellationToken, Clients, Plan, Progress};
 use tokio::sync::RwLock;
 
 use crate::server::{ORDERS, job, order, order_id, plan, run, serve, user};
@@ -28,7 +28,7 @@ async fn every_buyer_comes_on_time_and_the_exact_share_comes_twice() {
     assert_eq!((run.planned, run.records.len()), (1_100, 1_100));
     let seen = seen.lock().unwrap();
     assert_eq!((seen.len(), seen.values().filter(|&&times| times == 2).count()), (1_000, 100));
-    assert_eq!(run.records.iter().filter(|record| record.slot.second).count(), 100);
+    assert_eq!(run.records.iter().filter(|record| record.slot.repeat).count(), 100);
     // The last buyer is due half a millisecond before the end.
     assert!(run.duration >= Duration::from_micros(499_500), "{:?}: too early", run.duration);
     assert!(run.duration < Duration::from_secs(5), "{:?}: far too late", run.duration);
@@ -53,12 +53,12 @@ async fn a_stall_shows_in_the_latency_though_the_server_answers_fast_again() {
     let run = run(target, plan(400, Duration::from_millis(500))).await;
 
     // Of 400 buyers, 4 sit in the stall and some 350 come while every connection is stuck in it.
-    let report = Report::new(&run, None);
-    assert_eq!(report.counts.accepted, 400);
-    assert!(report.counts.late >= 200, "{} late", report.counts.late);
-    assert!(report.latency.p50_us >= 200_000, "{:?}: half waited long", report.latency);
-    assert!(report.service.p50_us < 200_000, "{:?}: the server was fast for most", report.service);
-    assert!(report.latency.max_us >= 600_000, "{:?}", report.latency);
+    let (counts, latency, service) = (run.counts(), run.latency(), run.service());
+    assert_eq!(counts.accepted, 400);
+    assert!(counts.late >= 200, "{} late", counts.late);
+    assert!(latency.p50_us >= 200_000, "{latency:?}: half waited long");
+    assert!(service.p50_us < 200_000, "{service:?}: the server was fast for most");
+    assert!(latency.max_us >= 600_000, "{latency:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,3 +83,38 @@ async fn a_cancelled_run_ends_early_and_keeps_what_it_has() {
     assert_eq!(progress.counts(), run.counts());
     assert_eq!(progress.counts().accepted, run.records.len() as u64);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_added_while_requests_are_due_and_all_are_busy() {
+    const SLOW: Duration = Duration::from_millis(400);
+    let answer = async |headers: HeaderMap| {
+        tokio::time::sleep(SLOW).await;
+        order(StatusCode::ACCEPTED, order_id(user(&headers)), "queued")
+    };
+    let target = serve(Router::new().route(ORDERS, post(answer))).await;
+    let mut clients = Clients::connect(target, 2).await.unwrap().growing_to(150);
+    let job = job(plan(200, Duration::from_millis(1_000)));
+    let (progress, cancel) = (Progress::shared(), CancellationToken::new());
+    let run = loadtest::run(&mut clients, &job, &progress, &cancel).await.unwrap();
+    // At 200 a second, 80 are under way at any time: with two connections the run would take 40 s.
+    assert_eq!(run.counts().accepted, 200, "{:?}", run.connection_error);
+    assert!((60..=150).contains(&run.connections), "{} connections", run.connections);
+    assert!(run.duration < Duration::from_secs(5), "{:?}", run.duration);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_run_sends_as_fast_as_it_is_answered_and_ends_by_number_or_time() {
+    let answer = async |headers: HeaderMap| order(StatusCode::ACCEPTED, order_id(user(&headers)), "queued");
+    let target = serve(Router::new().route(ORDERS, post(answer))).await;
+    let mut clients = Clients::connect(target, 4).await.unwrap();
+    let (progress, cancel) = (Progress::shared(), CancellationToken::new());
+    let closed = |lasts| Plan::new(Arrivals::Closed { buyers: 50, lasts }, 100);
+    let by_number = job(Plan { requests: Some(120), ..closed(None) });
+    let run = loadtest::run(&mut clients, &by_number, &progress, &cancel).await.unwrap();
+    assert_eq!((run.records.len(), run.planned), (120, 120));
+    assert_eq!(run.records.iter().filter(|record| record.slot.repeat).count(), 70, "50 buyers, then again");
+    let run = loadtest::run(&mut clients, &job(closed(Some(SHORT))), &progress, &cancel).await.unwrap();
+    assert!(run.duration >= SHORT && run.records.len() > 50, "{} in {:?}", run.records.len(), run.duration);
+}
+
+const SHORT: Duration = Duration::from_millis(300);

@@ -21,7 +21,7 @@ pub(crate) async fn serve(router: Router) -> Target {
 
 /// Users 100, 101, … arrive over `arrival`.
 pub(crate) fn plan(buyers: u64, arrival: Duration) -> Plan {
-    Plan { buyers, first_user: 100, arrival, retry_ratio: 0.0, seed: 1 }
+    Plan::spread(buyers, 100, arrival)
 }
 
 pub(crate) fn tokens(plan: &Plan) -> Tokens {

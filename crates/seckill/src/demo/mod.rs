@@ -108,13 +108,8 @@ impl Stage {
     async fn play(&self, args: &DemoArgs) -> Result<Outcome> {
         let api = Arc::new(Api::new(self.server.clone())?);
         let sale = self.open_sale(&api, args).await?;
-        let plan = Plan {
-            buyers: u64::from(args.buyers),
-            first_user: 1,
-            arrival: args.arrival,
-            retry_ratio: args.retry_ratio,
-            seed: sale.0,
-        };
+        let everyone = Plan::spread(u64::from(args.buyers), 1, args.arrival);
+        let plan = Plan { retry_ratio: args.retry_ratio, seed: sale.0, ..everyone };
         let sign = |user| secrets::sign(&self.jwt_secret, UserId(user), TOKEN_TTL).unwrap_or_default();
         let tokens = Tokens::sign(&plan, sign)?;
         let mut clients = Clients::connect(Target::parse(self.server.as_str())?, CONNECTIONS).await?;

@@ -15,7 +15,7 @@ const STOCK: u32 = 10_000;
 
 /// Sends `buyers` users, counting up from `first_user`, and every tenth of them twice.
 pub(crate) async fn send(gateway: &str, sale: u64, first_user: u64, buyers: u64, arrival: Duration) -> Run {
-    let plan = Plan { buyers, first_user, arrival, retry_ratio: 0.1, seed: first_user };
+    let plan = Plan { retry_ratio: 0.1, seed: first_user, ..Plan::spread(buyers, first_user, arrival) };
     let tokens = Tokens::sign(&plan, token).unwrap();
     let mut clients = Clients::connect(Target::parse(gateway).unwrap(), 64).await.unwrap();
     let job = Job::new(plan, sale, tokens);

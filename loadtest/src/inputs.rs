@@ -1,0 +1,184 @@
+//! Makes sense of what a run was given, and says what is wrong with it before the first request: the scenario, the buyers'
+//! tokens, the sale, the files to write.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::header::HeaderValue;
+use jsonwebtoken::{EncodingKey, Header};
+use loadtest::{Arrivals, Clients, Error, Plan, SaleReport, Scenario, Shop, Target, Tokens};
+use serde::Serialize;
+
+use crate::cli::{Failure, RunOptions};
+
+/// How long tokens, and a sale that is made for the run, outlive the sending: longer than any drain.
+const SPARE: Duration = Duration::from_secs(24 * 3_600);
+/// Units of the sale that is made, unless something else is said.
+const DEFAULT_STOCK: u64 = 10_000;
+/// Files that are open beside the connections.
+const OTHER_FILES: u64 = 64;
+
+/// The scenario with everything that the flags override, and its name.
+pub(crate) fn scenario(options: &RunOptions) -> Result<(Scenario, Option<String>), Failure> {
+    if options.sale.is_some() && options.load.stock.is_some() {
+        let text = "--stock is for a sale that is made for the run, but --sale names one that exists; give one of them";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let flags = options.load.clone();
+    let Some(name) = &options.scenario else {
+        if flags.is_loadless() && flags.requests.is_none() && flags.duration.is_none() {
+            let spike = Scenario::preset("spike").expect("it is one of the presets");
+            return Ok((flags.over(spike), Some("spike".to_owned())));
+        }
+        return Ok((flags, None));
+    };
+    if let Some(preset) = Scenario::preset(name) {
+        return Ok((flags.over(preset), Some(name.clone())));
+    }
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        let presets: Vec<&str> = Scenario::presets().collect();
+        let presets = presets.join(", ");
+        Failure::Usage(format!(
+            "{name:?} is no preset, and as a file it cannot be read: {error}; give one of {presets}, or a file like \
+             scenarios/spike.toml"
+        ))
+    })?;
+    let file = Scenario::parse(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    let stem = Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    Ok((flags.over(file), stem))
+}
+
+/// Whether a report can be written there, found out by opening it; what is in it stays.
+pub(crate) fn check_writable(file: &Path, flag: &str) -> Result<(), Failure> {
+    let existed = file.exists();
+    OpenOptions::new().create(true).append(true).open(file).map_err(|error| {
+        let file = file.display();
+        Failure::Usage(format!(
+            "{flag}: cannot write {file}: {error}; give a file in a folder that exists, like {flag} report"
+        ))
+    })?;
+    if !existed {
+        // It was only a test: a run that fails leaves no empty report. Should this fail, the report takes its place.
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
+}
+
+/// One token for every buyer.
+pub(crate) fn tokens(options: &RunOptions, plan: &Plan) -> Result<Tokens, Failure> {
+    let tokens = match (&options.tokens, &options.jwt_secret) {
+        (Some(file), _) => read_tokens(file, plan)?,
+        (None, Some(secret)) => sign_tokens(plan, secret)?,
+        (None, None) => {
+            let text = "there are no tokens; give --jwt-secret SECRET or --tokens FILE";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+    };
+    if (tokens.len() as u64) < plan.buyers() {
+        return Err(Error::TooFewTokens { tokens: tokens.len(), buyers: plan.buyers() }.into());
+    }
+    Ok(tokens)
+}
+
+/// Line by line: a million tokens are too many to hold twice.
+fn read_tokens(file: &Path, plan: &Plan) -> Result<Tokens, Failure> {
+    let named = file.display();
+    let cannot =
+        |error: std::io::Error| Failure::Usage(format!("cannot read the tokens from {named}: {error}"));
+    let mut failed = None;
+    let lines = BufReader::new(File::open(file).map_err(cannot)?).lines();
+    let lines = lines.map_while(|line| line.map_err(|error| failed = Some(error)).ok());
+    let tokens = Tokens::from_list(lines.take(plan.buyers() as usize));
+    if let Some(error) = failed {
+        return Err(cannot(error));
+    }
+    tokens.map_err(|error| Failure::Usage(format!("{named} is not a list of one token a line: {error}")))
+}
+
+#[derive(Serialize)]
+struct Claims {
+    sub: String,
+    exp: u64,
+}
+
+fn sign_tokens(plan: &Plan, secret: &str) -> Result<Tokens, Failure> {
+    if secret.is_empty() {
+        return Err(Failure::Usage(
+            "the secret is empty; give the one that the server has, like --jwt-secret SECRET".to_owned(),
+        ));
+    }
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| Failure::Fault("this machine's clock is before 1970".to_owned()))?;
+    let exp = (now + lasts(plan) + SPARE).as_secs();
+    let sign = |user: u64| {
+        jsonwebtoken::encode(&Header::default(), &Claims { sub: user.to_string(), exp }, &key)
+            .expect("signing two plain fields by HS256 cannot fail")
+    };
+    Ok(Tokens::sign(plan, sign)?)
+}
+
+/// How long the plan sends; 0 where only the number of requests ends it.
+pub(crate) fn lasts(plan: &Plan) -> Duration {
+    match &plan.arrivals {
+        Arrivals::Spread { over, .. } => *over,
+        Arrivals::Stages(stages) => stages.duration(),
+        Arrivals::Closed { lasts, .. } => lasts.unwrap_or_default(),
+    }
+}
+
+/// Connects: as many connections as the scenario says, within what the system lets this process open.
+pub(crate) async fn connect(options: &RunOptions, scenario: &Scenario) -> Result<Clients, Failure> {
+    let target = Target::parse(&options.target)?;
+    let timeout = scenario.timeout.unwrap_or(Duration::from_secs(10));
+    let room = open_files().map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES).max(1));
+    let (first, most) = (u64::from(scenario.connections()), u64::from(scenario.max_connections()));
+    if first > room {
+        return Err(Failure::Usage(format!(
+            "{first} connections are more than this process may open ({room}); raise the limit with ulimit -n, or give \
+             fewer, like -c {room}"
+        )));
+    }
+    if most > room && !options.quiet {
+        eprintln!("note: {room} connections at the most, for the limit of open files (ulimit -n)");
+    }
+    let clients = Clients::connect_with(target, first as usize, timeout).await?;
+    Ok(clients.growing_to(most.min(room) as usize))
+}
+
+/// How many files this process may have open; `None` where the system does not say.
+fn open_files() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line["Max open files".len()..].split_whitespace().next()?.parse().ok()
+}
+
+/// The sale to buy from: the one that is named, looked at; or a new one.
+pub(crate) async fn sale(
+    options: &RunOptions,
+    scenario: &Scenario,
+    plan: &Plan,
+    admin: Option<&HeaderValue>,
+    shop: &mut Shop,
+) -> Result<SaleReport, Failure> {
+    let (view, created) = match (options.sale, admin) {
+        (Some(id), _) => {
+            let target = options.target.clone();
+            (shop.sale(id).await?.ok_or(Error::NoSuchSale { sale: id, target })?, false)
+        }
+        (None, Some(admin)) => {
+            let stock = scenario.stock.unwrap_or(DEFAULT_STOCK);
+            let made = shop.create(admin, stock, scenario.quantity.unwrap_or(1), lasts(plan) + SPARE).await?;
+            (made, true)
+        }
+        (None, None) => {
+            let text = "there is nothing to buy; name a sale, like --sale 1, or give an --admin-token to have one made";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+    };
+    view.check_open()?;
+    Ok(SaleReport { id: view.id, stock: Some(view.stock), created })
+}

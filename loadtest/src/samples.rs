@@ -1,0 +1,164 @@
+//! The sale over time, looked at while a run goes on and while it drains: what the ledger has, what still waits.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::Shop;
+
+/// How often the sale is looked at: often enough for a line, seldom enough to be no load.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The sale at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// When the answer came, by this machine's clock.
+    pub at: SystemTime,
+    /// Orders in the ledger.
+    pub committed: u64,
+    /// Orders that the ledger has rejected.
+    pub rejected: u64,
+    /// Orders that the gate has set aside; `None`: it cannot say.
+    pub reserved: Option<u64>,
+    /// Units that the gate has not set aside; `None`: it cannot say.
+    pub remaining: Option<u64>,
+}
+
+impl Sample {
+    /// Orders that have reached their end.
+    pub fn recorded(&self) -> u64 {
+        self.committed + self.rejected
+    }
+
+    /// Orders between the gate and the ledger.
+    pub fn backlog(&self) -> Option<u64> {
+        self.reserved.map(|reserved| reserved.saturating_sub(self.recorded()))
+    }
+}
+
+/// Samples in the order of time. Cloning shares them.
+#[derive(Debug, Clone, Default)]
+pub struct Samples(Arc<Mutex<Vec<Sample>>>);
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// Every order that the gate had set aside has reached its end.
+    Done,
+    /// Nothing has moved for too long; what is left may be lost.
+    Stalled,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Samples {
+    /// Looks at the sale four times a second until `cancel` ends it. A look that fails leaves no sample.
+    pub async fn watch(self, mut shop: Shop, sale_id: u64, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            let look = shop.sale(sale_id);
+            if let Some(Ok(Some(view))) = cancel.run_until_cancelled(look).await {
+                self.lock().push(Sample {
+                    at: SystemTime::now(),
+                    committed: view.orders,
+                    rejected: view.rejected_orders,
+                    reserved: view.reserved_orders,
+                    remaining: view.remaining,
+                });
+            }
+            cancel.run_until_cancelled(sleep(LOOK_EVERY)).await;
+        }
+    }
+
+    /// The newest.
+    pub fn last(&self) -> Option<Sample> {
+        self.lock().last().copied()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Sample> {
+        self.lock().clone()
+    }
+
+    /// When the ledger was first seen to have as much as it has now.
+    pub fn drained_at(&self) -> Option<SystemTime> {
+        let samples = self.lock();
+        let all = samples.last()?.recorded();
+        samples.iter().find(|sample| sample.recorded() == all).map(|sample| sample.at)
+    }
+
+    /// Commits a second over the last few seconds; 0 while there are too few samples.
+    pub fn commit_rate(&self) -> f64 {
+        const OVER: Duration = Duration::from_secs(3);
+        let samples = self.lock();
+        let Some(last) = samples.last() else { return 0.0 };
+        let recent = |sample: &&Sample| last.at.duration_since(sample.at).unwrap_or_default() <= OVER;
+        let Some(first) = samples.iter().rev().take_while(recent).last() else { return 0.0 };
+        let took = last.at.duration_since(first.at).unwrap_or_default().as_secs_f64();
+        if took > 0.0 { last.recorded().saturating_sub(first.recorded()) as f64 / took } else { 0.0 }
+    }
+
+    /// Waits, while somebody watches, until everything that the gate has set aside has reached its end; where the gate
+    /// cannot say how much that is, until as many orders as were promised have. Gives up when nothing has moved for `stall`.
+    pub async fn drained(&self, promised: u64, stall: Duration, cancel: &CancellationToken) -> Drain {
+        let began = SystemTime::now();
+        let mut moved = (Instant::now(), None);
+        loop {
+            let last = self.last();
+            let state = last.map(|sample| (sample.recorded(), sample.reserved));
+            if moved.1 != Some(state) {
+                moved = (Instant::now(), Some(state));
+            }
+            // A sample from before the last answer may not know of the last order.
+            let done = |sample: &Sample| sample.recorded() >= sample.reserved.unwrap_or(promised);
+            if last.is_some_and(|sample| sample.at > began && done(&sample)) {
+                return Drain::Done;
+            }
+            if moved.0.elapsed() > stall {
+                return Drain::Stalled;
+            }
+            if cancel.run_until_cancelled(sleep(LOOK_EVERY / 5)).await.is_none() {
+                return Drain::Cancelled;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Sample>> {
+        // Pushing leaves the list whole, whoever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(committed: &[u64], reserved: Option<u64>) -> Samples {
+        let samples = Samples::default();
+        let now = SystemTime::now() + Duration::from_secs(1);
+        for (at, &committed) in committed.iter().enumerate() {
+            let at = now + Duration::from_secs(at as u64);
+            samples.lock().push(Sample { at, committed, rejected: 0, reserved, remaining: None });
+        }
+        samples
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        assert_eq!(samples(&[], None).commit_rate(), 0.0);
+        assert_eq!(samples(&[0, 0, 100, 200, 300], None).commit_rate(), 100.0);
+    }
+
+    #[tokio::test]
+    async fn a_drain_ends_when_all_is_recorded_or_nothing_moves() {
+        let (stall, go_on) = (Duration::from_millis(100), CancellationToken::new());
+        assert_eq!(samples(&[5], Some(5)).drained(9, stall, &go_on).await, Drain::Done);
+        assert_eq!(samples(&[5], None).drained(5, stall, &go_on).await, Drain::Done);
+        assert_eq!(samples(&[4], Some(5)).drained(4, stall, &go_on).await, Drain::Stalled);
+        assert_eq!(samples(&[], None).drained(0, stall, &go_on).await, Drain::Stalled);
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        assert_eq!(samples(&[4], Some(5)).drained(4, stall, &cancel).await, Drain::Cancelled);
+    }
+}

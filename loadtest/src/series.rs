@@ -1,0 +1,62 @@
+//! A run over time. Counts what the records say; reads no clock.
+
+use std::time::Duration;
+
+use crate::{Counts, Kind, Latency, Outcome, Progress, Record, Run};
+
+/// The width of one bucket of the fine series.
+const BUCKET: Duration = Duration::from_millis(100);
+
+/// What happened in 100 ms of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bucket {
+    /// When it begins, in milliseconds from the start of the run.
+    pub at_ms: u64,
+    /// Requests that left.
+    pub sent: u64,
+    /// Orders that were accepted (202).
+    pub accepted: u64,
+}
+
+impl Run {
+    /// How the requests ended.
+    pub fn counts(&self) -> Counts {
+        let progress = Progress::default();
+        progress.plan(self.planned);
+        for record in &self.records {
+            progress.sent(Duration::from_micros(u64::from(record.lag_us)) > self.late_after);
+            progress.ended(record.outcome.kind());
+        }
+        progress.counts()
+    }
+
+    /// From the intended start until the end, over all requests that were answered or timed out: what buyers waited.
+    pub fn latency(&self) -> Latency {
+        Latency::of(self.answered().map(Record::latency_us))
+    }
+
+    /// From leaving until the end, over the same: what the server took.
+    pub fn service(&self) -> Latency {
+        Latency::of(self.answered().map(|record| u64::from(record.service_us)))
+    }
+
+    fn answered(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| record.outcome != Outcome::ConnectionError)
+    }
+
+    /// Requests over time, in steps of 100 ms from the start to the last answer.
+    pub fn series(&self) -> Vec<Bucket> {
+        let width = BUCKET.as_micros() as u64;
+        let last = self.records.iter().map(Record::ended_us).max();
+        let count = last.map_or(0, |last| last / width + 1);
+        let mut series: Vec<Bucket> =
+            (0..count).map(|at| Bucket { at_ms: at * width / 1_000, ..Bucket::default() }).collect();
+        for record in &self.records {
+            series[(record.sent_us() / width) as usize].sent += 1;
+            if record.outcome.kind() == Kind::Accepted {
+                series[(record.ended_us() / width) as usize].accepted += 1;
+            }
+        }
+        series
+    }
+}

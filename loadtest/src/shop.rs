@@ -1,0 +1,198 @@
+//! The sale that is bought from, through its public interface: made, looked at, audited. Sends no order.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::header::HeaderValue;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Answer, Client, Clients, Error, Target, Template};
+
+/// A sale as anybody sees it. What a server leaves out is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SaleView {
+    /// Its id.
+    pub id: u64,
+    /// Units on sale.
+    pub stock: u64,
+    /// Orders in the ledger.
+    #[serde(default)]
+    pub orders: u64,
+    /// Orders that the ledger has rejected.
+    #[serde(default)]
+    pub rejected_orders: u64,
+    /// Units that the gate has not set aside.
+    pub remaining: Option<u64>,
+    /// Orders that the gate has set aside.
+    pub reserved_orders: Option<u64>,
+    /// `upcoming`, `open` or `closed`.
+    pub phase: Option<String>,
+    /// The first moment of the sale, RFC 3339.
+    pub starts_at: Option<String>,
+    /// The first moment after the sale, RFC 3339.
+    pub ends_at: Option<String>,
+    /// Which filling of the gate it is on; 0: the gate takes no orders yet.
+    pub epoch: Option<u32>,
+}
+
+impl SaleView {
+    /// Orders that have reached their end.
+    pub fn recorded(&self) -> u64 {
+        self.orders + self.rejected_orders
+    }
+
+    /// Whether orders are taken now.
+    ///
+    /// # Errors
+    /// [`Error::NotOpen`] with what to do about it.
+    pub fn check_open(&self) -> Result<(), Error> {
+        let times = || {
+            let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "a time not told".to_owned());
+            (time(&self.starts_at), time(&self.ends_at))
+        };
+        let reason = match (self.phase.as_deref(), self.epoch) {
+            (Some("upcoming"), _) => format!("it opens at {}; wait, or give another --sale", times().0),
+            (Some("closed"), _) => format!("it closed at {}; give another --sale", times().1),
+            (_, Some(0)) => "its gate is not filled yet; check that the server reaches its gate".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Error::NotOpen { sale: self.id, reason })
+    }
+}
+
+/// The audit of a sale, as far as it is used here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Audit {
+    /// Units in the ledger above the stock.
+    pub oversold: u64,
+    /// Users with two active orders, and order ids with two rows.
+    pub duplicates: u64,
+    /// Whether every unit is in exactly one place.
+    pub conserved: bool,
+    /// `clean`, `in_flight`, `gate_missing` or `violated`.
+    pub verdict: String,
+    /// What is wrong, in sentences.
+    #[serde(default)]
+    pub findings: Vec<String>,
+}
+
+/// The interface of the sales, on a connection of its own, so that it never waits behind the buyers.
+pub struct Shop {
+    client: Client,
+    target: Target,
+}
+
+impl Shop {
+    /// Connects with the first question.
+    pub fn new(clients: &Clients) -> Self {
+        Self { client: clients.another(), target: clients.target().clone() }
+    }
+
+    /// The sale; `None`: there is none with that id.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when the server gives no answer that can be read.
+    pub async fn sale(&mut self, id: u64) -> Result<Option<SaleView>, Error> {
+        self.get(&format!("/api/v1/sales/{id}"), "look at the sale").await
+    }
+
+    /// The sale's audit; `None`: the server has none.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when the server gives no answer that can be read.
+    pub async fn audit(&mut self, id: u64) -> Result<Option<Audit>, Error> {
+        self.get(&format!("/api/v1/sales/{id}/audit"), "audit the sale").await
+    }
+
+    /// Makes a sale that is open from now on, for the time given.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when the server does not make it, or could not fill its gate.
+    pub async fn create(
+        &mut self,
+        admin: &HeaderValue,
+        stock: u64,
+        per_user_limit: u32,
+        lasts: Duration,
+    ) -> Result<SaleView, Error> {
+        const DOING: &str = "make a sale";
+        let ends_at = humantime::format_rfc3339_seconds(SystemTime::now() + lasts).to_string();
+        let body = serde_json::json!({
+            "name": "Load test", "stock": stock, "per_user_limit": per_user_limit, "ends_at": ends_at,
+        });
+        let uri = self.uri("/api/v1/sales");
+        let request = Template::post(&self.target, body.to_string()).request(uri, admin.clone());
+        let answer =
+            self.client.send(request).await.map_err(|failure| refused(DOING, failure.to_string()))?;
+        match answer.status {
+            201 | 200 => parse(DOING, &answer),
+            401 | 403 => Err(refused(DOING, "the server does not take the admin token".to_owned())),
+            _ => Err(refused(DOING, described(&answer))),
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        doing: &'static str,
+    ) -> Result<Option<T>, Error> {
+        let request = Template::get(&self.target).anonymous(self.uri(path));
+        let answer =
+            self.client.send(request).await.map_err(|failure| refused(doing, failure.to_string()))?;
+        match answer.status {
+            200 => parse(doing, &answer).map(Some),
+            404 => Ok(None),
+            _ => Err(refused(doing, described(&answer))),
+        }
+    }
+
+    fn uri(&self, path: &str) -> hyper::http::uri::Uri {
+        self.target.path(path).try_into().expect("the path of a URL, and a number, make a path")
+    }
+}
+
+/// A bearer token as a header's value.
+///
+/// # Errors
+/// [`Error::AdminToken`] for one that no header can carry.
+pub fn bearer(token: &str) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::try_from(format!("Bearer {token}")).ok();
+    value.filter(|_| !token.is_empty()).ok_or(Error::AdminToken)
+}
+
+fn refused(doing: &'static str, reason: String) -> Error {
+    Error::Shop { doing, reason }
+}
+
+fn parse<T: DeserializeOwned>(doing: &'static str, answer: &Answer) -> Result<T, Error> {
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| refused(doing, format!("the server's answer cannot be read: {error}")))
+}
+
+/// An answer in one line: the status, and the start of what it says.
+fn described(answer: &Answer) -> String {
+    let text = String::from_utf8_lossy(&answer.body);
+    let start: String = text.chars().take(300).collect();
+    format!("the server answers {} {start}", answer.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sale_that_takes_no_orders_says_why() {
+        let view = |extra: &str| {
+            let json = format!(r#"{{"id":1,"stock":5,"starts_at":"S","ends_at":"E"{extra}}}"#);
+            serde_json::from_str::<SaleView>(&json).unwrap().check_open()
+        };
+        assert!(view("").is_ok() && view(r#","phase":"open","epoch":1"#).is_ok());
+        for (extra, told) in [
+            (r#","phase":"upcoming""#, "opens at S"),
+            (r#","phase":"closed""#, "closed at E"),
+            (r#","phase":"open","epoch":0"#, "gate is not filled"),
+        ] {
+            assert!(view(extra).unwrap_err().to_string().contains(told), "{extra}");
+        }
+    }
+}
