@@ -86,7 +86,9 @@ if [ -z "$chromium" ]; then
     exit 1
 fi
 
-cargo build --release --locked -p seckill -p loadtest
+# One after the other, as users build them: together, shared dependencies would be compiled once more.
+cargo build --release --locked -p seckill
+cargo build --release --locked -p loadtest
 PATH="$PWD/target/release:$PATH"
 export SECKILL_BACKEND=$backend SECKILL_DATA_DIR=$folder/data
 secret=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')

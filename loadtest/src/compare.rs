@@ -1,7 +1,7 @@
 //! Two reports side by side. Weighs nothing: which of two numbers is better, the reader knows.
 
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 
 use crate::report::Report;
 use crate::text::align_numbers;
@@ -10,7 +10,7 @@ use crate::{Latency, Verdict};
 /// A table of both reports' numbers, with how many times A each of B's is.
 pub fn compare(a: &Report, b: &Report) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["", "A", "B", "B / A"]);
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["", "A", "B", "B / A"]);
     for (name, of) in rows() {
         let (a, b) = (of(a), of(b));
         if a.is_none() && b.is_none() {
@@ -105,7 +105,8 @@ mod tests {
         b.generator.saturated = true;
         let text = compare(&a, &b);
         let row = |name: &str| {
-            let row = text.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+            let mut rows = text.lines().map(|line| line.trim_matches(['│', ' ']));
+            let row = rows.find(|row| row.starts_with(name)).unwrap_or_default();
             row.split_whitespace().rev().take(3).map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(row("accepted "), ["0.50", "500", "1000"]);

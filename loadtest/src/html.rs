@@ -9,7 +9,7 @@ use askama::Template;
 
 use crate::Report;
 use charts::Charts;
-use view::View;
+use view::{Mark, View};
 
 /// The page. All text of the report goes through the template's escaping.
 #[derive(Template)]

@@ -52,7 +52,7 @@ impl Times {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.0.reset();
     }
 
     pub(crate) fn latency(&self) -> Latency {

@@ -39,16 +39,20 @@ impl View {
 
     /// Shows a text made anew again and again, over a bar of which a share from 0 to 1 is done, until it is dropped.
     pub(crate) async fn show(self, mut look: impl FnMut(Duration) -> (f64, Vec<String>)) {
+        if self == Self::Nothing {
+            // Not even a look: a run that nobody watches does not pay for it.
+            return std::future::pending().await;
+        }
         let began = Instant::now();
         let bar = Bar::new(self);
         let every = if self == Self::Terminal { REDRAW_EVERY } else { LINE_EVERY };
         loop {
             tokio::time::sleep(every).await;
             let (done, lines) = look(began.elapsed());
-            match self {
-                Self::Terminal => bar.draw(done, &lines),
-                Self::Lines => eprintln!("{:>6.1} s  {}", began.elapsed().as_secs_f64(), lines.join("   ")),
-                Self::Nothing => {}
+            if self == Self::Terminal {
+                bar.draw(done, &lines);
+            } else {
+                eprintln!("{:>6.1} s  {}", began.elapsed().as_secs_f64(), lines.join("   "));
             }
         }
     }
@@ -87,7 +91,6 @@ pub(crate) fn run(
     lasts: Duration,
 ) -> impl FnMut(Duration) -> (f64, Vec<String>) {
     let (mut before, mut at) = (Counts::default(), Duration::ZERO);
-    progress.take_recent();
     move |now| {
         let counts = progress.counts();
         let a_second =

@@ -36,7 +36,7 @@ const PRESETS: [(&str, &str); 6] = [
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
     /// Open model: so many buyers come every second. With a preset or file of stages: its highest rate becomes this one.
-    #[arg(long, value_parser = parse_rate, help_heading = "Load")]
+    #[arg(long, value_parser = parse_rate, allow_negative_numbers = true, help_heading = "Load")]
     pub rate: Option<f64>,
     /// Open model: rates to move to in a straight line, each within a time, such as 5s:200,2s:20000,10s:20000,5s:0.
     #[arg(long, value_parser = Stages::parse, help_heading = "Load")]

@@ -1,5 +1,6 @@
 //! One command from beginning to end: the steps of a run, and the comparison of two. What each step does is elsewhere.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -191,13 +192,13 @@ impl Session {
         };
         let json = || serde_json::to_string_pretty(report).map_err(|error| Failure::Fault(error.to_string()));
         match self.options.json.as_deref() {
-            Some(file) if file == Path::new("-") => println!("{}", json()?),
+            Some(file) if file == Path::new("-") => print(&json()?)?,
             Some(file) => {
                 // The numbers are shown before anything that can fail: a full disk must not swallow them.
-                println!("{report}");
+                print(&report.to_string())?;
                 std::fs::write(file, json()?).map_err(|error| failed(file, error))?;
             }
-            None => println!("{report}"),
+            None => print(&report.to_string())?,
         }
         if let Some(file) = &self.options.html {
             std::fs::write(file, loadtest::html::render(report)).map_err(|error| failed(file, error))?;
@@ -243,9 +244,19 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
+/// To stdout. Whoever reads may have read enough, as `head` does: that changes no verdict.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Fault(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `loadtest compare`: to stdout.
 pub(crate) fn compare(a: &Path, b: &Path) -> Result<ExitCode, Failure> {
-    println!("{}", loadtest::compare(&read_report(a)?, &read_report(b)?));
+    print(&loadtest::compare(&read_report(a)?, &read_report(b)?))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 
 use crate::report::{Model, Report, VerificationReport};
@@ -121,7 +121,7 @@ impl fmt::Display for VerificationReport {
 
 fn outcomes(report: &Report) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["outcome", "requests", "share"]);
+    table.load_style(UTF8_BORDERS_ONLY).set_header(["outcome", "requests", "share"]);
     let counts = &report.counts;
     let all = counts.ended().max(1) as f64;
     let mut row = |name: &str, count: u64| {
@@ -146,7 +146,7 @@ fn outcomes(report: &Report) -> Table {
 fn latencies(report: &Report) -> Table {
     let mut table = Table::new();
     let head = ["latency, ms", "p50", "p90", "p95", "p99", "p99.9", "max"];
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(head);
+    table.load_style(UTF8_BORDERS_ONLY).set_header(head);
     let mut row = |name: &str, latency: &Latency| {
         let Latency { count, p50_us, p90_us, p95_us, p99_us, p999_us, max_us } = *latency;
         if count > 0 {

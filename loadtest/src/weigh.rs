@@ -342,3 +342,6 @@ fn seconds(records: &[Record]) -> Vec<Second> {
     }
     series
 }
+
+#[cfg(test)]
+mod tests;

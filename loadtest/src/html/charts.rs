@@ -60,12 +60,9 @@ pub(super) fn peak(series: &[Second]) -> u64 {
     series.iter().map(|second| second.sent).max().unwrap_or_default()
 }
 
-/// Commits in the middle one of the seconds that had any, the first and last of which are rarely whole; `None`: the
-/// ledger was not seen to grow.
-pub(super) fn usual_commits(report: &Report) -> Option<f64> {
-    let mut some: Vec<f64> = commits(report).into_iter().flatten().filter(|&commits| commits > 0.0).collect();
-    some.sort_by(f64::total_cmp);
-    some.get(some.len() / 2).copied()
+/// The most orders that reached the ledger in one second; `None`: nobody said.
+pub(super) fn peak_commits(report: &Report) -> Option<f64> {
+    commits(report).into_iter().flatten().max_by(f64::total_cmp)
 }
 
 #[cfg(test)]
@@ -85,7 +82,7 @@ mod tests {
     fn commits_are_what_the_ledger_grew_by() {
         let report = run(true, &[Some(10), Some(30), Some(30)]);
         assert_eq!(commits(&report), [Some(10.0), Some(20.0), Some(0.0)]);
-        assert_eq!(usual_commits(&report), Some(20.0));
+        assert_eq!(peak_commits(&report), Some(20.0));
     }
 
     #[test]
@@ -98,6 +95,6 @@ mod tests {
     fn the_first_count_of_an_older_sale_says_nothing_of_the_run() {
         assert_eq!(commits(&run(false, &[Some(500), Some(510)])), [None, Some(10.0)]);
         assert_eq!(commits(&run(false, &[None, None])), [None, None]);
-        assert_eq!(usual_commits(&run(false, &[Some(500)])), None);
+        assert_eq!(peak_commits(&run(false, &[Some(500)])), None);
     }
 }

@@ -194,9 +194,9 @@ fn tiles(report: &Report) -> [Tile; 6] {
     [
         tile("Peak arrivals", rate(charts::peak(&report.series) as f64), "requests in the busiest second"),
         tile(
-            "Commits",
-            or_dash(charts::usual_commits(report).map(rate)),
-            "orders into the ledger in a usual second",
+            "Peak commits",
+            or_dash(charts::peak_commits(report).map(rate)),
+            "orders into the ledger in the busiest second",
         ),
         Tile {
             name: "Accepted",

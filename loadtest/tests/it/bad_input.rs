@@ -27,7 +27,7 @@ async fn wrong_flags_are_told_with_an_example_and_exit_2_without_a_request() {
         ("--stages 5s", "5s:200,2s:20000"),
         ("--stages 5s:lots", "5s:200,2s:20000"),
         ("--rate fast", "like 5000"),
-        ("--rate -5", "--rate"),
+        ("--rate -5", "allowed are 0 to 10000000 a second"),
         ("-z 10", "500ms, 1.5s or 2m"),
         ("-z 10s", "-c 64 -z 10s"),
         ("-n 0 -c 5", "1..=10000000"),
@@ -111,6 +111,7 @@ async fn a_file_that_is_no_scenario_or_no_list_of_tokens_is_told() {
         assert!(code == 2 && text.contains(sentence), "{text}");
     }
     let (code, text) =
-        told(&format!("run --rate 5 --target {target} --jwt-secret {SECRET} --admin-token {ADMIN}")).await;
+        told(&format!("run --rate 5 -z 1s --target {target} --jwt-secret {SECRET} --admin-token {ADMIN}"))
+            .await;
     assert_eq!(code, 0, "{text}");
 }

@@ -213,7 +213,8 @@ async fn a_page_is_written_and_two_reports_are_compared() {
     let compared = output(vec!["compare".to_owned(), file("a.json"), file("b.json")]).await;
     let text = String::from_utf8_lossy(&compared.stdout);
     assert!(compared.status.success() && text.contains("B / A"), "{text}");
-    let accepted = text.lines().find(|line| line.trim_start().starts_with("accepted ")).unwrap();
+    let mut rows = text.lines().map(|line| line.trim_matches(['│', ' ']));
+    let accepted = rows.find(|row| row.starts_with("accepted ")).unwrap();
     let numbers: Vec<&str> = accepted.split_whitespace().rev().take(3).collect();
     assert_eq!(numbers, ["1.00", "50", "50"], "another seed, other buyers\n{text}");
 

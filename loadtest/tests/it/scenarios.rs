@@ -92,8 +92,8 @@ fn flags_override_the_file_and_a_rate_scales_its_shape() {
     assert_eq!((scaled.seed, scaled.stock), (Some(2), Some(10_000)));
     let other = Scenario { stages: Some(Stages::parse("1s:5").unwrap()), ..flags() }.over(spike());
     assert_eq!(stages(&other).to_string(), "1s:5");
-    let shorter = Scenario { duration: Some(Duration::from_secs(3)), ..flags() };
-    assert_eq!(stages(&shorter.over(Scenario::preset("soak").unwrap())).duration(), Duration::from_secs(3));
+    let shorter = Scenario { duration: Some(Duration::from_secs(20)), ..flags() };
+    assert_eq!(stages(&shorter.over(Scenario::preset("soak").unwrap())).duration(), Duration::from_secs(20));
 }
 
 #[test]

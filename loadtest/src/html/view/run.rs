@@ -76,7 +76,10 @@ pub(super) fn verification(checked: &VerificationReport) -> Vec<Row> {
         ("Looked up", method(checked.method).to_owned()),
         (
             "The sale’s audit",
-            checked.audit_verdict.clone().unwrap_or_else(|| "the server has none".to_owned()),
+            checked
+                .audit_verdict
+                .as_ref()
+                .map_or("the server has none".to_owned(), |word| word.replace('_', " ")),
         ),
         ("Drained", checked.drain_seconds.map_or_else(|| "not within the time given".to_owned(), seconds)),
     ];
