@@ -63,6 +63,13 @@ impl Client {
         Self { addresses, timeout: DEFAULT_TIMEOUT, alarm: Alarm::new(), link: None }
     }
 
+    /// Connects now instead of with the next request, which will try again if this fails.
+    pub(crate) async fn open(&mut self) {
+        if self.link.is_none() {
+            self.link = connect(&self.addresses, Instant::now() + self.timeout).await.ok();
+        }
+    }
+
     /// Sends one request and waits for its whole answer. A request of which no byte was written, because the idle
     /// connection had been found closed, is sent on a new one; any other is sent once, for the server may have acted on
     /// it. After a failure, or when this future is dropped, the connection is closed.

@@ -77,7 +77,7 @@ fn notes(a: &Report, b: &Report) -> Vec<String> {
         let (target, started) = (&report.target, &report.started_at);
         notes.push(format!("{name}: sale {} at {target}, {started}", report.sale.id));
         if report.generator.saturated {
-            notes.push(format!("{name}'s generator was saturated: its load was less than was asked for"));
+            notes.push(format!("{name}'s generator was saturated: its load was not the one asked for"));
         }
         if report.verdict == Verdict::Interrupted {
             notes.push(format!("{name} was interrupted"));

@@ -20,8 +20,8 @@ use crate::{
 const LOT: usize = 32;
 /// How often it is looked whether more connections are needed.
 const GROW_EVERY: Duration = Duration::from_millis(1);
-/// Connections that are opened at one time, so that a server's accept queue does not overflow.
-const GROW_BY: usize = 32;
+/// Connections under way to being open at one time: where a server's accept queue overflows, one takes a second or more.
+const OPENING: usize = 64;
 
 /// What a run sends.
 #[derive(Debug, Clone)]
@@ -156,6 +156,8 @@ pub async fn run(
     let (cpu, started_at) = (cpu::used(), SystemTime::now());
     let line = Arc::new(Line {
         next: AtomicUsize::new(0),
+        free: AtomicUsize::new(0),
+        opening: AtomicUsize::new(0),
         uri: path.try_into().expect("the path of a URL, and a number, make a path"),
         template: Template::post(clients.target(), format!("{{\"quantity\":{}}}", job.quantity)),
         tokens: job.tokens.clone(),
@@ -229,6 +231,10 @@ impl Source {
 struct Line {
     source: Source,
     next: AtomicUsize,
+    /// Connections that wait for their next request to be due.
+    free: AtomicUsize,
+    /// Connections that are being made.
+    opening: AtomicUsize,
     started: Instant,
     uri: Uri,
     template: Template,
@@ -259,17 +265,33 @@ impl Line {
                     None => break,
                 },
                 _ = look.tick(), if may_grow => {
-                    let waiting = self.source.waiting(self.next.load(Relaxed), self.started.elapsed());
-                    let more = waiting.min(clients.most() - open).min(GROW_BY);
+                    let more = self.wanted().min(clients.most() - open);
                     open += more;
+                    self.opening.fetch_add(more, Relaxed);
                     for _ in 0..more {
-                        sending.spawn(self.clone().send_while_any(clients.another()));
+                        sending.spawn(self.clone().open_and_send(clients.another()));
                     }
                 }
             }
         }
         clients.put_back(idle);
         open
+    }
+
+    /// How many more connections are needed: as many as requests are due while no connection is free.
+    fn wanted(&self) -> usize {
+        if self.free.load(Relaxed) > 0 {
+            // Whoever is free takes what is due, as soon as this machine lets it.
+            return 0;
+        }
+        let waiting = self.source.waiting(self.next.load(Relaxed), self.started.elapsed());
+        waiting.min(OPENING.saturating_sub(self.opening.load(Relaxed)))
+    }
+
+    async fn open_and_send(self: Arc<Self>, mut client: Client) -> Client {
+        client.open().await;
+        self.opening.fetch_sub(1, Relaxed);
+        self.send_while_any(client).await
     }
 
     async fn send_while_any(self: Arc<Self>, mut client: Client) -> Client {
@@ -297,7 +319,10 @@ impl Line {
     async fn wait_until_due(&self, slot: &Slot) -> bool {
         let due = self.started + slot.due();
         if due > Instant::now() {
-            return self.cancel.run_until_cancelled(sleep_until(due)).await.is_some();
+            self.free.fetch_add(1, Relaxed);
+            let goes_on = self.cancel.run_until_cancelled(sleep_until(due)).await.is_some();
+            self.free.fetch_sub(1, Relaxed);
+            return goes_on;
         }
         !self.cancel.is_cancelled()
     }

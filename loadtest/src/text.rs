@@ -62,7 +62,7 @@ impl Report {
             writeln!(
                 f,
                 "            GENERATOR SATURATED: {:.1} % of the requests left more than {} ms late (p99 {}, max {}): \
-                 the load was less than was asked for",
+                 the load was not the one asked for",
                 generator.late_share * 100.0,
                 generator.late_after_ms,
                 ms(generator.lag.p99_us),

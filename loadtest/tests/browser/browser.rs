@@ -36,7 +36,7 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) async fn start() -> Self {
-        let browser = program(&["chromium", "chromium-browser", "google-chrome"], "chromium");
+        let browser = program(&["chromium", "chromium-browser", "google-chrome"]);
         let folder = tempfile::tempdir().unwrap();
         let mut args: Vec<String> = FLAGS.map(str::to_owned).to_vec();
         args.push(format!("--user-data-dir={}", folder.path().join("profile").display()));
@@ -150,7 +150,7 @@ struct Driver {
 
 impl Driver {
     fn start() -> Self {
-        let program = program(&["chromedriver"], "chromium-driver");
+        let program = program(&["chromedriver"]);
         let mut process = Command::new(program)
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -185,14 +185,14 @@ impl Drop for Driver {
 }
 
 /// The first of these programs that is on the PATH.
-fn program(names: &[&str], package: &str) -> PathBuf {
+fn program(names: &[&str]) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let files = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     files.into_iter().find(|file| file.is_file()).unwrap_or_else(|| {
         panic!(
             "no {} on the PATH, and the report's page is tested in a real browser; run scripts/setup.sh, or install it \
-             by hand (Debian and Ubuntu: apt-get install {package})",
+             by hand (Debian and Ubuntu: apt-get install chromium chromium-driver)",
             names[0]
         )
     })
