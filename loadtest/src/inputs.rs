@@ -161,13 +161,18 @@ pub(crate) async fn sale(
     options: &RunOptions,
     scenario: &Scenario,
     plan: &Plan,
+    tokens: &Tokens,
     admin: Option<&HeaderValue>,
     shop: &mut Shop,
 ) -> Result<SaleReport, Failure> {
     let (view, created) = match (options.sale, admin) {
-        (Some(id), _) => {
+        (Some(id), admin) => {
             let target = options.target.clone();
-            (shop.sale(id).await?.ok_or(Error::NoSuchSale { sale: id, target })?, false)
+            let view = shop.sale(id).await?.ok_or(Error::NoSuchSale { sale: id, target })?;
+            if let Some(admin) = admin {
+                shop.check_admin(admin, id).await?;
+            }
+            (view, false)
         }
         (None, Some(admin)) => {
             let stock = scenario.stock.unwrap_or(DEFAULT_STOCK);
@@ -180,5 +185,6 @@ pub(crate) async fn sale(
         }
     };
     view.check_open()?;
+    shop.check_buyers(tokens, view.id).await?;
     Ok(SaleReport { id: view.id, stock: Some(view.stock), created })
 }

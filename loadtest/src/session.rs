@@ -35,7 +35,8 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     view.say(&format!("making {} tokens ready", plan.buyers()));
     let tokens = inputs::tokens(&options, &plan)?;
     let clients = inputs::connect(&options, &scenario).await?;
-    let sale = inputs::sale(&options, &scenario, &plan, admin.as_ref(), &mut Shop::new(&clients)).await?;
+    let sale =
+        inputs::sale(&options, &scenario, &plan, &tokens, admin.as_ref(), &mut Shop::new(&clients)).await?;
     let stop = stop_on_signal()?;
     let mut session = Session { options, scenario, name, plan, admin, view, tokens, clients, sale, stop };
     let report = session.play().await?;

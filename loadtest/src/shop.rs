@@ -2,11 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Answer, Client, Clients, Error, Target, Template};
+use crate::{Answer, Client, Clients, Error, Target, Template, Tokens};
 
 /// A sale as anybody sees it. What a server leaves out is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -128,6 +131,42 @@ impl Shop {
             201 | 200 => parse(DOING, &answer),
             401 | 403 => Err(refused(DOING, "the server does not take the admin token".to_owned())),
             _ => Err(refused(DOING, described(&answer))),
+        }
+    }
+
+    /// That the server takes the admin token, so that a wrong one is told before the run and not after it.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when it does not. A server that has no list of a sale's orders is asked for nothing.
+    pub async fn check_admin(&mut self, admin: &HeaderValue, sale: u64) -> Result<(), Error> {
+        let uri = self.uri(&format!("/api/v1/sales/{sale}/audit/orders"));
+        let request = Template::head(&self.target).request(uri, admin.clone());
+        self.check(request, "look orders up", "the server does not take the admin token").await
+    }
+
+    /// That the server takes the first buyer's token: where it takes none, the run would measure how fast it refuses.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when it does not.
+    pub async fn check_buyers(&mut self, tokens: &Tokens, sale: u64) -> Result<(), Error> {
+        const REASON: &str = "the server does not take their tokens; give the secret that it signs with, like \
+                              --jwt-secret SECRET, or tokens that have not run out";
+        let uri = self.uri(&format!("/api/v1/sales/{sale}/orders/mine"));
+        let request = Template::head(&self.target).request(uri, tokens.header(0));
+        self.check(request, "send buyers", REASON).await
+    }
+
+    async fn check(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        doing: &'static str,
+        otherwise: &str,
+    ) -> Result<(), Error> {
+        let answer =
+            self.client.send(request).await.map_err(|failure| refused(doing, failure.to_string()))?;
+        match answer.status {
+            401 | 403 => Err(refused(doing, otherwise.to_owned())),
+            _ => Ok(()),
         }
     }
 

@@ -27,6 +27,11 @@ impl Template {
         Self { method: Method::GET, headers, body: Bytes::new() }
     }
 
+    /// A HEAD: a GET's answer without its body.
+    pub fn head(target: &Target) -> Self {
+        Self { method: Method::HEAD, ..Self::get(target) }
+    }
+
     /// A POST of a JSON body.
     pub fn post(target: &Target, json: impl Into<Bytes>) -> Self {
         let mut template = Self::get(target);

@@ -26,27 +26,38 @@ end
 
 local DEFAULTS = { tokens = "tokens.txt", sale = "1", threads = 2 }
 
--- Every `step`th line from line `first` on: the threads' shares have no line in common.
-local function read_tokens(path, first, step)
+-- A function that answers the next token at each call: every `step`th line of the file from line `first` on, so that the
+-- threads' shares have no line in common; after the last the first again. It reads as it goes: wrk starts the first thread
+-- before it calls `init` for the second and counts what the first has done meanwhile, so reading a long file in `init`
+-- would make the rate look higher than it was.
+local function reader(path, first, step)
   local file, reason = io.open(path, "r")
   if not file then
     give_up("cannot read the tokens: " .. reason .. "; make them with: seckill token --users 200000 > " .. path)
   end
-  local tokens, line_number = {}, 0
-  for line in file:lines() do
-    local token = line:match("^%s*(.-)%s*$")
-    if token ~= "" then
-      line_number = line_number + 1
-      if line_number % step == first % step then
-        tokens[#tokens + 1] = token
+  local skip, found = first - 1, false
+  return function()
+    while true do
+      local line
+      for _ = 0, skip do
+        line = file:read("*l")
+      end
+      skip = step - 1
+      if not line then
+        if not found then
+          give_up(path .. " has too few tokens: every thread needs one or more")
+        end
+        file:seek("set")
+        skip, again = first - 1, true
+      else
+        local token = line:match("^%S+")
+        if token then
+          found = true
+          return token
+        end
       end
     end
   end
-  file:close()
-  if #tokens == 0 then
-    give_up(path .. " has too few tokens: every thread needs one or more")
-  end
-  return tokens
 end
 
 function init(args)
@@ -55,8 +66,9 @@ function init(args)
   if not count or number > count then
     give_up("wrk has more threads than the script was told of; after `--` give TOKENS SALE THREADS, THREADS as in -t")
   end
-  local tokens = read_tokens(path, number, count)
-  available, sent, answers = #tokens, 0, {}
+  local next_token = reader(path, number, count)
+  -- `again`: the tokens have been used up, and buyers come a second time; `repeats`: requests of such buyers.
+  answers, again, repeats = {}, false, 0
   -- The requests differ in one header only, so all else is put together once.
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["Authorization"] = "Bearer @"
@@ -64,8 +76,11 @@ function init(args)
   local at = whole:find("@", whole:find("Bearer @", 1, true), true)
   local before, after = whole:sub(1, at - 1), whole:sub(at + 1)
   next_request = function()
-    sent = sent + 1
-    return before .. tokens[(sent - 1) % available + 1] .. after
+    local token = next_token()
+    if again then
+      repeats = repeats + 1
+    end
+    return before .. token .. after
   end
 end
 
@@ -122,9 +137,9 @@ function done(summary, _, _)
   if broken + errors.timeout > 0 then
     print(string.format("no answer: %d broken connections, %d time-outs", broken, errors.timeout))
   end
-  local repeats = 0
+  local repeats = 0 -- of all threads
   for _, thread in ipairs(threads) do
-    repeats = repeats + math.max(0, thread:get("sent") - thread:get("available"))
+    repeats = repeats + thread:get("repeats")
   end
   if repeats > 0 then
     print(repeats .. " requests repeated a token, for there were fewer tokens than requests: make more tokens")

@@ -79,8 +79,18 @@ async fn a_target_or_sale_that_is_not_there_or_not_open_is_told_and_exits_1() {
             format!("--target {target} --admin-token wrong"),
             "cannot make a sale: the server does not take the admin token",
         ),
+        (
+            format!("--target {target} --sale 1 --admin-token wrong"),
+            "cannot look orders up: the server does not take the admin token",
+        ),
+        (
+            format!("--target {target} --sale 1 --jwt-secret wrong"),
+            "cannot send buyers: the server does not take their tokens; give the secret",
+        ),
     ] {
-        let (code, text) = told(&format!("run --rate 5 --jwt-secret {SECRET} {flags}")).await;
+        let secret =
+            if flags.contains("--jwt-secret") { String::new() } else { format!("--jwt-secret {SECRET}") };
+        let (code, text) = told(&format!("run --rate 5 {secret} {flags}")).await;
         assert_eq!(code, 1, "{flags}: {text}");
         assert!(text.contains(sentence), "{flags}: {text}");
     }
