@@ -1,5 +1,6 @@
 //! The command line: what the commands and flags are, and what they mean. Carries nothing out.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ pub(crate) struct RunOptions {
     /// The server's admin token: makes the sale, and looks all orders up at once instead of one by one.
     #[arg(long, env = "SECKILL_ADMIN_TOKEN", hide_env_values = true, help_heading = "Sale")]
     pub(crate) admin_token: Option<String>,
+    /// A file that holds the admin token, in place of the token.
+    #[arg(long, env = "SECKILL_ADMIN_TOKEN_FILE", value_name = "FILE", help_heading = "Sale")]
+    pub(crate) admin_token_file: Option<OsString>,
     /// The secret that the server checks tokens (HS256) with; the buyers' tokens are signed with it.
     #[arg(
         long,
@@ -63,6 +67,15 @@ pub(crate) struct RunOptions {
         help_heading = "Buyers"
     )]
     pub(crate) jwt_secret: Option<String>,
+    /// A file that holds the secret, in place of the secret.
+    #[arg(
+        long,
+        env = "SECKILL_JWT_SECRET_FILE",
+        value_name = "FILE",
+        group = "identity",
+        help_heading = "Buyers"
+    )]
+    pub(crate) jwt_secret_file: Option<OsString>,
     /// A file with one buyer's bearer token a line, instead of signing them.
     #[arg(long, value_name = "FILE", group = "identity", help_heading = "Buyers")]
     pub(crate) tokens: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! Makes sense of what a run was given, and says what is wrong with it before the first request: the scenario, the buyers'
 //! tokens, the sale, the files to write.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::header::HeaderValue;
 use jsonwebtoken::{EncodingKey, Header};
-use loadtest::{Arrivals, Clients, Error, Plan, SaleReport, Scenario, Shop, Target, Tokens};
+use loadtest::{Clients, Error, Plan, SaleReport, Scenario, Shop, Target, Tokens};
 use serde::Serialize;
 
 use crate::cli::{Failure, RunOptions};
@@ -50,6 +51,35 @@ pub(crate) fn scenario(options: &RunOptions) -> Result<(Scenario, Option<String>
     Ok((flags.over(file), stem))
 }
 
+/// The same options, with the secrets that are in files read from there. What is set and empty, as compose files leave
+/// variables, is not given.
+pub(crate) fn with_secrets(mut options: RunOptions) -> Result<RunOptions, Failure> {
+    options.jwt_secret = secret("--jwt-secret", options.jwt_secret, options.jwt_secret_file.take())?;
+    options.admin_token = secret("--admin-token", options.admin_token, options.admin_token_file.take())?;
+    Ok(options)
+}
+
+fn secret(flag: &str, value: Option<String>, file: Option<OsString>) -> Result<Option<String>, Failure> {
+    let value = value.filter(|value| !value.is_empty());
+    let Some(file) = file.filter(|file| !file.is_empty()) else { return Ok(value) };
+    if value.is_some() {
+        let variable = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
+        return Err(Failure::Usage(format!(
+            "{flag} (SECKILL_{variable}) and {flag}-file (SECKILL_{variable}_FILE) are both given; give one of them and \
+             leave the other empty"
+        )));
+    }
+    let shown = file.display();
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| Failure::Usage(format!("cannot read {shown}, which {flag}-file names: {error}")))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Failure::Usage(format!(
+            "{shown}, which {flag}-file names, is empty; write the value into it"
+        ))),
+        text => Ok(Some(text.to_owned())),
+    }
+}
+
 /// Whether a report can be written there, found out by opening it; what is in it stays.
 pub(crate) fn check_writable(file: &Path, flag: &str) -> Result<(), Failure> {
     let existed = file.exists();
@@ -72,12 +102,13 @@ pub(crate) fn tokens(options: &RunOptions, plan: &Plan) -> Result<Tokens, Failur
         (Some(file), _) => read_tokens(file, plan)?,
         (None, Some(secret)) => sign_tokens(plan, secret)?,
         (None, None) => {
-            let text = "there are no tokens; give --jwt-secret SECRET or --tokens FILE";
+            let text =
+                "there are no tokens; give --jwt-secret SECRET (or --jwt-secret-file FILE), or --tokens FILE";
             return Err(Failure::Usage(text.to_owned()));
         }
     };
-    if (tokens.len() as u64) < plan.buyers() {
-        return Err(Error::TooFewTokens { tokens: tokens.len(), buyers: plan.buyers() }.into());
+    if (tokens.len() as u64) < plan.comers() {
+        return Err(Error::TooFewTokens { tokens: tokens.len(), buyers: plan.comers() }.into());
     }
     Ok(tokens)
 }
@@ -90,7 +121,7 @@ fn read_tokens(file: &Path, plan: &Plan) -> Result<Tokens, Failure> {
     let mut failed = None;
     let lines = BufReader::new(File::open(file).map_err(cannot)?).lines();
     let lines = lines.map_while(|line| line.map_err(|error| failed = Some(error)).ok());
-    let tokens = Tokens::from_list(lines.take(plan.buyers() as usize));
+    let tokens = Tokens::from_list(lines.take(plan.comers() as usize));
     if let Some(error) = failed {
         return Err(cannot(error));
     }
@@ -104,16 +135,11 @@ struct Claims {
 }
 
 fn sign_tokens(plan: &Plan, secret: &str) -> Result<Tokens, Failure> {
-    if secret.is_empty() {
-        return Err(Failure::Usage(
-            "the secret is empty; give the one that the server has, like --jwt-secret SECRET".to_owned(),
-        ));
-    }
     let key = EncodingKey::from_secret(secret.as_bytes());
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_err(|_| Failure::Fault("this machine's clock is before 1970".to_owned()))?;
-    let exp = (now + lasts(plan) + SPARE).as_secs();
+    let exp = (now + plan.lasts() + SPARE).as_secs();
     let sign = |user: u64| {
         jsonwebtoken::encode(&Header::default(), &Claims { sub: user.to_string(), exp }, &key)
             .expect("signing two plain fields by HS256 cannot fail")
@@ -121,20 +147,11 @@ fn sign_tokens(plan: &Plan, secret: &str) -> Result<Tokens, Failure> {
     Ok(Tokens::sign(plan, sign)?)
 }
 
-/// How long the plan sends; 0 where only the number of requests ends it.
-pub(crate) fn lasts(plan: &Plan) -> Duration {
-    match &plan.arrivals {
-        Arrivals::Spread { over, .. } => *over,
-        Arrivals::Stages(stages) => stages.duration(),
-        Arrivals::Closed { lasts, .. } => lasts.unwrap_or_default(),
-    }
-}
-
 /// Connects: as many connections as the scenario says, within what the system lets this process open.
 pub(crate) async fn connect(options: &RunOptions, scenario: &Scenario) -> Result<Clients, Failure> {
     let target = Target::parse(&options.target)?;
-    let timeout = scenario.timeout.unwrap_or(Duration::from_secs(10));
-    let room = open_files().map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES).max(1));
+    let timeout = scenario.timeout();
+    let room = loadtest::open_files().map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES).max(1));
     let (first, most) = (u64::from(scenario.connections()), u64::from(scenario.max_connections()));
     if first > room {
         return Err(Failure::Usage(format!(
@@ -147,13 +164,6 @@ pub(crate) async fn connect(options: &RunOptions, scenario: &Scenario) -> Result
     }
     let clients = Clients::connect_with(target, first as usize, timeout).await?;
     Ok(clients.growing_to(most.min(room) as usize))
-}
-
-/// How many files this process may have open; `None` where the system does not say.
-fn open_files() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
-    line["Max open files".len()..].split_whitespace().next()?.parse().ok()
 }
 
 /// The sale to buy from: the one that is named, looked at; or a new one.
@@ -176,11 +186,12 @@ pub(crate) async fn sale(
         }
         (None, Some(admin)) => {
             let stock = scenario.stock.unwrap_or(DEFAULT_STOCK);
-            let made = shop.create(admin, stock, scenario.quantity.unwrap_or(1), lasts(plan) + SPARE).await?;
+            let made =
+                shop.create(admin, stock, scenario.quantity.unwrap_or(1), plan.lasts() + SPARE).await?;
             (made, true)
         }
         (None, None) => {
-            let text = "there is nothing to buy; name a sale, like --sale 1, or give an --admin-token to have one made";
+            let text = "there is nothing to buy; name a sale, like --sale 1, or give an --admin-token (or --admin-token-file) to have one made";
             return Err(Failure::Usage(text.to_owned()));
         }
     };

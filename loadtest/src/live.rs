@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use loadtest::{Counts, Latency, Progress, Samples};
+use loadtest::{Counts, Latency, Progress, Samples, Step, Watched};
 
 /// Between two looks on a terminal, and between two lines elsewhere.
 const REDRAW_EVERY: Duration = Duration::from_millis(500);
@@ -85,7 +85,7 @@ impl Drop for Bar {
 }
 
 /// The run: what is sent and answered, how long it takes, and what waits. `lasts` is 0 where only requests end it.
-pub(crate) fn run(
+fn run(
     progress: Arc<Progress>,
     samples: Samples,
     lasts: Duration,
@@ -138,7 +138,7 @@ fn backlog(samples: &Samples) -> String {
 }
 
 /// The drain: the backlog, and the time until it is gone if it goes on like that.
-pub(crate) fn drain(samples: Samples) -> impl FnMut(Duration) -> (f64, Vec<String>) {
+fn drain(samples: Samples) -> impl FnMut(Duration) -> (f64, Vec<String>) {
     let mut most = 0;
     move |_| {
         let left = samples.last().and_then(|last| last.backlog());
@@ -154,12 +154,31 @@ pub(crate) fn drain(samples: Samples) -> impl FnMut(Duration) -> (f64, Vec<Strin
 }
 
 /// The look-up of the orders.
-pub(crate) fn verification(
-    looked_up: Arc<AtomicU64>,
-    orders: usize,
-) -> impl FnMut(Duration) -> (f64, Vec<String>) {
+fn verification(looked_up: Arc<AtomicU64>, orders: usize) -> impl FnMut(Duration) -> (f64, Vec<String>) {
     move |_| {
         let done = looked_up.load(Relaxed);
         (done as f64 / orders.max(1) as f64, vec![format!("verifying: {done} of {orders} orders looked up")])
+    }
+}
+
+/// Shows a session, step by step, until it is dropped.
+pub(crate) async fn follow(view: View, watched: &Watched, lasts: Duration) {
+    let (progress, samples) = (&watched.progress, &watched.samples);
+    let mut steps = watched.steps();
+    loop {
+        let step = *steps.borrow_and_update();
+        let changed = steps.changed();
+        tokio::select! {
+            _ = changed => {}
+            () = async {
+                match step {
+                    Step::Sending => view.show(run(progress.clone(), samples.clone(), lasts)).await,
+                    Step::Draining => view.show(drain(samples.clone())).await,
+                    Step::Verifying { orders } => {
+                        view.show(verification(watched.looked_up.clone(), orders)).await;
+                    }
+                }
+            } => {}
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! The load generator's command: parse, carry out, and turn the verdict into an exit code. Everything else is in the
-//! library, in `cli` and in `session`.
+//! library, in `cli` and in `command`.
 
 mod cli;
+mod command;
 mod inputs;
 mod live;
-mod session;
 
 use std::process::ExitCode;
 
@@ -15,8 +15,8 @@ use cli::{Cli, Command, Failure};
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run(options) => session::run(*options).await,
-        Command::Compare { a, b } => session::compare(&a, &b),
+        Command::Run(options) => command::run(*options).await,
+        Command::Compare { a, b } => command::compare(&a, &b),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("error: {failure}");

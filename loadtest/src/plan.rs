@@ -93,6 +93,21 @@ impl Plan {
         }
     }
 
+    /// How many different buyers the schedule may need: the plan may end before all of them have come.
+    pub fn comers(&self) -> u64 {
+        // Whoever comes, comes with a request.
+        self.requests.map_or(self.buyers(), |requests| requests.min(self.buyers()))
+    }
+
+    /// How long it sends; 0 where only the number of requests ends it.
+    pub fn lasts(&self) -> Duration {
+        match &self.arrivals {
+            Arrivals::Spread { over, .. } => *over,
+            Arrivals::Stages(stages) => stages.duration(),
+            Arrivals::Closed { lasts, .. } => lasts.unwrap_or_default(),
+        }
+    }
+
     /// How many buyers send again: the nearest whole number to their share.
     pub fn retries(&self) -> u64 {
         share(self.buyers(), self.retry_ratio)

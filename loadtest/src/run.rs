@@ -147,7 +147,7 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<Run, Error> {
     let source = Source::new(&job.plan)?;
-    let buyers = job.plan.buyers();
+    let buyers = job.plan.comers();
     if (job.tokens.len() as u64) < buyers {
         return Err(Error::TooFewTokens { tokens: job.tokens.len(), buyers });
     }

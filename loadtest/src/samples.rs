@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::Shop;
+use crate::{SaleView, Shop};
 
 /// How often the sale is looked at: often enough for a line, seldom enough to be no load.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -14,7 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The sale at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// When the answer came, by this machine's clock.
+    /// When the server read it, where its clock agrees with this machine's; otherwise when the answer came.
     pub at: SystemTime,
     /// Orders in the ledger.
     pub committed: u64,
@@ -26,7 +26,23 @@ pub struct Sample {
     pub remaining: Option<u64>,
 }
 
+/// A server may answer from what it read a moment ago. A time further back than this tells of another clock.
+const CLOCKS_AGREE: Duration = Duration::from_secs(1);
+
 impl Sample {
+    fn of(view: &SaleView) -> Self {
+        let now = SystemTime::now();
+        let read_at = view.as_of.as_deref().and_then(|at| humantime::parse_rfc3339(at).ok());
+        let agrees = |at: &SystemTime| now.duration_since(*at).is_ok_and(|age| age < CLOCKS_AGREE);
+        Self {
+            at: read_at.filter(agrees).unwrap_or(now),
+            committed: view.orders,
+            rejected: view.rejected_orders,
+            reserved: view.reserved_orders,
+            remaining: view.remaining,
+        }
+    }
+
     /// Orders that have reached their end.
     pub fn recorded(&self) -> u64 {
         self.committed + self.rejected
@@ -59,16 +75,30 @@ impl Samples {
         while !cancel.is_cancelled() {
             let look = shop.sale(sale_id);
             if let Some(Ok(Some(view))) = cancel.run_until_cancelled(look).await {
-                self.lock().push(Sample {
-                    at: SystemTime::now(),
-                    committed: view.orders,
-                    rejected: view.rejected_orders,
-                    reserved: view.reserved_orders,
-                    remaining: view.remaining,
-                });
+                self.push(Sample::of(&view));
             }
             cancel.run_until_cancelled(sleep(LOOK_EVERY)).await;
         }
+    }
+
+    fn push(&self, sample: Sample) {
+        let mut samples = self.lock();
+        // The server may answer twice from one read.
+        if samples.last().is_none_or(|last| last.at < sample.at) {
+            samples.push(sample);
+        }
+    }
+
+    /// Orders in the ledger at a moment, between two samples by the straight line; `None` without samples on both sides,
+    /// except after the last one.
+    pub fn committed_at(&self, at: SystemTime) -> Option<f64> {
+        let samples = self.lock();
+        let after = samples.partition_point(|sample| sample.at <= at);
+        let before = samples.get(after.checked_sub(1)?)?;
+        let Some(next) = samples.get(after) else { return Some(before.committed as f64) };
+        let share = at.duration_since(before.at).ok()?.as_secs_f64()
+            / next.at.duration_since(before.at).ok()?.as_secs_f64();
+        Some(before.committed as f64 + share * (next.committed as f64 - before.committed as f64))
     }
 
     /// The newest.
@@ -148,6 +178,15 @@ mod tests {
     fn the_rate_is_that_of_the_last_seconds() {
         assert_eq!(samples(&[], None).commit_rate(), 0.0);
         assert_eq!(samples(&[0, 0, 100, 200, 300], None).commit_rate(), 100.0);
+    }
+
+    #[test]
+    fn between_two_samples_the_ledger_grows_in_a_straight_line() {
+        let samples = samples(&[0, 100, 300], None);
+        let first = samples.all()[0].at;
+        let at = |seconds: f64| samples.committed_at(first + Duration::from_secs_f64(seconds));
+        assert_eq!(samples.committed_at(first - Duration::from_secs(1)), None);
+        assert_eq!([at(0.0), at(0.5), at(1.5), at(9.0)], [Some(0.0), Some(50.0), Some(200.0), Some(300.0)]);
     }
 
     #[tokio::test]

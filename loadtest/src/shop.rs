@@ -34,6 +34,8 @@ pub struct SaleView {
     pub starts_at: Option<String>,
     /// The first moment after the sale, RFC 3339.
     pub ends_at: Option<String>,
+    /// When the server read all of this, RFC 3339.
+    pub as_of: Option<String>,
     /// Which filling of the gate it is on; 0: the gate takes no orders yet.
     pub epoch: Option<u32>,
 }

@@ -38,12 +38,12 @@ impl Tokens {
         Ok(Self { text: text.into(), ends: ends.into() })
     }
 
-    /// One token for every buyer of the plan, made from the user id now, so that signing does not slow the run.
+    /// One token for every buyer whom the plan may need, made from the user id now, so that signing does not slow the run.
     ///
     /// # Errors
     /// [`Error::Token`] for one that no header can carry.
     pub fn sign(plan: &Plan, token_of: impl Fn(u64) -> String) -> Result<Self, Error> {
-        Self::from_list((0..plan.buyers()).map(|buyer| token_of(plan.first_user.saturating_add(buyer))))
+        Self::from_list((0..plan.comers()).map(|buyer| token_of(plan.first_user.saturating_add(buyer))))
     }
 
     /// How many there are.

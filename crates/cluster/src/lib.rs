@@ -2,9 +2,11 @@
 //! and the worker see this crate only as a [`Backend`].
 
 mod config;
+mod control;
 mod gate;
 mod ledger;
 mod queue;
+mod redis;
 
 use std::sync::Arc;
 
@@ -20,10 +22,17 @@ pub use queue::names;
 /// # Errors
 /// A URL that cannot be used. Nothing was contacted.
 pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
-    let gate = gate::RedisGate::new(config::redis(&config.redis_url)?, config.redis_pool_size);
+    let redis = config::redis(&config.redis_url)?;
+    let gate = gate::RedisGate::new(redis.clone(), config.redis_pool_size);
     let queue = queue::RabbitQueue::new(config::amqp(&config.amqp_url)?);
     let ledger = ledger::MySqlLedger::new(config::mysql(&config.mysql_url)?);
-    Ok(Backend { name: "cluster", gate: Arc::new(gate), queue: Arc::new(queue), ledger: Arc::new(ledger) })
+    Ok(Backend {
+        name: "cluster",
+        gate: Arc::new(gate),
+        queue: Arc::new(queue),
+        ledger: Arc::new(ledger),
+        control: Arc::new(control::RedisControl::new(redis)),
+    })
 }
 
 /// Brings the database of `mysql_url` to this version's schema. Calling it again changes nothing; of several callers at

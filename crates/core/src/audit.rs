@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GateLevel, LedgerTotals, QueueDepth, Sale, SaleId};
+use crate::{Backend, Fault, GateLevel, LedgerTotals, QueueDepth, Sale, SaleId};
 
 /// One sale, counted at the gate, the queue and the ledger: stock = remaining + in flight + sold + rejected units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,20 @@ impl std::fmt::Display for Verdict {
 }
 
 impl AuditReport {
+    /// Reads a sale's counts from a back end, in the order that [`Self::weigh`] asks for, and weighs them; `None`: there is
+    /// no such sale. The ledger counts rows, so this costs it more the more orders there are.
+    ///
+    /// # Errors
+    /// A fault of the first part that could not be read.
+    pub async fn read(backend: &Backend, id: SaleId) -> Result<Option<Self>, Fault> {
+        let Some(before) = backend.ledger.sale(id).await? else { return Ok(None) };
+        let gate = backend.gate.level(id).await?;
+        let queue = backend.queue.depth().await?;
+        let totals = backend.ledger.totals(id).await?;
+        let Some(after) = backend.ledger.sale(id).await? else { return Ok(None) };
+        Ok(Some(Self::weigh(&before, gate, queue, totals, &after)))
+    }
+
     /// Weighs counts that were read in this order: `before`, the sale as the ledger had it; the gate; the queue;
     /// `totals` and `after`, the ledger again. Orders move from the gate through the queue to the ledger. So the gate can
     /// only be ahead of `before`; and where the ledger did not move from `before` to `after`, every order that the gate

@@ -12,6 +12,8 @@ pub enum Dependency {
     Queue,
     /// Where orders become true.
     Ledger,
+    /// Where processes tell how they are. No order depends on it.
+    ControlPlane,
 }
 
 impl std::fmt::Display for Dependency {
@@ -20,6 +22,7 @@ impl std::fmt::Display for Dependency {
             Self::Gate => "gate",
             Self::Queue => "queue",
             Self::Ledger => "ledger",
+            Self::ControlPlane => "control plane",
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod audit;
 mod claim;
+mod control;
 mod decide;
 mod error;
 mod order;
@@ -14,16 +15,19 @@ mod sale;
 
 pub use audit::{AuditReport, Verdict};
 pub use claim::{Claim, Decision, Holding, Reservation, ReservationId, Reserved};
+pub use control::{
+    ActiveFault, CrashOrder, DrainRate, FaultKind, Histogram, ProcessId, Role, Settings, Snapshot,
+};
 pub use decide::{Known, Room, decide};
 pub use error::{Dependency, Fault, FieldError};
 pub use order::{
     Fate, LedgerOrder, MAX_BATCH_ORDERS, Order, OrderBatch, OrderId, OrderStatus, RejectReason, UserId,
 };
 pub use ports::{
-    Backend, Consumer, Delivery, DeliveryTag, GateLevel, Ledger, LedgerTotals, LedgerWriter, OrderQueue,
-    Publisher, QueueDepth, StockGate,
+    Backend, Consumer, ControlPlane, Delivery, DeliveryTag, GateLevel, Ledger, LedgerTotals, LedgerWriter,
+    OrderQueue, Publisher, QueueDepth, SnapshotListener, StockGate,
 };
-pub use sale::{Epoch, NewSale, Phase, Sale, SaleId};
+pub use sale::{Epoch, NewSale, Phase, Sale, SaleId, UNGATED};
 
 /// A moment in UTC, to the millisecond: what every store of this system keeps.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use crate::{
     Claim, Epoch, Fate, Fault, Holding, LedgerOrder, NewSale, Order, OrderBatch, OrderId, Reservation,
-    ReservationId, Reserved, Sale, SaleId, UserId,
+    ReservationId, Reserved, Sale, SaleId, Settings, Snapshot, UserId,
 };
 
 /// One back end: a set of ports that belong together.
@@ -24,6 +24,8 @@ pub struct Backend {
     pub queue: Arc<dyn OrderQueue>,
     /// Where orders become true.
     pub ledger: Arc<dyn Ledger>,
+    /// Where processes tell how they are.
+    pub control: Arc<dyn ControlPlane>,
 }
 
 /// Where stock is pre-deducted. Fast and rebuildable; never the truth.
@@ -148,8 +150,9 @@ pub trait Consumer: Send {
 /// Where orders become true.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// Records a new sale with epoch 0: not open yet. After [`Fault::Unknown`] the sale may exist.
-    async fn create_sale(&self, sale: &NewSale) -> Result<Sale, Fault>;
+    /// Records a new sale on `epoch`. 0: its gate has yet to be filled, so it takes no orders; [`UNGATED`](crate::UNGATED):
+    /// it never gets a gate. After [`Fault::Unknown`] the sale may exist.
+    async fn create_sale(&self, sale: &NewSale, epoch: Epoch) -> Result<Sale, Fault>;
 
     /// Marks the sale as opened on `epoch`, unless it is on a later one.
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault>;
@@ -209,4 +212,30 @@ pub trait LedgerWriter: Send {
     /// When it returns, all of it is durable. After [`Fault::Unavailable`] none of it is. After [`Fault::Unknown`] all or
     /// none of it is. Committing the same orders again is always safe: an order id keeps the fate it once had.
     async fn commit(&mut self, orders: &[Order]) -> Result<Vec<Fate>, Fault>;
+}
+
+/// Where processes tell how they are and are told what to do. No order depends on it: every fault of it may be ignored,
+/// and costs a gap in the dashboard's curves.
+#[async_trait]
+pub trait ControlPlane: Send + Sync {
+    /// Hands `snapshot` to everyone who listens just now, and gives the settings in force. Kept by no one; a snapshot that
+    /// was handed over twice does no harm. Settings are forgotten once no process has done this for some seconds.
+    async fn exchange(&self, snapshot: &Snapshot) -> Result<Settings, Fault>;
+
+    /// The settings in force. Changes nothing.
+    async fn settings(&self) -> Result<Settings, Fault>;
+
+    /// Puts `settings` in force if their revision is one above that of the settings in force; false: it is not, somebody
+    /// else was faster, and nothing was changed. After [`Fault::Unknown`] they may be in force.
+    async fn change(&self, settings: &Settings) -> Result<bool, Fault>;
+
+    /// Every snapshot of every process from now on.
+    async fn listen(&self) -> Result<Box<dyn SnapshotListener>, Fault>;
+}
+
+/// Hears what processes tell. After any fault drop it and ask for a new one.
+#[async_trait]
+pub trait SnapshotListener: Send {
+    /// Waits for the next snapshot. May be cancelled without losing one. A listener that is too slow misses the oldest.
+    async fn next(&mut self) -> Result<Snapshot, Fault>;
 }

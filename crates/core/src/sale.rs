@@ -19,6 +19,10 @@ impl std::fmt::Display for SaleId {
 /// lost its data is told from one that never had any by this number, so it is never filled a second time by mistake.
 pub type Epoch = u32;
 
+/// The epoch of a sale that has no gate and never gets one: direct gateways sell it straight out of the ledger. Later than
+/// every filling, so that nobody fills a gate for it; no other gateway takes orders for it.
+pub const UNGATED: Epoch = Epoch::MAX;
+
 /// One flash sale of one product, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sale {

@@ -64,7 +64,7 @@ async fn open_sale(backend: &Backend, stock: u32) -> Result<Sale, Fault> {
         starts_at: seckill_core::now(),
         ends_at: seckill_core::now() + Duration::from_secs(86_400),
     };
-    let sale = backend.ledger.create_sale(&new).await?;
+    let sale = backend.ledger.create_sale(&new, 0).await?;
     backend.gate.open(&sale, 1).await?;
     backend.ledger.mark_opened(sale.id, 1).await?;
     Ok(sale)

@@ -3,6 +3,7 @@
 //! The gate is in memory and is rebuilt at start; the queue and the ledger are a SQLite file each. What is behind the
 //! ports is private: [`open`] is the only way in.
 
+mod control;
 mod folder;
 mod gate;
 mod ledger;
@@ -26,7 +27,13 @@ pub async fn open(data_dir: &Path) -> Result<Backend, OpenError> {
     let ledger = ledger::SqliteLedger::open(Arc::clone(&folder)).await?;
     let queue = queue::SqliteQueue::open(Arc::clone(&folder)).await?;
     let gate = gate::rebuild(&ledger, &queue, folder).await?;
-    Ok(Backend { name: "embedded", gate: Arc::new(gate), queue: Arc::new(queue), ledger: Arc::new(ledger) })
+    Ok(Backend {
+        name: "embedded",
+        gate: Arc::new(gate),
+        queue: Arc::new(queue),
+        ledger: Arc::new(ledger),
+        control: Arc::new(control::LocalControl::new()),
+    })
 }
 
 /// Why a data folder could not be opened. Each text is whole by itself: it includes the cause.

@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use moka::future::Cache;
-use seckill_core::{Backend, Fault, Sale, SaleId};
+use seckill_core::{Backend, Epoch, Fault, NewSale, Sale, SaleId, UNGATED};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::direct::Pool;
 use crate::intake::{Intake, IntakeConfig};
 
 /// Sales that a gateway keeps at hand: the newest.
@@ -23,14 +24,23 @@ const MAX_MISSES: u64 = 10_000;
 pub struct Desk {
     /// The sale, as the ledger had it when the directory was last brought up to date.
     pub sale: Sale,
-    /// `None` until the gate has been filled for the sale.
+    /// `None` until the gate has been filled for the sale; and for a sale of the other mode, which is not this gateway's to
+    /// sell.
     pub intake: Option<Intake>,
+}
+
+/// How this gateway sells.
+enum Mode {
+    /// Through lanes, gate and queue.
+    Queue(IntakeConfig),
+    /// Straight into the ledger.
+    Direct(Pool),
 }
 
 /// The sales this gateway knows.
 pub struct Directory {
     backend: Backend,
-    intake: IntakeConfig,
+    mode: Mode,
     tracker: TaskTracker,
     shutdown: CancellationToken,
     /// Held only to look up, insert or swap; never across an await.
@@ -46,8 +56,22 @@ impl Directory {
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
+        Self::of(Mode::Queue(intake), backend, tracker, shutdown)
+    }
+
+    /// An empty directory whose sales are sold straight into the ledger, by the writers of `pool`.
+    pub(crate) fn direct(
+        backend: Backend,
+        pool: Pool,
+        tracker: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self::of(Mode::Direct(pool), backend, tracker, shutdown)
+    }
+
+    fn of(mode: Mode, backend: Backend, tracker: TaskTracker, shutdown: CancellationToken) -> Self {
         let misses = Cache::builder().max_capacity(MAX_MISSES).time_to_live(REFRESH).build();
-        Self { backend, intake, tracker, shutdown, desks: RwLock::default(), misses }
+        Self { backend, mode, tracker, shutdown, desks: RwLock::default(), misses }
     }
 
     /// The desk of a sale. Asks the ledger only for a sale that is not known yet, and for each id once a second.
@@ -77,19 +101,42 @@ impl Directory {
             // Read before the sale was opened, put after it: what is known is newer.
             Some(desk) if desk.sale.epoch > sale.epoch => return Arc::clone(desk),
             Some(desk) if desk.sale.epoch == sale.epoch => desk.intake.clone(),
-            _ if sale.epoch == 0 => None,
-            _ => Some(Intake::start(
-                sale.id,
-                sale.epoch,
-                &self.backend,
-                self.intake,
-                &self.tracker,
-                &self.shutdown,
-            )),
+            _ => self.intake(&sale),
         };
         let desk = Arc::new(Desk { sale, intake });
         desks.insert(desk.sale.id, Arc::clone(&desk));
         desk
+    }
+
+    fn intake(&self, Sale { id, epoch, .. }: &Sale) -> Option<Intake> {
+        match (&self.mode, *epoch) {
+            (Mode::Direct(pool), UNGATED) => Some(Intake::direct(*id, pool.clone())),
+            (Mode::Direct(_), _) | (Mode::Queue(_), 0 | UNGATED) => None,
+            (Mode::Queue(config), epoch) => {
+                Some(Intake::start(*id, epoch, &self.backend, *config, &self.tracker, &self.shutdown))
+            }
+        }
+    }
+
+    /// Records a new sale, opens it and takes it in. Where its gate cannot be filled just now, it takes no orders until the
+    /// refresh has filled it.
+    ///
+    /// # Errors
+    /// The ledger is away; after [`Fault::Unknown`] the sale may exist.
+    pub async fn create(&self, new: &NewSale) -> Result<Arc<Desk>, Fault> {
+        const UNOPENED: Epoch = 0;
+        let epoch = if matches!(self.mode, Mode::Direct(_)) { UNGATED } else { UNOPENED };
+        let sale = self.backend.ledger.create_sale(new, epoch).await?;
+        if epoch == UNGATED {
+            return Ok(self.put(sale));
+        }
+        match self.open(sale.clone()).await {
+            Ok(desk) => Ok(desk),
+            Err(fault) => {
+                tracing::warn!(sale_id = %sale.id, error = %fault, "a new sale waits for its gate");
+                Ok(self.put(sale))
+            }
+        }
     }
 
     /// Fills the gate of a sale that has epoch 0 and takes it in. A gateway killed between the two steps leaves a full
@@ -126,6 +173,7 @@ impl Directory {
         }
         for sale in sales {
             if sale.epoch == 0
+                && matches!(self.mode, Mode::Queue(_))
                 && let Err(fault) = self.open(sale.clone()).await
             {
                 // One gate that cannot be filled holds up no other sale.

@@ -20,6 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::direct;
+
 /// How the intake of each sale is laid out.
 #[derive(Debug, Clone, Copy)]
 pub struct IntakeConfig {
@@ -49,9 +51,9 @@ const RESERVE_RETRIES: usize = 3;
 /// What becomes of a claim, for the one who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Reserved, and confirmed by the queue.
+    /// Reserved, and confirmed by the queue; or, in direct mode, committed.
     Accepted,
-    /// This user has an order here already, and the queue has confirmed it.
+    /// This user has an order here already, and the queue has confirmed it; or, in direct mode, the ledger has it.
     Replayed {
         /// That order.
         order_id: OrderId,
@@ -74,10 +76,10 @@ pub enum Answer {
     Closed,
     /// It waited too long for its lane. Nothing was deducted.
     Overloaded,
-    /// The gate or the queue is away. Nothing was deducted for this claim.
+    /// The gate or the queue is away, in direct mode the ledger. Nothing was deducted for this claim.
     Unavailable(Arc<str>),
     /// The claim may have been reserved, or is reserved and may have been queued, under this order id. If it was, the
-    /// recoverer queues it.
+    /// recoverer queues it. In direct mode: it may have been committed.
     Unknown {
         /// The order to ask for.
         order_id: OrderId,
@@ -85,25 +87,31 @@ pub enum Answer {
 }
 
 /// A claim and the one who waits for its answer.
-struct Ticket {
-    claim: Claim,
-    since: Instant,
-    answer: oneshot::Sender<Answer>,
+pub(crate) struct Ticket {
+    pub(crate) claim: Claim,
+    pub(crate) since: Instant,
+    pub(crate) answer: oneshot::Sender<Answer>,
 }
 
 /// Why a claim was not taken in. Nothing was deducted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotTaken {
-    /// The lane is full.
+    /// The lane, or the writers' line, is full.
     Full,
     /// The gateway is shutting down, or the sale has gone.
     ShuttingDown,
 }
 
-/// The way into one sale's lanes.
+/// The way in for one sale's claims.
 #[derive(Clone)]
-pub struct Intake {
-    lanes: Arc<[mpsc::Sender<Ticket>]>,
+pub struct Intake(Way);
+
+#[derive(Clone)]
+enum Way {
+    /// Into the sale's lanes.
+    Lanes(Arc<[mpsc::Sender<Ticket>]>),
+    /// To the writers that all sales of a direct gateway share.
+    Direct { sale: SaleId, pool: direct::Pool },
 }
 
 impl Intake {
@@ -133,28 +141,43 @@ impl Intake {
             tracker.spawn(lane.run(shutdown.clone()));
             sender
         };
-        Self { lanes: (0..config.lanes.max(1)).map(start_lane).collect() }
+        Self(Way::Lanes((0..config.lanes.max(1)).map(start_lane).collect()))
     }
 
-    /// Hands a claim to its user's lane. The answer comes through the receiver, also after the receiver is dropped.
+    /// Past gate and queue, straight to the writers of `pool`.
+    pub(crate) fn direct(sale: SaleId, pool: direct::Pool) -> Self {
+        Self(Way::Direct { sale, pool })
+    }
+
+    /// Hands a claim to its user's lane, or in line for a writer. The answer comes through the receiver, also after the receiver is dropped.
     ///
     /// # Errors
     /// [`NotTaken`]: refused at once, with nothing deducted.
     pub fn submit(&self, claim: Claim) -> Result<oneshot::Receiver<Answer>, NotTaken> {
-        // A multiplicative hash (Knuth, TAOCP 6.4), so that user ids with a common stride still spread over the lanes.
-        let hash = claim.user_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        let lane = &self.lanes[hash as usize % self.lanes.len()];
         let (answer, receiver) = oneshot::channel();
         let ticket = Ticket { claim, since: Instant::now(), answer };
-        match lane.try_send(ticket) {
-            Ok(()) => Ok(receiver),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(NotTaken::Full),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(NotTaken::ShuttingDown),
+        match &self.0 {
+            Way::Lanes(lanes) => {
+                // A multiplicative hash (Knuth, TAOCP 6.4), so that user ids with a common stride still spread over the lanes.
+                let hash = claim.user_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+                lanes[hash as usize % lanes.len()].try_send(ticket)?;
+            }
+            Way::Direct { sale, pool } => pool.try_send(*sale, ticket)?,
+        }
+        Ok(receiver)
+    }
+}
+
+impl<T> From<mpsc::error::TrySendError<T>> for NotTaken {
+    fn from(error: mpsc::error::TrySendError<T>) -> Self {
+        match error {
+            mpsc::error::TrySendError::Full(_) => Self::Full,
+            mpsc::error::TrySendError::Closed(_) => Self::ShuttingDown,
         }
     }
 }
 
-fn backoff() -> backon::ExponentialBackoff {
+pub(crate) fn backoff() -> backon::ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(2))

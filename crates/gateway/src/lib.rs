@@ -1,8 +1,10 @@
 //! The HTTP side: decides who gets a unit, hands each winner's order durably to the queue, and answers.
 //!
 //! [`intake`] is the hot path, [`recover`] what finishes it for gateways that died, [`directory`] the sales at hand,
-//! [`http`] the routes. None of them knows which back end it works on.
+//! [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
+//! works on.
 
+pub mod direct;
 pub mod directory;
 pub mod http;
 pub mod intake;
@@ -12,6 +14,7 @@ pub mod server;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::{Backend, Dependency};
 use secrecy::SecretString;
@@ -26,15 +29,29 @@ use directory::Directory;
 use http::App;
 use http::health::Health;
 
+/// The path of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Gate, queue, and a worker behind it: the peak is shaved.
+    #[default]
+    Queue,
+    /// Every order straight into the ledger: what the shaved peak is compared with.
+    Direct,
+}
+
 /// How a gateway works.
 #[derive(Clone)]
 pub struct Config {
+    /// The path of an order. A sale is sold by gateways of the mode that opened it.
+    pub mode: Mode,
     /// Signs buyers' tokens (HS256), 32 bytes or more.
     pub jwt_secret: SecretString,
     /// Opens sales.
     pub admin_token: SecretString,
     /// The intake of each sale.
     pub intake: intake::IntakeConfig,
+    /// What takes the intake's place in direct mode.
+    pub direct: direct::DirectConfig,
     /// The recoverer.
     pub recover: recover::RecoverConfig,
     /// Orders a second that one user may send, twice as many at once; 0: no limit.
@@ -55,9 +72,11 @@ impl Config {
     /// The defaults, with these secrets.
     pub fn new(jwt_secret: SecretString, admin_token: SecretString) -> Self {
         Self {
+            mode: Mode::default(),
             jwt_secret,
             admin_token,
             intake: intake::IntakeConfig::default(),
+            direct: direct::DirectConfig::default(),
             recover: recover::RecoverConfig::default(),
             order_rate_limit: 10,
             read_rate_limit: 20,
@@ -71,28 +90,43 @@ impl Config {
 
 /// Without its gate or its queue a gateway takes no orders. Without its ledger it does: that is what the queue is for.
 const NEEDS: &[Dependency] = &[Dependency::Gate, Dependency::Queue];
+/// In direct mode it is the other way round.
+const DIRECT_NEEDS: &[Dependency] = &[Dependency::Ledger];
 
-/// Serves until `shutdown`, through every fault of the back end. Then, in this order and within the grace time: new
+/// Serves until `shutdown`, through every fault of the back end, `pages` beside its own routes. Then, in this order and within the grace time: new
 /// orders are refused, every order taken in is answered and settled, and the connections are closed.
 pub async fn run(
     listener: TcpListener,
     backend: Backend,
     config: Config,
+    pages: Router,
     prometheus: PrometheusHandle,
     shutdown: CancellationToken,
 ) {
     let lanes = TaskTracker::new();
-    let directory = Directory::new(backend.clone(), config.intake, lanes.clone(), shutdown.clone());
+    let direct = config.mode == Mode::Direct;
+    let needs = if direct { DIRECT_NEEDS } else { NEEDS };
+    let health = Health::new(backend.clone(), needs, shutdown.clone(), prometheus);
+    let backend = if direct { direct::without_gate(&backend) } else { backend };
+    let directory = if direct {
+        let pool = direct::Pool::start(&backend.ledger, config.direct, &lanes, &shutdown);
+        Directory::direct(backend.clone(), pool, lanes.clone(), shutdown.clone())
+    } else {
+        Directory::new(backend.clone(), config.intake, lanes.clone(), shutdown.clone())
+    };
     let directory = Arc::new(directory);
     let app = App::new(backend.clone(), Arc::clone(&directory), &config, shutdown.clone());
-    let health = Health::new(backend.clone(), NEEDS, shutdown.clone(), prometheus);
-    let router = http::router(Arc::clone(&app), health.router());
+    let router = http::router(Arc::clone(&app), health.router().merge(pages));
     // The server goes on after `shutdown`, to give the answers that are still owed.
     let close = CancellationToken::new();
     let server = tokio::spawn(server::serve(listener, router, config.max_connections, close.clone()));
-    let background = async {
-        tokio::join!(directory.keep_current(), recover::run(backend, &directory, config.recover), app.tidy(),)
+    let recoverer = async {
+        // Without a gate nothing is ever stranded.
+        if !direct {
+            recover::run(backend, &directory, config.recover).await;
+        }
     };
+    let background = async { tokio::join!(directory.keep_current(), recoverer, app.tidy()) };
     // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
     let _ = shutdown.run_until_cancelled(background).await;
     let deadline = Instant::now() + config.grace;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use seckill_core::Timestamp;
 use seckill_worker::DrainRate;
 
+use crate::dashboard::DashboardOptions;
 use crate::options::{
     BackendOptions, ClusterOptions, GatewayOptions, SecretOptions, ServerOptions, WorkerOptions,
 };
@@ -90,7 +91,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// The demo brings its own data folder, so it takes all of [`BackendOptions`] but that.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct DemoBackend {
     /// Where the stock, the queue and the orders are
     #[arg(long, env = "SECKILL_BACKEND", value_enum, default_value = "embedded")]
@@ -109,6 +110,8 @@ pub(crate) struct GatewayArgs {
     pub(crate) gateway: GatewayOptions,
     #[command(flatten)]
     pub(crate) worker: WorkerOptions,
+    #[command(flatten)]
+    pub(crate) dashboard: DashboardOptions,
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +123,8 @@ pub(crate) struct WorkerArgs {
     pub(crate) listen: String,
     #[command(flatten)]
     pub(crate) worker: WorkerOptions,
+    #[command(flatten)]
+    pub(crate) dashboard: DashboardOptions,
 }
 
 #[derive(Debug, Args)]
@@ -137,7 +142,7 @@ pub(crate) struct SaleArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SaleCommand {
     /// Opens a sale
-    Create(SaleCreateArgs),
+    Create(Box<SaleCreateArgs>),
     /// Lists the newest sales
     List(ReadArgs),
     /// Shows one sale
@@ -173,6 +178,9 @@ pub(crate) struct SaleCreateArgs {
     /// How long it lasts
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) lasts: Duration,
+    /// Only if there is no sale at all; where there is one, this does nothing, successfully
+    #[arg(long)]
+    pub(crate) if_none: bool,
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
     /// Folder of the embedded back end, whose gateway keeps its secrets there

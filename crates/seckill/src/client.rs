@@ -88,7 +88,7 @@ fn problem(status: StatusCode, body: &[u8]) -> String {
 /// `seckill sale …`
 pub(crate) async fn sale(args: SaleArgs) -> Result<ExitCode> {
     match args.command {
-        SaleCommand::Create(args) => create(args).await?,
+        SaleCommand::Create(args) => create(*args).await?,
         SaleCommand::List(ReadArgs { server, json }) => {
             let list: Value = Api::new(server.server)?.get("/api/v1/sales").await?;
             let sales = list["sales"].as_array().cloned().unwrap_or_default();
@@ -104,6 +104,11 @@ pub(crate) async fn sale(args: SaleArgs) -> Result<ExitCode> {
 }
 
 async fn create(args: SaleCreateArgs) -> Result<()> {
+    let api = Api::new(args.read.server.server)?;
+    if args.if_none && has_sales(&api).await? {
+        eprintln!("there is a sale already; none was opened");
+        return Ok(());
+    }
     let starts_at = args.starts_at.unwrap_or_else(now);
     let sale = NewSale {
         name: args.name,
@@ -116,8 +121,13 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
         ends_at: args.ends_at.unwrap_or(starts_at + args.lasts),
     };
     let admin = secrets::admin_token(&args.secrets, &args.data_dir)?;
-    let created: Value = Api::new(args.read.server.server)?.create_sale(&sale, &admin).await?;
+    let created: Value = api.create_sale(&sale, &admin).await?;
     print(args.read.json, &created, || table(std::slice::from_ref(&created)))
+}
+
+async fn has_sales(api: &Api) -> Result<bool> {
+    let list: Value = api.get("/api/v1/sales").await?;
+    Ok(list["sales"].as_array().is_some_and(|sales| !sales.is_empty()))
 }
 
 fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) -> Result<()> {

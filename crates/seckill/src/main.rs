@@ -2,12 +2,15 @@
 
 mod cli;
 mod client;
+mod dashboard;
 mod demo;
+mod house;
 mod options;
 mod roles;
 mod secrets;
 mod telemetry;
 mod wiring;
+mod worker_task;
 
 use std::process::ExitCode;
 

@@ -1,14 +1,20 @@
 //! Flags that several commands share, and how they become the configuration of a library.
 
+use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::{Args, ValueEnum};
+use seckill_gateway::Mode;
+use seckill_gateway::direct::DirectConfig;
 use seckill_gateway::intake::IntakeConfig;
 use seckill_gateway::recover::RecoverConfig;
 use seckill_worker::{DrainRate, Pace};
 use url::Url;
+
+use crate::secrets::Given;
 
 /// Where the embedded back end lives unless told otherwise.
 pub(crate) const DATA_DIR: &str = "seckill-data";
@@ -35,33 +41,48 @@ pub(crate) struct BackendOptions {
 
 #[derive(Clone, Args)]
 pub(crate) struct ClusterOptions {
-    /// Redis of the cluster back end
-    #[arg(
-        long,
-        env = "SECKILL_REDIS_URL",
-        default_value = "redis://127.0.0.1:6379/0",
-        hide_env_values = true
-    )]
-    pub(crate) redis_url: String,
-    /// RabbitMQ of the cluster back end; the path is the vhost, %2f the one named `/`
-    #[arg(
-        long,
-        env = "SECKILL_AMQP_URL",
-        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f",
-        hide_env_values = true
-    )]
-    pub(crate) amqp_url: String,
-    /// MySQL or MariaDB of the cluster back end
-    #[arg(
-        long,
-        env = "SECKILL_MYSQL_URL",
-        default_value = "mysql://root@127.0.0.1:3306/seckill",
-        hide_env_values = true
-    )]
-    pub(crate) mysql_url: String,
+    /// Redis of the cluster back end [default: redis://127.0.0.1:6379/0]
+    #[arg(long, env = "SECKILL_REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+    /// File that holds the URL of Redis, in place of the URL
+    #[arg(long, env = "SECKILL_REDIS_URL_FILE", value_name = "FILE")]
+    redis_url_file: Option<OsString>,
+    /// RabbitMQ of the cluster back end; the path is the vhost, %2f the one named `/` [default:
+    /// amqp://guest:guest@127.0.0.1:5672/%2f]
+    #[arg(long, env = "SECKILL_AMQP_URL", hide_env_values = true)]
+    amqp_url: Option<String>,
+    /// File that holds the URL of RabbitMQ, in place of the URL
+    #[arg(long, env = "SECKILL_AMQP_URL_FILE", value_name = "FILE")]
+    amqp_url_file: Option<OsString>,
+    /// MySQL or MariaDB of the cluster back end [default: mysql://root@127.0.0.1:3306/seckill]
+    #[arg(long, env = "SECKILL_MYSQL_URL", hide_env_values = true)]
+    mysql_url: Option<String>,
+    /// File that holds the URL of MySQL or MariaDB, in place of the URL
+    #[arg(long, env = "SECKILL_MYSQL_URL_FILE", value_name = "FILE")]
+    mysql_url_file: Option<OsString>,
     /// Connections to Redis, at the most
     #[arg(long, env = "SECKILL_REDIS_POOL_SIZE", default_value_t = 16, value_parser = at_least_one)]
     pub(crate) redis_pool_size: usize,
+}
+
+impl ClusterOptions {
+    /// Where Redis is. As with its neighbours, the error says which file cannot be used, or that URL and file are both given.
+    pub(crate) fn redis_url(&self) -> Result<String> {
+        let given = Given::new("--redis-url", &self.redis_url, &self.redis_url_file);
+        given.read_or("redis://127.0.0.1:6379/0")
+    }
+
+    /// Where RabbitMQ is.
+    pub(crate) fn amqp_url(&self) -> Result<String> {
+        let given = Given::new("--amqp-url", &self.amqp_url, &self.amqp_url_file);
+        given.read_or("amqp://guest:guest@127.0.0.1:5672/%2f")
+    }
+
+    /// Where MySQL or MariaDB is.
+    pub(crate) fn mysql_url(&self) -> Result<String> {
+        let given = Given::new("--mysql-url", &self.mysql_url, &self.mysql_url_file);
+        given.read_or("mysql://root@127.0.0.1:3306/seckill")
+    }
 }
 
 /// The URLs may hold passwords.
@@ -77,19 +98,24 @@ pub(crate) struct SecretOptions {
     /// keeps it in its data folder; gateways of the cluster back end share it
     #[arg(long, env = "SECKILL_JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
+    /// File that holds the secret that signs buyers' tokens, in place of the secret
+    #[arg(long, env = "SECKILL_JWT_SECRET_FILE", value_name = "FILE")]
+    jwt_secret_file: Option<OsString>,
     /// Token that opens sales, 16 characters or more; kept like the secret
     #[arg(long, env = "SECKILL_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
+    /// File that holds the token that opens sales, in place of the token
+    #[arg(long, env = "SECKILL_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    admin_token_file: Option<OsString>,
 }
 
-/// A variable that is set and empty, as compose files leave them, is as good as not set.
 impl SecretOptions {
-    pub(crate) fn jwt_secret(&self) -> Option<&str> {
-        self.jwt_secret.as_deref().filter(|secret| !secret.is_empty())
+    pub(crate) fn jwt_secret(&self) -> Result<Option<String>> {
+        Given::new("--jwt-secret", &self.jwt_secret, &self.jwt_secret_file).read()
     }
 
-    pub(crate) fn admin_token(&self) -> Option<&str> {
-        self.admin_token.as_deref().filter(|token| !token.is_empty())
+    pub(crate) fn admin_token(&self) -> Result<Option<String>> {
+        Given::new("--admin-token", &self.admin_token, &self.admin_token_file).read()
     }
 }
 
@@ -106,6 +132,14 @@ pub(crate) struct ServerOptions {
     pub(crate) server: Url,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GatewayMode {
+    /// Gate, queue, and a worker behind it
+    Queue,
+    /// Straight into the database
+    Direct,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct GatewayOptions {
     /// Address to serve HTTP on
@@ -117,6 +151,13 @@ pub(crate) struct GatewayOptions {
     /// Orders of a sale that may wait for a lane; more are refused as `overloaded`
     #[arg(long, env = "SECKILL_INTAKE_CAPACITY", default_value_t = 16_384, value_parser = at_least_one)]
     pub(crate) intake_capacity: usize,
+    /// Path of an order. `direct` is for comparison: past gate and queue, one transaction an order, without a worker.
+    /// A sale is sold by gateways of the mode that opened it
+    #[arg(long, env = "SECKILL_MODE", value_enum, default_value = "queue")]
+    pub(crate) mode: GatewayMode,
+    /// In direct mode, transactions that may be under way at the same time
+    #[arg(long, env = "SECKILL_DIRECT_WRITERS", default_value_t = 8, value_parser = at_least_one)]
+    pub(crate) direct_writers: usize,
     /// Orders in one batch, at the most 256; 1 turns batching off
     #[arg(long, env = "SECKILL_INTAKE_BATCH", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) intake_batch: u16,
@@ -146,6 +187,15 @@ impl GatewayOptions {
                 lane_capacity: self.intake_capacity.div_ceil(self.lanes),
                 max_batch: usize::from(self.intake_batch),
                 ..config.intake
+            },
+            mode: match self.mode {
+                GatewayMode::Queue => Mode::Queue,
+                GatewayMode::Direct => Mode::Direct,
+            },
+            direct: DirectConfig {
+                writers: self.direct_writers,
+                capacity: self.intake_capacity,
+                ..config.direct
             },
             recover: RecoverConfig { deadline: self.stranded_after, ..config.recover },
             order_rate_limit: self.order_rate_limit,

@@ -4,15 +4,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use seckill_core::Dependency;
 use seckill_gateway::http::health::Health;
-use seckill_gateway::server;
+use seckill_gateway::{Mode, server};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, GatewayArgs, MigrateArgs, WorkerArgs};
+use crate::dashboard::Stand;
+use crate::house::House;
 use crate::options::BackendKind;
+use crate::worker_task::WorkerProcess;
 use crate::{exit, telemetry, wiring};
 
 /// Listens on `address`, and says what to do when it cannot.
@@ -27,22 +32,21 @@ pub(crate) async fn gateway(args: GatewayArgs) -> Result<ExitCode> {
     let shutdown = telemetry::shutdown_on_signal()?;
     let prometheus = telemetry::metrics()?;
     let listener = listen(&args.gateway.listen, "--listen").await?;
+    let address = listener.local_addr()?;
     let (backend, secrets) = wiring::backend(&args.backend, &args.secrets).await?;
-    tracing::info!(address = %listener.local_addr()?, backend = backend.name, "the gateway takes orders");
+    tracing::info!(%address, backend = backend.name, mode = ?args.gateway.mode, "the gateway takes orders");
     let config = args.gateway.config(secrets);
-    // The embedded back end is this process's alone, so the worker is here too. It goes on for as long as the gateway
-    // answers, and stops after it.
-    let worker = (args.backend.backend == BackendKind::Embedded).then(|| {
-        let pace = Arc::new(args.worker.pace());
-        let stop = tokio_util::sync::CancellationToken::new();
-        let worker = seckill_worker::run(backend.clone(), args.worker.config(), pace, stop.clone());
-        (tokio::spawn(worker), stop)
-    });
-    seckill_gateway::run(listener, backend, config, prometheus, shutdown).await;
-    if let Some((worker, stop)) = worker {
-        stop.cancel();
-        worker.await.context("the worker panicked")?;
+    if config.mode == Mode::Direct {
+        seckill_gateway::run(listener, backend, config, Router::new(), prometheus, shutdown).await;
+        return Ok(ExitCode::SUCCESS);
     }
+    let demo = args.dashboard.demo;
+    let direct = demo.then(|| wiring::direct(&args.backend, &config)).transpose()?;
+    // The embedded back end is this process's alone, so the worker is here too.
+    let embedded = args.backend.backend == BackendKind::Embedded;
+    let worker = embedded.then(|| (args.worker.config(), args.worker.pace()));
+    let house = House { listener, backend, config, worker, direct, demo, prometheus };
+    house.run(shutdown).await?;
     tracing::info!("the gateway has answered everyone and ends");
     Ok(ExitCode::SUCCESS)
 }
@@ -61,12 +65,17 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     let shutdown = telemetry::shutdown_on_signal()?;
     let prometheus = telemetry::metrics()?;
     let listener = listen(&args.listen, "--listen").await?;
+    let address = listener.local_addr()?;
     let backend = wiring::cluster(&args.backend.cluster).await?;
-    tracing::info!(address = %listener.local_addr()?, drain_rate = %args.worker.drain_rate, "the worker drains");
+    let stand = Stand::new("worker", address, args.dashboard.demo);
+    tracing::info!(%address, drain_rate = %args.worker.drain_rate, "the worker drains");
+    let pace = Arc::new(args.worker.pace());
+    let handle = Arc::new(WorkerProcess::new(Arc::clone(&pace)));
+    stand.report(false, &backend, prometheus.clone(), Some(handle));
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
-    let close = tokio_util::sync::CancellationToken::new();
+    let close = CancellationToken::new();
     let server = tokio::spawn(server::serve(listener, health.router(), 64, close.clone()));
-    seckill_worker::run(backend, args.worker.config(), Arc::new(args.worker.pace()), shutdown).await;
+    seckill_worker::run(stand.backend(&backend), args.worker.config(), pace, shutdown).await;
     close.cancel();
     server.await.context("the health server panicked")?;
     tracing::info!("the worker has finished its commits and ends");

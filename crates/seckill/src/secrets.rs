@@ -1,5 +1,7 @@
-//! The two secrets of a gateway: given by flag or environment, or kept in the data folder of the embedded back end.
+//! What must stay secret: how it is given, by flag, environment or file; and the two secrets of a gateway, which the
+//! embedded back end keeps in its data folder.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use seckill_core::UserId;
@@ -15,6 +17,55 @@ use secrecy::SecretString;
 
 use crate::cli::TokenArgs;
 use crate::options::SecretOptions;
+
+/// Something secret as it may be given: by itself, or in a file, which keeps it out of the environment and of the list of
+/// processes. What is set and empty, as compose files leave variables, is not given.
+pub(crate) struct Given<'a> {
+    flag: &'static str,
+    value: Option<&'a str>,
+    file: Option<&'a OsStr>,
+}
+
+impl<'a> Given<'a> {
+    /// What `flag` was given, or `flag` with `-file` at its end.
+    pub(crate) fn new(flag: &'static str, value: &'a Option<String>, file: &'a Option<OsString>) -> Self {
+        let value = value.as_deref().filter(|value| !value.is_empty());
+        let file = file.as_deref().filter(|file| !file.is_empty());
+        Self { flag, value, file }
+    }
+
+    /// The value, without the newlines that editors leave at a file's end.
+    pub(crate) fn read(&self) -> Result<Option<String>> {
+        let flag = self.flag;
+        match (self.value, self.file) {
+            (None, None) => Ok(None),
+            (Some(value), None) => Ok(Some(value.to_owned())),
+            (Some(_), Some(_)) => {
+                let variable = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
+                bail!(
+                    "{flag} (SECKILL_{variable}) and {flag}-file (SECKILL_{variable}_FILE) are both given; give one of them and leave the \
+                     other empty"
+                )
+            }
+            (None, Some(file)) => {
+                let shown = file.display();
+                let text = fs::read_to_string(file)
+                    .with_context(|| format!("cannot read {shown}, which {flag}-file names"))?;
+                let text = text.trim_end_matches(['\r', '\n']);
+                ensure!(
+                    !text.is_empty(),
+                    "{shown}, which {flag}-file names, is empty; write the value into it"
+                );
+                Ok(Some(text.to_owned()))
+            }
+        }
+    }
+
+    /// The value, or `default` where none is given.
+    pub(crate) fn read_or(&self, default: &str) -> Result<String> {
+        Ok(self.read()?.unwrap_or_else(|| default.to_owned()))
+    }
+}
 
 /// What a gateway checks tokens with.
 pub(crate) struct Secrets {
@@ -56,7 +107,7 @@ impl Kind {
     fn missing(&self) -> anyhow::Error {
         let Self { what, flag, variable, .. } = self;
         anyhow::anyhow!(
-            "{what} is not set: give {flag} or set {variable}, for example to `openssl rand -hex 32`"
+            "{what} is not set: give {flag} or {flag}-file, or set {variable}, for example to `openssl rand -hex 32`"
         )
     }
 
@@ -107,24 +158,24 @@ impl Secrets {
     /// The secrets of a gateway whose back end keeps them in `data_dir`.
     pub(crate) fn kept(options: &SecretOptions, data_dir: &Path) -> Result<Self> {
         Ok(Self {
-            jwt_secret: JWT.find_or_make(options.jwt_secret(), data_dir)?,
-            admin_token: ADMIN.find_or_make(options.admin_token(), data_dir)?,
+            jwt_secret: JWT.find_or_make(options.jwt_secret()?.as_deref(), data_dir)?,
+            admin_token: ADMIN.find_or_make(options.admin_token()?.as_deref(), data_dir)?,
         })
     }
 
     /// The secrets of a gateway that shares them with others.
     pub(crate) fn given(options: &SecretOptions) -> Result<Self> {
-        let check = |kind: &Kind, given: Option<&str>| kind.check(given.ok_or_else(|| kind.missing())?);
+        let check = |kind: &Kind, given: Option<String>| kind.check(&given.ok_or_else(|| kind.missing())?);
         Ok(Self {
-            jwt_secret: check(&JWT, options.jwt_secret())?,
-            admin_token: check(&ADMIN, options.admin_token())?,
+            jwt_secret: check(&JWT, options.jwt_secret()?)?,
+            admin_token: check(&ADMIN, options.admin_token()?)?,
         })
     }
 }
 
 /// The admin token for a command that talks to a gateway.
 pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<SecretString> {
-    ADMIN.find(options.admin_token(), data_dir)
+    ADMIN.find(options.admin_token()?.as_deref(), data_dir)
 }
 
 /// Signs a token for `user` that is valid for `ttl`.
@@ -137,7 +188,7 @@ pub(crate) fn sign(jwt_secret: &SecretString, user: UserId, ttl: Duration) -> Re
 
 /// `seckill token`
 pub(crate) fn print_tokens(args: &TokenArgs) -> Result<ExitCode> {
-    let secret = JWT.find(args.secrets.jwt_secret(), &args.data_dir)?;
+    let secret = JWT.find(args.secrets.jwt_secret()?.as_deref(), &args.data_dir)?;
     let last = args.user.checked_add(args.users - 1).context("there are not that many users above --user")?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     for user in args.user..=last {

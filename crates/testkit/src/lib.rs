@@ -1,11 +1,13 @@
-//! For tests only: private real servers, faults on demand, and the suite that every back end has to pass. Nothing of the system runs here.
+//! For tests only: private real servers, a real browser, faults on demand, and the suite that every back end has to pass. Nothing of the system runs here.
 
+mod browser;
 mod cluster;
 pub mod conformance;
 mod eventually;
 pub mod faults;
 mod servers;
 
+pub use browser::Browser;
 pub use cluster::{TestCluster, TestMySql, TestRabbit, TestRedis, cluster, mysql, rabbit, redis};
 pub use eventually::eventually;
 pub use servers::{PrivateMySql, PrivateRabbit, PrivateRedis, PrivateServer};

@@ -45,6 +45,25 @@ pub struct Lane {
     orders: VecDeque<Order>,
     /// The deliveries of those orders, oldest first, each with how many of its orders are not yet committed.
     deliveries: VecDeque<(DeliveryTag, usize)>,
+    held: Held,
+}
+
+/// How many orders a lane holds, in a gauge that all lanes share.
+#[derive(Default)]
+struct Held(usize);
+
+impl Held {
+    fn set(&mut self, orders: usize) {
+        metrics::gauge!("seckill_held_orders").increment(orders as f64 - self.0 as f64);
+        self.0 = orders;
+    }
+}
+
+/// A lane that is gone, in whatever way, holds nothing.
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 impl Lane {
@@ -60,6 +79,7 @@ impl Lane {
             writer: None,
             orders: VecDeque::new(),
             deliveries: VecDeque::new(),
+            held: Held::default(),
         }
     }
 
@@ -126,6 +146,7 @@ impl Lane {
             let delivery = next.inspect_err(|_| self.give_back())?;
             self.deliveries.push_back((delivery.tag, delivery.batch.orders.len()));
             self.orders.extend(delivery.batch.into_orders());
+            self.held.set(self.orders.len());
             full_by.get_or_insert_with(|| Instant::now() + self.config.linger);
         }
         Ok(())
@@ -150,6 +171,7 @@ impl Lane {
     /// Forgets the oldest `count` orders, and acknowledges each delivery that has none left.
     async fn acknowledge(&mut self, count: usize) -> Result<(), Fault> {
         self.orders.drain(..count);
+        self.held.set(self.orders.len());
         let mut done = count;
         while let Some((_, left)) = self.deliveries.front_mut() {
             let part = done.min(*left);
@@ -172,6 +194,7 @@ impl Lane {
         self.consumer = None;
         self.orders.clear();
         self.deliveries.clear();
+        self.held.set(0);
     }
 }
 

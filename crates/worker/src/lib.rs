@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use drain::{Lane, Progress, Step};
-pub use pace::{DrainRate, MAX_BATCH, Pace};
+pub use pace::{MAX_BATCH, Pace};
+pub use seckill_core::DrainRate;
 
 /// How a worker drains.
 #[derive(Debug, Clone, Copy)]

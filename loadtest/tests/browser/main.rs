@@ -2,11 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
 
-mod browser;
 mod sample;
 
-use browser::Browser;
 use loadtest::{Report, html};
+use seckill_testkit::Browser;
 use serde_json::json;
 
 /// True once both charts are drawn.

@@ -60,6 +60,16 @@ async fn wrong_flags_are_told_with_an_example_and_exit_2_without_a_request() {
     }
     let (code, text) = told(&format!("run --target {target} --sale 1 --rate 5")).await;
     assert!(code == 2 && text.contains("--jwt-secret"), "{text}");
+    let run = format!("run --target {target} --sale 1 --rate 5");
+    for (flags, sentence) in [
+        ("--jwt-secret-file /no/such/file", "cannot read /no/such/file, which --jwt-secret-file names"),
+        ("--jwt-secret-file /dev/null", "/dev/null, which --jwt-secret-file names, is empty"),
+        ("--jwt-secret-file /dev/null --jwt-secret s", "(SECKILL_JWT_SECRET_FILE) are both given"),
+        ("--jwt-secret s --admin-token-file /no/such/file", "which --admin-token-file names"),
+    ] {
+        let (code, text) = told(&format!("{run} {flags}")).await;
+        assert!(code == 2 && text.contains(sentence), "{flags}: {text}");
+    }
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 

@@ -1,7 +1,6 @@
 //! The gate on Redis: which keys a sale has, and each call as one script or command. How a request reaches Redis is in
-//! `connection`, how an answer is read in `reply`; what a script does is told in the script.
+//! [`crate::redis`], how an answer is read in `reply`; what a script does is told in the script.
 
-mod connection;
 mod reply;
 
 use std::time::Duration;
@@ -13,7 +12,7 @@ use seckill_core::{
     Reserved, Sale, SaleId, StockGate, UserId,
 };
 
-use connection::{Effect, Redis, Request};
+use crate::redis::{Effect, Redis, Request};
 
 /// Sales asked for in one pipeline.
 const HOLDINGS_AT_ONCE: usize = 500;
@@ -32,7 +31,7 @@ pub(crate) struct RedisGate {
 impl RedisGate {
     pub(crate) fn new(server: ConnectionInfo, pool_size: usize) -> Self {
         Self {
-            redis: Redis::new(server, pool_size),
+            redis: Redis::new(server, pool_size, Dependency::Gate),
             open: Script::new(include_str!("open.lua")),
             reserve: Script::new(include_str!("reserve.lua")),
             stranded: Script::new(include_str!("stranded.lua")),

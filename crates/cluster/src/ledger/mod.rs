@@ -43,10 +43,10 @@ impl MySqlLedger {
 
 #[async_trait]
 impl Ledger for MySqlLedger {
-    async fn create_sale(&self, sale: &NewSale) -> Result<Sale, Fault> {
+    async fn create_sale(&self, sale: &NewSale, epoch: Epoch) -> Result<Sale, Fault> {
         let new = sale.clone();
         let insert =
-            self.readers.run(Effect::OneStatement, ANSWER, |c| Box::pin(queries::insert_sale(c, new)));
+            self.readers.run(Effect::OneStatement, ANSWER, |c| Box::pin(queries::insert_sale(c, new, epoch)));
         let id = insert.await?;
         let unread =
             |why: String| Fault::unknown(Dependency::Ledger, format!("sale {id} is recorded, but {why}"));

@@ -14,10 +14,14 @@ use uuid::Uuid;
 /// Orders of one user in one sale, at the most.
 const ORDERS_OF_USER: u32 = 100;
 
-pub(super) async fn insert_sale(connection: &mut MySqlConnection, sale: NewSale) -> Result<SaleId> {
+pub(super) async fn insert_sale(
+    connection: &mut MySqlConnection,
+    sale: NewSale,
+    epoch: Epoch,
+) -> Result<SaleId> {
     let inserted = sqlx::query(
-        "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, created_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))",
+        "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, epoch, \
+         created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))",
     )
     .bind(&sale.name)
     .bind(sale.product())
@@ -27,6 +31,7 @@ pub(super) async fn insert_sale(connection: &mut MySqlConnection, sale: NewSale)
     .bind(sale.per_user_limit)
     .bind(sale.starts_at.naive_utc())
     .bind(sale.ends_at.naive_utc())
+    .bind(epoch)
     .execute(connection)
     .await?;
     Ok(SaleId(inserted.last_insert_id()))

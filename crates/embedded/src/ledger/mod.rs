@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use seckill_core::{
     Dependency, Epoch, Fault, Ledger, LedgerOrder, LedgerTotals, LedgerWriter, NewSale, Order, OrderId, Sale,
-    SaleId, UserId,
+    SaleId, UNGATED, UserId,
 };
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 use tokio::sync::Mutex;
@@ -52,8 +52,8 @@ impl SqliteLedger {
 
     /// Every sale whose gate has been opened.
     pub(crate) async fn opened_sales(&self) -> Result<Vec<Sale>, Fault> {
-        let sql = "SELECT * FROM sales WHERE epoch > 0";
-        let rows = sqlx::query(sql).fetch_all(&self.readers).await.map_err(fault)?;
+        let query = sqlx::query("SELECT * FROM sales WHERE epoch > 0 AND epoch < ?").bind(UNGATED);
+        let rows = query.fetch_all(&self.readers).await.map_err(fault)?;
         rows.iter().map(rows::sale).collect()
     }
 
@@ -101,9 +101,9 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
-    async fn create_sale(&self, sale: &NewSale) -> Result<Sale, Fault> {
+    async fn create_sale(&self, sale: &NewSale, epoch: Epoch) -> Result<Sale, Fault> {
         const SQL: &str = "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                           ends_at, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *";
+                           ends_at, epoch, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *";
         let insert = sqlx::query(SQL)
             .bind(&sale.name)
             .bind(sale.product())
@@ -113,6 +113,7 @@ impl Ledger for SqliteLedger {
             .bind(sale.per_user_limit)
             .bind(sale.starts_at.timestamp_millis())
             .bind(sale.ends_at.timestamp_millis())
+            .bind(epoch)
             .bind(seckill_core::now().timestamp_millis());
         let mut connection = self.writing.connection.lock().await;
         let mut transaction = connection.begin().await?;

@@ -31,7 +31,14 @@ pub(crate) fn in_a_process_of_its_own<T>(work: impl Future<Output = T>) -> T {
 }
 
 pub(crate) async fn opened_sale(backend: &Backend, stock: u32) -> Sale {
-    let new = NewSale {
+    let sale = backend.ledger.create_sale(&new_sale(stock), 0).await.expect("a sale");
+    backend.gate.open(&sale, EPOCH).await.expect("the gate opens");
+    backend.ledger.mark_opened(sale.id, EPOCH).await.expect("the ledger marks it");
+    Sale { epoch: EPOCH, ..sale }
+}
+
+pub(crate) fn new_sale(stock: u32) -> NewSale {
+    NewSale {
         name: "phone".into(),
         product: None,
         stock,
@@ -40,11 +47,7 @@ pub(crate) async fn opened_sale(backend: &Backend, stock: u32) -> Sale {
         per_user_limit: 2,
         starts_at: seckill_core::now(),
         ends_at: seckill_core::now() + Duration::from_secs(3_600),
-    };
-    let sale = backend.ledger.create_sale(&new).await.expect("a sale");
-    backend.gate.open(&sale, EPOCH).await.expect("the gate opens");
-    backend.ledger.mark_opened(sale.id, EPOCH).await.expect("the ledger marks it");
-    Sale { epoch: EPOCH, ..sale }
+    }
 }
 
 pub(crate) fn claim(user: u64) -> Claim {

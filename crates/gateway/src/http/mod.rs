@@ -22,8 +22,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::Config;
 use crate::directory::Directory;
+use crate::{Config, Mode};
 use auth::Keys;
 use limit::UserLimit;
 use problem::Refusal;
@@ -38,6 +38,8 @@ pub(crate) struct App {
     answer_timeout: Duration,
     streams: Arc<Semaphore>,
     views: sales::Views,
+    /// Whether it sells straight into the ledger.
+    direct: bool,
     draining: CancellationToken,
 }
 
@@ -57,6 +59,7 @@ impl App {
             read_limit: UserLimit::new(config.read_rate_limit),
             answer_timeout: config.answer_timeout,
             streams: Arc::new(Semaphore::new(config.max_event_streams)),
+            direct: config.mode == Mode::Direct,
             draining,
         })
     }
@@ -67,8 +70,8 @@ impl App {
     }
 }
 
-/// Every route of the gateway.
-pub(crate) fn router(app: Arc<App>, health: Router) -> Router {
+/// Every route of the gateway; `others` are those that know nothing of orders.
+pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
     Router::new()
         .route("/api/v1/sales", post(sales::create).get(sales::list))
         .route("/api/v1/sales/{id}", get(sales::show))
@@ -81,7 +84,7 @@ pub(crate) fn router(app: Arc<App>, health: Router) -> Router {
         .route("/problems", get(problem::list))
         .route("/problems/{slug}", get(problem::show))
         .with_state(app)
-        .merge(health)
+        .merge(others)
         .fallback(async |uri: Uri| Refusal::NoSuchPath(uri))
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn(measure))
@@ -94,11 +97,16 @@ async fn measure(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
-    // Methods beyond the known ones come from whoever likes to make them up.
-    let method = if route == "none" { "any".to_owned() } else { method.as_str().to_owned() };
+    let method = match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") if route != "none" => {
+            known
+        }
+        // Methods beyond these come from whoever likes to make them up.
+        _ => "_OTHER",
+    };
     metrics::histogram!(
         "http_server_request_duration_seconds",
-        "http_request_method" => method,
+        "http_request_method" => method.to_owned(),
         "http_route" => route,
         "http_response_status_code" => response.status().as_u16().to_string(),
     )

@@ -63,7 +63,7 @@ impl Views {
     }
 
     async fn audit(&self, id: SaleId) -> Result<Option<AuditReport>, Arc<Fault>> {
-        self.audits.try_get_with(id, audit_sale(&self.backend, id)).await
+        self.audits.try_get_with(id, AuditReport::read(&self.backend, id)).await
     }
 }
 
@@ -82,25 +82,6 @@ async fn read_sale(backend: &Backend, id: SaleId) -> Result<Option<SaleView>, Fa
     }))
 }
 
-async fn audit_sale(backend: &Backend, id: SaleId) -> Result<Option<AuditReport>, Fault> {
-    // In the order that `weigh` asks for.
-    let Some(before) = backend.ledger.sale(id).await? else { return Ok(None) };
-    let gate = backend.gate.level(id).await?;
-    let queue = backend.queue.depth().await?;
-    let totals = backend.ledger.totals(id).await?;
-    let Some(after) = backend.ledger.sale(id).await? else { return Ok(None) };
-    let report = AuditReport::weigh(&before, gate, queue, totals, &after);
-    for (kind, count) in [
-        ("oversold", report.oversold),
-        ("duplicate", report.duplicates),
-        ("not_conserved", u64::from(gate.is_some() && !report.conserved)),
-    ] {
-        metrics::gauge!("seckill_invariant_violations", "kind" => kind, "sale_id" => id.to_string())
-            .set(count as f64);
-    }
-    Ok(Some(report))
-}
-
 impl From<Arc<Fault>> for Refusal {
     fn from(fault: Arc<Fault>) -> Self {
         (*fault).clone().into()
@@ -114,13 +95,7 @@ pub(super) async fn create(
     body::Json(new): body::Json<NewSale>,
 ) -> Result<impl IntoResponse, Refusal> {
     new.check().map_err(Refusal::Invalid)?;
-    let sale = app.backend.ledger.create_sale(&new).await?;
-    let id = sale.id;
-    if let Err(fault) = app.directory.open(sale.clone()).await {
-        // The sale exists with epoch 0 and takes no orders; the directory fills the gate as soon as it answers.
-        tracing::warn!(sale_id = %id, error = %fault, "a new sale waits for its gate");
-        app.directory.put(sale.clone());
-    }
+    let id = app.directory.create(&new).await?.sale.id;
     let view = read_sale(&app.backend, id).await?.ok_or(Refusal::NoSuchSale(id))?;
     let location = HeaderValue::try_from(format!("/api/v1/sales/{id}")).expect("an id is plain text");
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)))

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use axum::Router;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::{Method, RequestBuilder};
 use seckill_core::{Backend, OrderId, SaleId, UserId, now};
@@ -63,7 +64,14 @@ impl Gateway {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let run = seckill_gateway::run(listener, backend.clone(), config, prometheus(), shutdown.clone());
+        let run = seckill_gateway::run(
+            listener,
+            backend.clone(),
+            config,
+            Router::new(),
+            prometheus(),
+            shutdown.clone(),
+        );
         let client = reqwest::Client::builder().timeout(SOON).no_proxy().build().expect("a client");
         Self { address, shutdown, run: tokio::spawn(run), client }
     }

@@ -20,9 +20,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::cli::DemoArgs;
+use crate::cli::{DemoArgs, DemoBackend};
 use crate::client::{self, Api};
-use crate::options::BackendKind;
+use crate::house::House;
+use crate::options::{BackendKind, BackendOptions};
 use crate::secrets::{self, Secrets};
 use crate::{exit, roles, telemetry, wiring};
 use samples::{Sample, Samples};
@@ -55,7 +56,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
             Ok(if violated { ExitCode::from(exit::INVARIANT_VIOLATED) } else { ExitCode::SUCCESS })
         }
     };
-    stage.close().await;
+    stage.close().await?;
     ended
 }
 
@@ -65,10 +66,8 @@ struct Stage {
     jwt_secret: secrecy::SecretString,
     admin_token: secrecy::SecretString,
     backend_name: &'static str,
-    gateway: JoinHandle<()>,
-    worker: JoinHandle<()>,
-    stop_gateway: CancellationToken,
-    stop_worker: CancellationToken,
+    house: JoinHandle<Result<()>>,
+    stop: CancellationToken,
     /// Removed at the end; `None` on the cluster back end.
     _data_dir: Option<TempDir>,
 }
@@ -78,30 +77,18 @@ impl Stage {
         let prometheus = telemetry::metrics()?;
         let listener = roles::listen(&format!("127.0.0.1:{}", args.port), "--port").await?;
         let server = Url::parse(&format!("http://{}", listener.local_addr()?))?;
-        let (backend, data_dir) = back_end(args).await?;
+        let (options, data_dir) = back_end_options(args)?;
+        let backend = back_end(&options).await?;
         let backend_name = backend.name;
         let Secrets { jwt_secret, admin_token } = Secrets::random();
         let config = seckill_gateway::Config::new(jwt_secret.clone(), admin_token.clone());
-        let (stop_gateway, stop_worker) = (shutdown.child_token(), CancellationToken::new());
-        let pace = Arc::new(Pace::new(args.drain_rate, seckill_worker::MAX_BATCH));
-        let worker = seckill_worker::run(
-            backend.clone(),
-            seckill_worker::Config::default(),
-            pace,
-            stop_worker.clone(),
-        );
-        let gateway = seckill_gateway::run(listener, backend, config, prometheus, stop_gateway.clone());
-        Ok(Self {
-            server,
-            jwt_secret,
-            admin_token,
-            backend_name,
-            gateway: tokio::spawn(gateway),
-            worker: tokio::spawn(worker),
-            stop_gateway,
-            stop_worker,
-            _data_dir: data_dir,
-        })
+        let pace = Pace::new(args.drain_rate, seckill_worker::MAX_BATCH);
+        let direct = Some(wiring::direct(&options, &config)?);
+        let worker = Some((seckill_worker::Config::default(), pace));
+        let house = House { listener, backend, config, worker, direct, demo: true, prometheus };
+        let stop = shutdown.child_token();
+        let house = tokio::spawn(house.run(stop.clone()));
+        Ok(Self { server, jwt_secret, admin_token, backend_name, house, stop, _data_dir: data_dir })
     }
 
     /// Opens the sale, sends the buyers, waits for the drain, and asks for every order.
@@ -160,25 +147,32 @@ impl Stage {
         Ok(created.id)
     }
 
-    /// The gateway first, so that nothing is queued behind the worker's back.
-    async fn close(self) {
-        self.stop_gateway.cancel();
-        let _ = self.gateway.await;
-        self.stop_worker.cancel();
-        let _ = self.worker.await;
+    async fn close(self) -> Result<()> {
+        self.stop.cancel();
+        self.house.await.context("the gateway panicked")?
     }
 }
 
-async fn back_end(args: &DemoArgs) -> Result<(Backend, Option<TempDir>)> {
-    match args.backend.backend {
+/// The demo brings its own folder.
+fn back_end_options(args: &DemoArgs) -> Result<(BackendOptions, Option<TempDir>)> {
+    let DemoBackend { backend, cluster } = args.backend.clone();
+    let folder = match backend {
         BackendKind::Embedded => {
-            let folder =
-                tempfile::Builder::new().prefix("seckill-demo-").tempdir().context("cannot make a folder")?;
-            Ok((seckill_embedded::open(folder.path()).await?, Some(folder)))
+            let folder = tempfile::Builder::new().prefix("seckill-demo-").tempdir();
+            Some(folder.context("cannot make a folder")?)
         }
+        BackendKind::Cluster => None,
+    };
+    let data_dir = folder.as_ref().map(|folder| folder.path().to_owned()).unwrap_or_default();
+    Ok((BackendOptions { backend, data_dir, cluster }, folder))
+}
+
+async fn back_end(options: &BackendOptions) -> Result<Backend> {
+    match options.backend {
+        BackendKind::Embedded => Ok(seckill_embedded::open(&options.data_dir).await?),
         BackendKind::Cluster => {
-            wiring::migrate(&args.backend.cluster).await?;
-            Ok((wiring::cluster(&args.backend.cluster).await?, None))
+            wiring::migrate(&options.cluster).await?;
+            wiring::cluster(&options.cluster).await
         }
     }
 }

@@ -5,7 +5,11 @@
 mod away;
 mod cli;
 mod crash;
+mod dashboard;
 mod demo;
+mod direct;
 mod fleet;
+mod given;
+mod metrics;
 mod process;
 mod shutdown;

@@ -109,10 +109,13 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// Starts a role on a free port and waits until it says which.
+    /// Starts a role on a free port, of this machine only unless `args` say otherwise, and waits until it says which.
     pub(crate) async fn start(role: &str, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = seckill();
-        command.args([role, "--listen", "127.0.0.1:0", "--log-json"]).args(args);
+        command.args([role, "--log-json"]).args(args);
+        if !args.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command.envs(environment.iter().copied());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::<Mutex<String>>::default();

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a check fails by panicking")]
 
+pub mod control;
 pub mod crowd;
 pub mod gate;
 pub mod ledger;
@@ -74,6 +75,11 @@ macro_rules! conformance {
             a_large_batch_is_committed_whole
             orders_survive_a_reopen
         }
+        $crate::conformance_checks! { $subject, control:
+            snapshots_reach_everyone_who_listens
+            settings_are_told_with_every_exchange
+            of_two_changes_at_once_one_is_made
+        }
         $crate::conformance_checks! { $subject, path:
             an_order_goes_all_the_way
             a_crash_between_reserve_and_publish_loses_nothing
@@ -117,6 +123,7 @@ mod tests {
             ("queue", include_str!("queue.rs")),
             ("ledger", include_str!("ledger.rs")),
             ("path", include_str!("path.rs")),
+            ("control", include_str!("control.rs")),
             ("crowd", include_str!("crowd.rs")),
         ];
         for (part, text) in parts {

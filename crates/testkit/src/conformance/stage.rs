@@ -66,7 +66,7 @@ pub(super) fn new_sale(stock: u32, per_user_limit: u32) -> NewSale {
 
 /// Creates the sale and opens it on [`EPOCH`], in the order in which the system does it.
 pub(super) async fn open(backend: &Backend, new: &NewSale) -> Sale {
-    let sale = backend.ledger.create_sale(new).await.unwrap();
+    let sale = backend.ledger.create_sale(new, 0).await.unwrap();
     backend.gate.open(&sale, EPOCH).await.unwrap();
     backend.ledger.mark_opened(sale.id, EPOCH).await.unwrap();
     Sale { epoch: EPOCH, ..sale }

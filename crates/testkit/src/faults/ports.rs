@@ -18,6 +18,7 @@ pub(super) fn wrap(backend: &Backend, faults: &Arc<Faults>) -> Backend {
         gate: Arc::new(Faulty::new(Arc::clone(&backend.gate), faults)),
         queue: Arc::new(Faulty::new(Arc::clone(&backend.queue), faults)),
         ledger: Arc::new(Faulty::new(Arc::clone(&backend.ledger), faults)),
+        control: Arc::clone(&backend.control),
     }
 }
 
@@ -120,8 +121,8 @@ impl Consumer for Faulty<Box<dyn Consumer>> {
 
 #[async_trait]
 impl Ledger for Faulty<Arc<dyn Ledger>> {
-    async fn create_sale(&self, sale: &NewSale) -> Result<Sale, Fault> {
-        self.faults.around(Call::WriteSale, 0, self.inner.create_sale(sale)).await
+    async fn create_sale(&self, sale: &NewSale, epoch: Epoch) -> Result<Sale, Fault> {
+        self.faults.around(Call::WriteSale, 0, self.inner.create_sale(sale, epoch)).await
     }
 
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {

@@ -51,7 +51,7 @@ impl Stage {
             starts_at: now() - chrono::Duration::hours(1),
             ends_at: now() + chrono::Duration::hours(1),
         };
-        let sale = real.ledger.create_sale(&new).await.expect("the ledger takes a sale");
+        let sale = real.ledger.create_sale(&new, 0).await.expect("the ledger takes a sale");
         let (backend, faults) = Faults::wrap(&real);
         Self { backend, faults, real, sale, _folder: folder }
     }

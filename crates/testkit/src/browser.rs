@@ -1,4 +1,6 @@
-//! A headless Chromium of one's own: started for one test, gone with it. Knows nothing of the report.
+//! A headless Chromium of one's own: started for one test, gone with it. Knows nothing of what it shows.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,13 +12,15 @@ use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long anything in the browser may take, on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Headless, and quiet: a browser that asks for updates would fail the test for requests.
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 9] = [
     "--headless",
+    "--window-size=1280,1400",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -26,16 +30,25 @@ const FLAGS: [&str; 8] = [
     "--disable-sync",
 ];
 
+/// Browsers at a time: more of them on one machine starve each other until waits run out.
+static SEATS: Semaphore = Semaphore::const_new(2);
+
 /// A browser with one window.
-pub(crate) struct Browser {
+pub struct Browser {
     client: Client,
     // Dropped after the client, and before the folder that the browser writes to.
     _driver: Driver,
     folder: tempfile::TempDir,
+    _seat: SemaphorePermit<'static>,
 }
 
 impl Browser {
-    pub(crate) async fn start() -> Self {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// When there is no Chromium with its driver on the PATH; says how to install them.
+    pub async fn start() -> Self {
+        let seat = SEATS.acquire().await.expect("the semaphore is never closed");
         let browser = program(&["chromium", "chromium-browser", "google-chrome"]);
         let folder = tempfile::tempdir().unwrap();
         let mut args: Vec<String> = FLAGS.map(str::to_owned).to_vec();
@@ -51,30 +64,40 @@ impl Browser {
             .connect(&format!("http://127.0.0.1:{}", driver.port))
             .await
             .expect("chromedriver can start a browser; both must be of the same version");
-        // The browser's own first page asks for its own parts; these are none of the report's.
+        // The browser's own first page asks for its own parts; these are none of the page's.
         client.goto("about:blank").await.unwrap();
-        let browser = Self { client, _driver: driver, folder };
+        let browser = Self { client, _driver: driver, folder, _seat: seat };
         browser.requests().await;
         browser.console().await;
         browser
     }
 
     /// Opens a page from a file, as somebody would to whom it was sent; answers the file's address.
-    pub(crate) async fn open(&self, html: &str) -> String {
-        let file = self.folder.path().join("report.html");
+    pub async fn open(&self, html: &str) -> String {
+        let file = self.folder.path().join("page.html");
         std::fs::write(&file, html).unwrap();
         let address = format!("file://{}", file.display());
-        self.client.goto(&address).await.unwrap();
+        self.goto(&address).await;
         address
     }
 
+    /// Opens an address.
+    pub async fn goto(&self, address: &str) {
+        self.client.goto(address).await.unwrap();
+    }
+
+    /// Presses keys, wherever the focus is, as WebDriver names them: `\u{e004}` is Tab.
+    pub async fn press(&self, keys: &str) {
+        self.client.active_element().await.unwrap().send_keys(keys).await.unwrap();
+    }
+
     /// What an expression evaluates to in the page.
-    pub(crate) async fn get(&self, expression: &str) -> Value {
+    pub async fn get(&self, expression: &str) -> Value {
         self.client.execute(&format!("return {expression};"), Vec::new()).await.unwrap()
     }
 
     /// Waits until an expression is true in the page.
-    pub(crate) async fn wait_for(&self, expression: &str) {
+    pub async fn wait_for(&self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.get(&format!("Boolean({expression})")).await != json!(true) {
             assert!(
@@ -87,24 +110,24 @@ impl Browser {
     }
 
     /// A window of this many pixels, as a phone's is.
-    pub(crate) async fn resize(&self, width: u32, height: u32) {
+    pub async fn resize(&self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": true });
         self.devtools("Emulation.setDeviceMetricsOverride", size).await;
     }
 
     /// Makes the system's look `light` or `dark`.
-    pub(crate) async fn prefer(&self, scheme: &str) {
+    pub async fn prefer(&self, scheme: &str) {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
     /// What the console has said since it was last asked for.
-    pub(crate) async fn console(&self) -> Vec<Value> {
+    pub async fn console(&self) -> Vec<Value> {
         self.log("browser").await
     }
 
     /// Every address that was asked for since this was last called; what a `data:` address asks for, it holds itself.
-    pub(crate) async fn requests(&self) -> Vec<String> {
+    pub async fn requests(&self) -> Vec<String> {
         let text_of = |entry: &Value| serde_json::from_str::<Value>(entry["message"].as_str()?).ok();
         let messages: Vec<Value> = self.log("performance").await.iter().filter_map(text_of).collect();
         let sent = messages.iter().map(|message| &message["message"]);
@@ -191,7 +214,7 @@ fn program(names: &[&str]) -> PathBuf {
     let files = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     files.into_iter().find(|file| file.is_file()).unwrap_or_else(|| {
         panic!(
-            "no {} on the PATH, and the report's page is tested in a real browser; run scripts/setup.sh, or install it \
+            "no {} on the PATH, and pages are tested in a real browser; run scripts/setup.sh, or install it \
              by hand (Debian and Ubuntu: apt-get install chromium chromium-driver)",
             names[0]
         )

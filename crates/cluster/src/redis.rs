@@ -23,7 +23,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// One request.
-pub(super) enum Request<'a> {
+pub(crate) enum Request<'a> {
     /// A command by itself.
     Command(&'a Cmd),
     /// A call of a script by its hash; the script is loaded where Redis does not know it.
@@ -34,7 +34,7 @@ pub(super) enum Request<'a> {
 
 /// What a request may change, and so what a failure may leave behind.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// Nothing.
     Read,
     /// Something, all of it or none.
@@ -42,13 +42,15 @@ pub(super) enum Effect {
 }
 
 /// A pool of connections to one Redis server.
-pub(super) struct Redis {
+pub(crate) struct Redis {
     pool: Pool,
     address: String,
+    /// What it stands for, in faults.
+    dependency: Dependency,
 }
 
 impl Redis {
-    pub(super) fn new(server: ConnectionInfo, size: usize) -> Self {
+    pub(crate) fn new(server: ConnectionInfo, size: usize, dependency: Dependency) -> Self {
         let address = server.addr().to_string();
         // A batch of claims is several segments long; the last one must not wait for an acknowledgement of the others.
         let server = server.set_tcp_settings(TcpSettings::default().set_nodelay(true));
@@ -63,7 +65,7 @@ impl Redis {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("the pool has a runtime for its time-outs");
-        Self { pool, address }
+        Self { pool, address, dependency }
     }
 
     /// Sends one request and waits for its answer.
@@ -71,7 +73,7 @@ impl Redis {
     /// # Errors
     /// [`Fault::Unavailable`] where the request was not sent, was refused, or changes nothing anyway; [`Fault::Unknown`]
     /// where no answer came to a write; [`Fault::Corrupt`] where the keys hold something else than seckill writes.
-    pub(super) async fn send(&self, request: Request<'_>, effect: Effect) -> Result<Value, Fault> {
+    pub(crate) async fn send(&self, request: Request<'_>, effect: Effect) -> Result<Value, Fault> {
         let mut connection = self.connection().await?;
         let answer = match request {
             Request::Command(call) => call.query_async(&mut connection).await,
@@ -86,8 +88,8 @@ impl Redis {
             drop(Connection::take(connection));
             let reason = format!("no answer from Redis at {}: {error}", self.address);
             match effect {
-                Effect::Read => Fault::unavailable(Dependency::Gate, reason),
-                Effect::Write => Fault::unknown(Dependency::Gate, reason),
+                Effect::Read => Fault::unavailable(self.dependency, reason),
+                Effect::Write => Fault::unknown(self.dependency, reason),
             }
         })
     }
@@ -115,11 +117,11 @@ impl Redis {
             "Redis at {} refuses us: {error}; check user, password, rights and database number in the redis url",
             self.address
         );
-        Fault::misconfigured(Dependency::Gate, reason)
+        Fault::misconfigured(self.dependency, reason)
     }
 
     fn unreachable(&self, reason: impl std::fmt::Display) -> Fault {
-        Fault::unavailable(Dependency::Gate, format!("cannot use Redis at {}: {reason}", self.address))
+        Fault::unavailable(self.dependency, format!("cannot use Redis at {}: {reason}", self.address))
     }
 
     /// Redis answered with an error: it refused before the first write, since our scripts check before they write.
@@ -127,21 +129,21 @@ impl Redis {
         let detail = error.detail().unwrap_or_default();
         match error.code() {
             Some("GATEMISSING") => Fault::unavailable(
-                Dependency::Gate,
+                self.dependency,
                 "Redis has no data for this sale: it was never opened, or Redis has lost it",
             ),
             Some("GATEEPOCH") => Fault::unavailable(
-                Dependency::Gate,
+                self.dependency,
                 format!(
                     "Redis has this sale on another epoch, {detail}: it was filled anew, or an older copy came back"
                 ),
             ),
-            Some("GATECORRUPT") => Fault::corrupt(Dependency::Gate, detail),
+            Some("GATECORRUPT") => Fault::corrupt(self.dependency, detail),
             Some("WRONGTYPE") => {
-                Fault::corrupt(Dependency::Gate, "a key of the sale has another type than seckill gives it")
+                Fault::corrupt(self.dependency, "a key of the sale has another type than seckill gives it")
             }
             _ if is_of_the_setup(error) => self.misconfigured(error),
-            _ => Fault::unavailable(Dependency::Gate, format!("Redis at {} refused: {error}", self.address)),
+            _ => Fault::unavailable(self.dependency, format!("Redis at {} refused: {error}", self.address)),
         }
     }
 }

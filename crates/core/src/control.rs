@@ -1,0 +1,212 @@
+//! What every process tells about itself four times a second, and what all of them are told: the dashboard's numbers and
+//! settings. Nothing here is on the path of an order, and no order depends on it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Timestamp, now};
+
+/// Orders a second that one worker may write to the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum DrainRate {
+    /// As fast as the ledger commits.
+    Unlimited,
+    /// At most this many.
+    PerSecond(NonZeroU32),
+    /// None until the rate is changed.
+    Paused,
+}
+
+impl std::fmt::Display for DrainRate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unlimited => f.write_str("unlimited"),
+            Self::PerSecond(rate) => rate.fmt(f),
+            Self::Paused => f.write_str("paused"),
+        }
+    }
+}
+
+impl std::str::FromStr for DrainRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "unlimited" => Ok(Self::Unlimited),
+            "paused" => Ok(Self::Paused),
+            _ => text.parse().map(Self::PerSecond).map_err(|_| {
+                format!("{text:?} is no drain rate: give orders a second, such as 2000, or `unlimited` or `paused`")
+            }),
+        }
+    }
+}
+
+impl From<DrainRate> for String {
+    fn from(rate: DrainRate) -> Self {
+        rate.to_string()
+    }
+}
+
+impl TryFrom<String> for DrainRate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// One life of a process: another one after each start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ProcessId(pub Uuid);
+
+impl ProcessId {
+    /// A new one.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl std::fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Takes orders.
+    Gateway,
+    /// Drains the queue.
+    Worker,
+}
+
+/// One process at one moment: its own Prometheus metrics, and what it is doing about the settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Whose it is.
+    pub process: ProcessId,
+    /// Its name for people, such as `worker at 7f3a:8081`.
+    pub name: String,
+    /// What it does just now.
+    pub roles: Vec<Role>,
+    /// Milliseconds since it started, by a clock that never jumps.
+    pub uptime_ms: u64,
+    /// Counters and gauges as `/metrics` has them, by name with labels: `seckill_claims_total{outcome="accepted"}`.
+    pub series: BTreeMap<String, f64>,
+    /// Histograms as `/metrics` has them, by name, summed over their labels.
+    pub histograms: BTreeMap<String, Histogram>,
+    /// The drain rate in force; `None` where no worker runs.
+    pub drain_rate: Option<DrainRate>,
+    /// The settings that it has applied.
+    pub settings_revision: u64,
+    /// The faults that it makes just now.
+    pub faults: Vec<FaultKind>,
+    /// The load run inside it, as the dashboard shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<serde_json::Value>,
+}
+
+/// Values by size, cumulative as Prometheus has them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Upper bounds, ascending, and how many values are at most as large.
+    pub buckets: Vec<(f64, f64)>,
+    /// All values added up.
+    pub sum: f64,
+    /// How many there are.
+    pub count: f64,
+}
+
+/// Trouble that a demonstration makes on purpose. None of it may break an invariant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// Every commit takes longer, by so many milliseconds.
+    SlowCommits,
+    /// So many percent of the messages are in the queue twice.
+    DuplicateDeliveries,
+    /// So many percent of the queue's confirms never reach the gateway.
+    LostConfirms,
+}
+
+impl FaultKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::SlowCommits, Self::DuplicateDeliveries, Self::LostConfirms];
+}
+
+/// How much of a fault there is, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveFault {
+    /// Milliseconds or percent, by its kind.
+    pub amount: u32,
+    /// It ends by itself at this moment, whoever may have died meanwhile.
+    pub until: Timestamp,
+}
+
+/// An order to a worker to crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashOrder {
+    /// The process that it runs in.
+    pub process: ProcessId,
+    /// The settings' revision that brought the order: a worker inside a gateway may be told to crash again and again.
+    pub revision: u64,
+}
+
+/// What all processes of a demonstration are told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Counts the changes; 0 when there was none.
+    pub revision: u64,
+    /// The drain rate of every worker; `None`: the one that each was started with.
+    pub drain_rate: Option<DrainRate>,
+    /// Whether the workers are told to write nothing.
+    pub paused: bool,
+    /// Trouble to make.
+    pub faults: BTreeMap<FaultKind, ActiveFault>,
+    /// The worker that is to crash.
+    pub crash: Option<CrashOrder>,
+    /// The load run that is to stop.
+    pub stop_load: Option<String>,
+}
+
+impl Settings {
+    /// How much of a fault to make now; 0: none.
+    pub fn amount(&self, kind: FaultKind) -> u32 {
+        self.faults.get(&kind).filter(|fault| fault.until > now()).map_or(0, |fault| fault.amount)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_rate_reads_back_as_written() {
+        for text in ["unlimited", "paused", "7"] {
+            let rate: DrainRate = text.parse().unwrap();
+            assert_eq!(rate.to_string(), text);
+            assert_eq!(serde_json::to_value(rate).unwrap(), text);
+        }
+        assert!("0".parse::<DrainRate>().is_err());
+        assert!("fast".parse::<DrainRate>().unwrap_err().contains("such as 2000"));
+    }
+
+    #[test]
+    fn a_fault_ends_by_itself() {
+        let fault = |seconds| ActiveFault { amount: 300, until: now() + chrono::Duration::seconds(seconds) };
+        let mut settings = Settings::default();
+        assert_eq!(settings.amount(FaultKind::SlowCommits), 0);
+        settings.faults.insert(FaultKind::SlowCommits, fault(60));
+        assert_eq!(settings.amount(FaultKind::SlowCommits), 300);
+        settings.faults.insert(FaultKind::SlowCommits, fault(-1));
+        assert_eq!(settings.amount(FaultKind::SlowCommits), 0);
+    }
+}

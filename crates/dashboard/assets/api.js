@@ -1,0 +1,51 @@
+// Calls to the gateway's control API, with the admin token, and its refusals as sentences.
+
+import { recall, remember } from "./dom.js";
+import { t } from "./i18n.js";
+
+const BASE = new URL("api/v1/", document.baseURI);
+const TIMEOUT_MS = 20000;
+
+/** A refusal or a failure; `message` is for people. `status` is 0 when no answer came. */
+export class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The admin token: kept for this tab only. */
+export const token = {
+  get: () => recall("token", "sessionStorage") ?? "",
+  set: (value) => remember("token", value || null, "sessionStorage"),
+};
+
+/** What a problem (RFC 9457) says, with its fields. */
+function explain(status, problem) {
+  const fields = (problem?.errors ?? []).map(({ field, message }) => `${field}: ${message}`);
+  const sentence = problem?.detail ?? problem?.title;
+  const words = [sentence, ...fields.filter((text) => !sentence?.includes(text))].filter(Boolean);
+  return words.join(" ") || t("error.status", { status });
+}
+
+/** The answer's JSON, or null when there is none; throws a Refusal. */
+export async function call(method, path, body) {
+  const headers = {};
+  if (body !== undefined || method !== "GET") headers["Content-Type"] = "application/json";
+  if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
+  let response;
+  try {
+    response = await fetch(new URL(path, BASE), {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch {
+    throw new Refusal(0, t("error.network"));
+  }
+  const answer = await response.json().catch(() => null);
+  if (!response.ok) throw new Refusal(response.status, explain(response.status, answer));
+  return answer;
+}

@@ -1,0 +1,170 @@
+// What all charts share: colours from the style sheet, axes, the pace of drawing. What they show is in hero.js and panels.js.
+
+import { byId, make } from "./dom.js";
+import { t } from "./i18n.js";
+
+const narrow = matchMedia("(max-width: 640px)");
+const probe = document.createElement("span");
+let inks = new Map();
+
+/** The colour of a custom property as the theme resolves it; asked for once a theme. */
+export function ink(name) {
+  if (!inks.has(name)) {
+    if (!probe.isConnected) {
+      probe.hidden = true;
+      document.body.append(probe);
+    }
+    probe.style.color = `var(--${name})`;
+    inks.set(name, getComputedStyle(probe).color);
+  }
+  return inks.get(name);
+}
+
+/** The same colour, see-through. */
+export const veil = (name, share) => ink(name).replace(/^rgb\((.*)\)$/, `rgba($1, ${share})`);
+
+/** A line over time; `more` overrides. */
+export const line = (name, view, y, colour, more = {}) => ({
+  type: "scatter",
+  mode: "lines",
+  name,
+  x: view.ago,
+  y,
+  hovertemplate: "%{y:,.0f}",
+  ...more,
+  line: { color: colour, width: 2, ...more.line },
+});
+
+/** An axis in the colours of the page. */
+export const axis = (more) => ({
+  gridcolor: ink("line"),
+  zerolinecolor: ink("line"),
+  linecolor: ink("line"),
+  tickcolor: ink("line"),
+  fixedrange: true,
+  ...more,
+});
+
+/** The axis of time: seconds before now, so that the marks stand still while the data moves. */
+export function timeAxis(seconds, more) {
+  const step = seconds / (narrow.matches ? 4 : 6);
+  const marks = Array.from({ length: Math.round(seconds / step) + 1 }, (_, at) => at * step - seconds);
+  return axis({
+    range: [-seconds, 0],
+    tickvals: marks,
+    ticktext: marks.map((mark) => (mark === 0 ? t("now") : t("seconds", { n: `−${-mark}` }))),
+    hoverformat: ".1f",
+    // Only the hover label is left to have it; the marks have words of their own.
+    ticksuffix: ` ${t("seconds", { n: "" }).trim()}`,
+    showgrid: false,
+    zeroline: false,
+    ...more,
+  });
+}
+
+const STEPS = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
+
+/** A round number not below `value`, so that an axis changes in steps and not with every row. */
+export function ceiling(value, least) {
+  const wanted = Math.max(value * 1.06, least);
+  const power = 10 ** Math.floor(Math.log10(wanted));
+  return STEPS.find((step) => step * power >= wanted) * power;
+}
+
+/** The layout that all charts share; `more` overrides. */
+export const layout = (more) => ({
+  font: { family: getComputedStyle(document.body).fontFamily, size: narrow.matches ? 11 : 12, color: ink("text") },
+  paper_bgcolor: "rgba(0,0,0,0)",
+  plot_bgcolor: "rgba(0,0,0,0)",
+  margin: { l: 46, r: 14, t: 8, b: 26 },
+  showlegend: false,
+  hovermode: "x unified",
+  hoverlabel: { bgcolor: ink("card"), bordercolor: ink("line"), font: { color: ink("text") } },
+  dragmode: false,
+  ...more,
+});
+
+/** A legend of our own: Plotly's takes columns as wide as the longest name, and is laid out anew with every draw. */
+function showLegend(list, traces) {
+  const state = traces.map(({ name, line: { color } }) => `${name} ${color}`).join("|");
+  if (list.dataset.shown === state) return;
+  list.dataset.shown = state;
+  const items = traces.map(({ name, line: style, fillcolor }) => {
+    const swatch = make("i", { "data-dash": style.dash ?? "solid" });
+    swatch.style.borderTopColor = style.color;
+    swatch.style.borderTopWidth = `${style.width}px`;
+    if (fillcolor) swatch.style.backgroundColor = fillcolor;
+    return make("li", {}, swatch, name);
+  });
+  list.replaceChildren(...items);
+}
+
+/** Whether there is little room. */
+export const isNarrow = () => narrow.matches;
+
+/**
+ * Draws charts when their turn comes, only those in sight, and none while the tab is hidden.
+ * `charts`: element id → { pause, build }: milliseconds between two draws, and a function that gives [traces, layout], or null
+ * while there is nothing to draw.
+ */
+export class Board {
+  #charts;
+  #inSight = new Set();
+  #drawnAt = new Map();
+  #revision = 0;
+  #scheduled = false;
+
+  constructor(charts) {
+    this.#charts = Object.entries(charts);
+    const sight = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) this.#inSight.add(target.id);
+        else this.#inSight.delete(target.id);
+      }
+      this.draw();
+    });
+    const sizes = new ResizeObserver(() => this.restyle());
+    for (const [id] of this.#charts) {
+      byId(id).before(make("ul", { class: "legend", id: `${id}-legend` }));
+      sight.observe(byId(id));
+      sizes.observe(byId(id));
+    }
+    narrow.addEventListener("change", () => this.restyle());
+  }
+
+  /** Draws everything anew: theme, language, size or window has changed. */
+  restyle() {
+    inks = new Map();
+    this.#drawnAt.clear();
+    this.draw();
+  }
+
+  /** Draws what is due and in sight, one chart a frame, so that no frame is long. */
+  draw() {
+    if (this.#scheduled || !window.Plotly || document.hidden) return;
+    const due = this.#charts.find(([id, { pause }]) => this.#inSight.has(id) && this.#waited(id) >= pause);
+    if (!due) return;
+    this.#scheduled = true;
+    requestAnimationFrame(() => {
+      this.#scheduled = false;
+      this.#drawOne(...due);
+      this.draw();
+    });
+  }
+
+  #waited(id) {
+    return performance.now() - (this.#drawnAt.get(id) ?? -Infinity);
+  }
+
+  #drawOne(id, { build }) {
+    this.#drawnAt.set(id, performance.now());
+    const chart = build();
+    if (!chart) return;
+    this.#revision += 1;
+    const node = byId(id);
+    const [traces, shape] = chart;
+    const size = { width: node.clientWidth, height: node.clientHeight, datarevision: this.#revision };
+    showLegend(byId(`${id}-legend`), traces);
+    window.Plotly.react(node, traces, { ...shape, ...size }, { displayModeBar: false, doubleClick: false });
+  }
+}

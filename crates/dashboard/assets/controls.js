@@ -1,0 +1,213 @@
+// What one can change: the sale, the drain rate, pausing, faults. The load has load.js.
+
+import { call, token } from "./api.js";
+import { byId, make, setData, setNumber, setText } from "./dom.js";
+import { attempt, numberOf } from "./forms.js";
+import { count, drainRate, rate, wholeSeconds } from "./format.js";
+import { onLanguage, t, translate } from "./i18n.js";
+import { setUpLoad, showLoad } from "./load.js";
+
+// Notches of the slider: ten to a power of ten, so that a key press is a step one can see; the last is "unlimited".
+const NOTCHES = [
+  100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1200, 1500, 2000, 2500, 3000, 4000, 5000, 6000, 8000, 10000, 12000,
+  15000, 20000, "unlimited",
+];
+const CRASH_SHOWN_SECONDS = 15;
+const section = byId("controls");
+const place = document.createComment("controls");
+let faults = [];
+let crashed = null;
+let serverNow = 0;
+let sliderBusy = false;
+
+const notch = (value) => {
+  if (value === "unlimited") return NOTCHES.length - 1;
+  const wanted = Math.log(Number(value));
+  const far = (at) => Math.abs(Math.log(NOTCHES[at]) - wanted);
+  return [...NOTCHES.keys()].slice(0, -1).reduce((best, at) => (far(at) < far(best) ? at : best), 0);
+};
+
+/** Shows a rate on the slider; what lies between two notches is told exactly beside it. */
+function showNotch(value) {
+  const slider = byId("drain-slider");
+  slider.value = notch(value);
+  sayChosen(value);
+}
+
+function sayChosen(value) {
+  const words = drainRate(String(value));
+  setText(byId("drain-chosen"), words);
+  byId("drain-slider").setAttribute("aria-valuetext", words);
+  setData(byId("drain-slider"), "value", value);
+}
+
+function setUpDrain() {
+  const box = byId("drain");
+  const slider = byId("drain-slider");
+  slider.max = NOTCHES.length - 1;
+  let wanted = null;
+  slider.addEventListener("input", () => {
+    sliderBusy = true;
+    sayChosen(NOTCHES[slider.value]);
+  });
+  slider.addEventListener("change", async () => {
+    const underWay = wanted !== null;
+    sliderBusy = true;
+    wanted = NOTCHES[slider.value];
+    if (underWay) return; // the loop below sends the newest value last
+    try {
+      for (let sent = null; sent !== wanted; ) {
+        sent = wanted;
+        await attempt(box, () => call("PUT", "control/drain-rate", { rate: sent }));
+      }
+    } finally {
+      wanted = null;
+      // The next frame may still carry the old settings.
+      setTimeout(() => (sliderBusy = wanted !== null), 600);
+    }
+  });
+  byId("pause").addEventListener("click", () => {
+    const paused = byId("pause").dataset.on !== "yes";
+    attempt(box, async () => showPause(await call("PUT", "control/workers", { paused })));
+  });
+}
+
+function showPause({ paused }) {
+  setData(byId("pause"), "on", paused ? "yes" : "no");
+  setText(byId("pause"), t(paused ? "resume" : "pause"));
+}
+
+/** What the workers say themselves, not what they were told. */
+function showReported(processes) {
+  const rates = processes.filter(({ roles }) => roles.includes("worker")).map((worker) => worker.drain_rate);
+  const distinct = [...new Set(rates)];
+  const box = byId("drain-reported");
+  if (rates.length === 0) return setNumber(box, "", t("drain.nobody"));
+  const words = distinct.map((value) => drainRate(value)).join(", ");
+  setNumber(box, distinct.join(","), rates.length === 1 ? words : t("drain.each", { rate: words, n: rates.length }));
+}
+
+function showDrain(settings, processes) {
+  showReported(processes);
+  showPause(settings);
+  if (sliderBusy) return;
+  const own = processes.find(({ roles, drain_rate }) => roles.includes("worker") && drain_rate !== "paused")?.drain_rate;
+  const value = settings.drain_rate ?? own;
+  if (value !== undefined && value !== null) showNotch(value);
+}
+
+function newFault(fault) {
+  const id = `fault-${fault.name}`;
+  const button = make("button", { type: "button", id });
+  const item = make("li", { "data-fault": fault.name }, make("h4", { "data-i18n": id.replace("-", ".") }));
+  item.append(make("p", { class: "note", "data-i18n": `expect.${fault.name}` }));
+  const row = make("div", { class: "buttons" });
+  if (fault.unit) {
+    const amount = make("input", { id: `${id}-amount`, type: "number", min: 1, max: fault.max, step: 1, value: fault.default });
+    row.append(make("label", { class: "amount" }, make("span", { class: "unseen" }), amount, make("span", { "data-i18n": `unit.${fault.unit}` })));
+  }
+  row.append(button);
+  item.append(row, make("p", { class: "note left", "aria-live": "off" }), make("p", { class: "error", role: "alert", hidden: "" }));
+  button.addEventListener("click", () => attempt(item, () => switchFault(fault, item)));
+  return item;
+}
+
+async function switchFault(fault, item) {
+  if (!fault.unit) {
+    const { name } = await call("POST", "control/crash", {});
+    crashed = { name, until: serverNow + CRASH_SHOWN_SECONDS };
+    return;
+  }
+  const path = `control/faults/${fault.name}`;
+  const on = item.dataset.on === "yes";
+  const settings = on
+    ? await call("DELETE", path)
+    : await call("PUT", path, { amount: numberOf(`fault-${fault.name}-amount`) ?? fault.default, seconds: fault.seconds });
+  showFault(fault, settings);
+}
+
+function showFault(fault, settings) {
+  const item = section.querySelector(`[data-fault="${fault.name}"]`);
+  const button = byId(`fault-${fault.name}`);
+  if (!fault.unit) {
+    setText(button, t("fault.crash"));
+    return setText(item.querySelector(".left"), crashed && crashed.until > serverNow ? t("fault.crashed", crashed) : "");
+  }
+  const on = settings.faults?.[fault.name] ?? null;
+  setData(item, "on", on ? "yes" : "no");
+  setData(button, "on", on ? "yes" : "no");
+  setText(button, on ? t("fault.off") : t("fault.on", { seconds: fault.seconds }));
+  setText(item.querySelector(".amount .unseen"), t("fault.amount", { fault: t(`fault.${fault.name}`) }));
+  const amount = on ? `${count(on.amount)} ${t(`unit.${fault.unit}`)}` : "";
+  setText(item.querySelector(".left"), on ? t("fault.left", { amount, time: wholeSeconds(on.until - serverNow) }) : "");
+}
+
+function setUpFaults(list) {
+  faults = list;
+  section.querySelector("ul.faults").replaceChildren(...list.map(newFault));
+}
+
+function setUpSale() {
+  const form = byId("sale-form");
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(form, () => {
+      const name = byId("sale-title").value.trim();
+      return call("POST", "control/sales", { stock: numberOf("sale-stock"), ...(name && { name }) });
+    });
+  });
+}
+
+function setUpToken() {
+  byId("token-card").addEventListener("submit", (event) => event.preventDefault());
+  byId("token").value = token.get();
+  byId("token").addEventListener("input", () => token.set(byId("token").value.trim()));
+}
+
+setUpDrain();
+setUpSale();
+setUpToken();
+setUpLoad();
+onLanguage(() => section.isConnected && translateControls());
+
+function translateControls() {
+  translate(section);
+  setText(byId("drain-least"), rate(NOTCHES[0]));
+}
+
+/**
+ * Asks whether there are controls; shows them, or takes them off the page. Returns what GET control says,
+ * null when there are none, undefined when that could not be told.
+ */
+export async function findControls(loadOptions) {
+  try {
+    const control = await call("GET", "control");
+    if (place.isConnected) place.replaceWith(section);
+    section.hidden = false;
+    byId("columns").classList.add("with-controls");
+    byId("token-card").hidden = !control.token_needed;
+    if (faults.map(({ name }) => name).join() !== control.faults.map(({ name }) => name).join()) setUpFaults(control.faults);
+    translateControls(); // the language may have changed while they were off the page
+    loadOptions(control);
+    return control;
+  } catch (error) {
+    if (error.status !== 404) return undefined;
+    removeControls();
+    return null;
+  }
+}
+
+/** For a gateway that has none. */
+export function removeControls() {
+  if (section.isConnected) section.replaceWith(place);
+  byId("columns").classList.remove("with-controls");
+}
+
+/** Brings the controls up to what the feed says. */
+export function showControls({ settings, processes, load }, now) {
+  serverNow = now;
+  if (!section.isConnected || section.hidden) return;
+  showDrain(settings, processes);
+  for (const fault of faults) showFault(fault, settings);
+  showLoad(load);
+}

@@ -1,0 +1,159 @@
+// The numbers at the top: header, invariants, the path of an order, the conservation equation. Charts are elsewhere.
+
+import { announce, byId, make, setData, setNumber, setText } from "./dom.js";
+import { change, count, duration, rate, wholeSeconds } from "./format.js";
+import { t } from "./i18n.js";
+
+const SIGNS = { ok: "✓", bad: "✗", unknown: "?" };
+let lastVerdict = null;
+
+/** Sale, phase and title of the page. */
+export function showSale(sale) {
+  const name = sale ? sale.name : t("sale.none");
+  setText(byId("sale-name"), name);
+  setText(byId("sale-id"), sale ? t("sale.id", { id: sale.id }) : "");
+  const soldOut = sale?.phase === "open" && sale.remaining === 0;
+  const chip = byId("sale-phase");
+  chip.hidden = !sale;
+  setText(chip, sale ? t(`phase.${soldOut ? "sold_out" : sale.phase}`) : "");
+  setData(chip, "phase", sale?.phase ?? "");
+  const title = sale ? `${sale.name} · seckill` : "seckill";
+  if (document.title !== title) document.title = title;
+}
+
+/** Connection state with the age of what is shown. */
+export function showConnection(feed) {
+  const box = byId("connection");
+  const state = feed.state;
+  const before = box.dataset.state;
+  setData(box, "state", state);
+  setData(document.body, "feed", feed.begun ? state : "none");
+  const key = state === "offline" ? "reconnecting" : state;
+  setText(box.querySelector(".words"), feed.begun ? t(key, { age: duration(feed.age) }) : t("connecting"));
+  if (feed.begun && state === "offline" && before !== "offline") {
+    box.dataset.lost = "yes";
+    announce(t("said.lost"));
+  } else if (state === "live" && box.dataset.lost) {
+    delete box.dataset.lost;
+    announce(t("said.back"));
+  }
+}
+
+function pill(name, state, words, value) {
+  const box = byId(`pill-${name}`);
+  setData(box, "state", state);
+  setData(box, "value", value ?? "");
+  setText(box.querySelector(".sign"), SIGNS[state]);
+  setText(box.querySelector(".words"), words);
+}
+
+function counted(name, value) {
+  if (typeof value !== "number") return pill(name, "unknown", t("unknown"));
+  pill(name, value === 0 ? "ok" : "bad", t(`${name}.words`, { n: count(value), n_count: value }), value);
+}
+
+/** The four pills and what the check found. */
+export function showInvariants(invariants, now) {
+  for (const name of ["oversold", "lost", "duplicates"]) counted(name, invariants?.[name]);
+  const conserved = invariants?.conserved;
+  if (typeof conserved === "boolean") pill("conserved", conserved ? "ok" : "bad", t(conserved ? "conserved.yes" : "conserved.no"), conserved);
+  else pill("conserved", "unknown", t(invariants ? "conserved.unknown" : "unknown"));
+
+  const age = invariants ? wholeSeconds(now - invariants.audited_at) : "";
+  setText(byId("audited"), invariants ? t("audited", { age, verdict: t(`verdict.${invariants.verdict}`) }) : t("audited.never"));
+  const findings = invariants?.findings ?? [];
+  const list = byId("findings");
+  list.hidden = findings.length === 0;
+  if (list.dataset.shown !== findings.join("\n")) {
+    list.dataset.shown = findings.join("\n");
+    list.replaceChildren(...findings.map((finding) => make("li", {}, finding)));
+  }
+  const verdict = invariants?.verdict ?? null;
+  if (verdict === "violated" && lastVerdict !== "violated") announce(findings.map((finding) => t("log.violation", { finding })).join(" "));
+  lastVerdict = verdict;
+}
+
+/** One stage: its rate, what is in it, how full it is (0 to 1), and how strongly it flows on to the next. */
+function stage(name, speed, speedText, inside, full) {
+  const box = byId(`stage-${name}`);
+  setNumber(box.querySelector(".rate"), speed, speedText);
+  setNumber(box.querySelector(".inside"), inside, count(inside));
+  const width = `${Math.round(Math.min(1, Math.max(0, full || 0)) * 100)}%`;
+  const level = box.querySelector(".level i");
+  if (level.style.width !== width) level.style.width = width;
+}
+
+/** The arrow after a stage is as thick as what flows: one step a power of about three. */
+function flow(name, speed) {
+  setData(byId(`stage-${name}`), "flow", speed > 0 ? Math.min(9, Math.max(1, Math.round(Math.log10(speed) * 2))) : 0);
+}
+
+const total = (processes, name) => processes.reduce((sum, process) => sum + (process[name] ?? 0), 0);
+
+/** The strip from buyers to database. `most` is the highest backlog in the window. */
+export function showPipeline(row, frame, most) {
+  const { sale, processes = [], totals } = frame;
+  const handled = (row.committed ?? 0) + (row.rejected ?? 0);
+  const worked = handled + (row.redelivered ?? 0);
+  const net = (row.accepted ?? 0) - handled;
+  stage("buyers", row.arrivals, rate(row.arrivals), totals?.arrivals, 0);
+  stage("gate", row.accepted, rate(row.accepted), row.remaining, row.remaining / sale?.stock);
+  stage("queue", Math.round(net), change(net), row.backlog, row.backlog / most);
+  const held = total(processes, "held_orders");
+  stage("worker", worked, rate(worked), held, held / Math.max(row.backlog ?? 0, 1));
+  stage("database", row.committed, rate(row.committed), row.sold, row.sold / sale?.stock);
+  flow("buyers", row.arrivals);
+  flow("gate", row.accepted);
+  flow("queue", worked);
+  flow("worker", row.committed);
+}
+
+/** Where the units of a sale are, as [name, units]. Where orders hold several units, only units in flight are known. */
+export function terms(sale) {
+  const remaining = sale.remaining ?? null;
+  if (remaining === null) return [["remaining", null], ["sold", sale.sold]];
+  const rejected = sale.rejected_orders ?? 0;
+  const single = sale.orders === sale.sold && sale.reserved_orders === sale.stock - remaining;
+  const tail = rejected > 0 ? [["rejected", rejected]] : [];
+  if (!single) {
+    const flight = sale.stock - remaining - sale.sold - rejected;
+    return [["remaining", remaining], ["in_flight", Math.max(0, flight)], ["sold", sale.sold], ...tail];
+  }
+  // Gate and ledger are not read in the same instant; what has moved meanwhile was queued.
+  const flight = Math.max(0, sale.reserved_orders - sale.orders - rejected);
+  const pending = Math.min(sale.pending_orders ?? 0, flight);
+  return [["remaining", remaining], ["pending", pending], ["queued", flight - pending], ["sold", sale.sold], ...tail];
+}
+
+function term(name, units) {
+  const number = make("b", { "data-value": units ?? "" }, count(units));
+  return make("span", { class: "term", "data-term": name }, number, make("small", {}, t(`term.${name}`)));
+}
+
+/** stock = gate + pending + queued + sold, as numbers and as a bar. */
+export function showEquation(sale, invariants, now) {
+  const box = byId("equation");
+  box.hidden = !sale;
+  if (!sale) return;
+  const parts = terms(sale);
+  const line = box.querySelector(".terms");
+  const bar = box.querySelector(".units");
+  const names = [...parts.map(([name]) => name), document.documentElement.lang].join(" ");
+  if (line.dataset.names !== names) {
+    line.dataset.names = names;
+    line.replaceChildren(term("stock", sale.stock), make("i", {}, "="));
+    parts.forEach(([name, units], at) => line.append(...(at ? [make("i", {}, "+")] : []), term(name, units)));
+    bar.replaceChildren(...parts.map(([name]) => make("i", { "data-term": name })));
+  }
+  for (const [name, units] of [["stock", sale.stock], ...parts]) {
+    setNumber(line.querySelector(`[data-term="${name}"] b`), units, count(units));
+    const segment = bar.querySelector(`[data-term="${name}"]`);
+    if (segment) segment.style.flexGrow = String(units ?? 0);
+  }
+  const conserved = invariants?.conserved;
+  const mark = byId("equation-mark");
+  setData(mark, "state", conserved === true ? "ok" : conserved === false ? "bad" : "unknown");
+  if (conserved === true) setText(mark, t("equation.holds", { age: wholeSeconds(now - invariants.audited_at) }));
+  else if (conserved === false) setText(mark, t("equation.broken"));
+  else setText(mark, invariants ? t("equation.unknown") : "");
+}

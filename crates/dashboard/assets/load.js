@@ -1,0 +1,202 @@
+// The load: its form, its progress, its verdict, and the comparison with a run that does without the queue.
+
+import { call } from "./api.js";
+import { announce, byId, make, recall, remember, setData, setNumber, setText } from "./dom.js";
+import { attempt, numberOf } from "./forms.js";
+import { count, milliseconds, rate } from "./format.js";
+import { currentLanguage, knows, onLanguage, t } from "./i18n.js";
+
+const RUNNING = ["starting", "sending", "draining", "verifying"];
+const LONG_COPIED_MS = 2000;
+let presets = [];
+let shownVerdict = "";
+let announced = null;
+
+/** Fills the form from what GET control says. */
+export function loadOptions(control) {
+  const names = (list) => list.map(({ name }) => name).join();
+  if (names(presets) !== names(control.presets)) {
+    presets = control.presets;
+    byId("load-preset").replaceChildren(...presets.map(({ name }) => make("option", { value: name }, name)));
+    choosePreset();
+  }
+  byId("load-form").hidden = presets.length === 0; // this gateway sends no load
+  byId("load-direct").hidden = !control.direct;
+  byId("direct-note").hidden = !control.direct;
+}
+
+const chosen = () => presets.find(({ name }) => name === byId("load-preset")?.value);
+
+function choosePreset() {
+  const preset = chosen();
+  if (!preset) return;
+  byId("load-rate").value = preset.peak_rate;
+  describePreset();
+}
+
+/** The preset in words, and how many buyers it needs at the rate that is asked for. */
+function describePreset() {
+  const preset = chosen();
+  if (!preset) return;
+  const key = `preset.${preset.name}`;
+  setText(byId("load-description"), knows(key) ? t(key) : preset.description);
+  const scale = Number(byId("load-rate").value) / preset.peak_rate || 1;
+  byId("load-buyers").placeholder = count(Math.round(preset.buyers * scale));
+}
+
+function wanted(mode) {
+  const share = numberOf("load-duplicates");
+  return {
+    preset: byId("load-preset").value,
+    peak_rate: numberOf("load-rate"),
+    buyers: numberOf("load-buyers") ?? null,
+    stock: numberOf("load-stock"),
+    mode,
+    ...(share !== undefined && { duplicate_share: share / 100 }),
+  };
+}
+
+/** Wires the form up. */
+export function setUpLoad() {
+  const form = byId("load-form");
+  const start = (mode) => attempt(form, async () => showLoad(await call("POST", "control/load", wanted(mode))));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!byId("load-start").disabled) start("queue");
+  });
+  byId("load-direct").addEventListener("click", () => start("direct"));
+  byId("load-stop").addEventListener("click", () => attempt(form, async () => showLoad(await call("DELETE", "control/load"))));
+  byId("load-preset").addEventListener("change", choosePreset);
+  byId("load-rate").addEventListener("input", describePreset);
+  byId("load-copy").addEventListener("click", copyCommand);
+  onLanguage(describePreset);
+}
+
+async function copyCommand() {
+  const code = byId("load-command");
+  const button = byId("load-copy");
+  let said = "copied";
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+  } catch {
+    // Pages that do not come over https or from this machine may not write to the clipboard: select it for the user.
+    getSelection().selectAllChildren(code);
+    said = "copy.selected";
+  }
+  setText(button, t(said));
+  setTimeout(() => setText(button, t("copy")), LONG_COPIED_MS);
+}
+
+/** The state, progress and verdict of the newest load; null when there has been none. */
+export function showLoad(load) {
+  const running = RUNNING.includes(load?.state);
+  byId("load-start").disabled = running;
+  byId("load-direct").disabled = running;
+  byId("load-stop").disabled = !running;
+  byId("load-run").hidden = !load;
+  if (!load) return;
+  const state = t(`load.state.${load.state}`);
+  setText(byId("load-state"), load.mode === "direct" ? t("load.mode.direct", { state }) : state);
+  const numbers = { errors_count: load.errors };
+  for (const name of ["sent", "planned", "accepted", "sold_out", "errors"]) numbers[name] = count(load[name]);
+  setText(byId("load-counts"), t("load.counts", numbers));
+  const bar = byId("load-progress");
+  bar.max = Math.max(1, load.planned);
+  bar.value = Math.min(load.sent, bar.max);
+  setData(bar, "value", load.sent);
+  setText(byId("load-command"), load.command ?? "");
+  showVerdict(load, running);
+}
+
+/** How the run ended, in one word of `result.*`. */
+function result(load, running) {
+  if (running) return "running";
+  if (load.verdict) return load.verdict.pass ? "pass" : "fail";
+  return load.state === "stopped" ? "stopped" : "failed";
+}
+
+const SIGNS = { pass: "✓", fail: "✗", failed: "✗", running: "…", stopped: "■" };
+
+function showVerdict(load, running) {
+  const word = result(load, running);
+  const box = byId("verdict");
+  const state = `${load.id} ${word} ${currentLanguage()}`;
+  if (shownVerdict === state) return;
+  shownVerdict = state;
+  box.hidden = running;
+  setData(box, "state", word === "failed" ? "fail" : word);
+  setText(box.querySelector(".sign"), SIGNS[word]);
+  setText(box.querySelector(".words"), t(`result.${word}`));
+  setText(box.querySelector(".message"), load.message ?? "");
+  box.querySelector("dl").replaceChildren(...(load.verdict ? facts(load.verdict) : []));
+  // Said once a run, and not for one that had ended before the page was opened.
+  if (running) announced = load.id;
+  else if (announced === load.id) {
+    announced = null;
+    announce([t(`result.${word}`), load.message].filter(Boolean).join(". "));
+  }
+}
+
+function facts(verdict) {
+  const yesNo = { true: t("yes"), false: t("no") };
+  const shown = [
+    ["oversold", count(verdict.oversold)],
+    ["lost", count(verdict.lost)],
+    ["duplicates", count(verdict.duplicates)],
+    ["conserved", yesNo[verdict.conserved] ?? "–"],
+    ["accepted", count(verdict.accepted)],
+    ["committed", count(verdict.committed)],
+    ["p50", milliseconds(verdict.p50_ms)],
+    ["p99", milliseconds(verdict.p99_ms)],
+    ["end_to_end", milliseconds(verdict.end_to_end_p99_ms)],
+    ["errors", count(verdict.errors)],
+    ["peak_arrivals", rate(verdict.peak_arrivals)],
+    ["peak_commits", rate(verdict.peak_commits)],
+  ];
+  return shown.map(([name, text]) => make("div", { "data-fact": name }, make("dt", {}, t(`result.${name}`)), make("dd", {}, text)));
+}
+
+/** The newest run through the queue; kept for the tab, since the gateway only tells of the newest run of any kind. */
+export function rememberRun(load) {
+  if (load?.mode !== "queue" || !load.started_at) return;
+  const { id, started_at } = load;
+  // Until this run has a verdict, the one before it is what there is to compare with.
+  const text = JSON.stringify({ id, started_at, verdict: load.verdict ?? lastRun()?.verdict ?? null });
+  if (recall("run", "sessionStorage") !== text) remember("run", text, "sessionStorage");
+}
+
+/** What rememberRun has kept, or null. */
+export function lastRun() {
+  try {
+    return JSON.parse(recall("run", "sessionStorage"));
+  } catch {
+    return null;
+  }
+}
+
+function way(key, verdict) {
+  const row = make("tr", { "data-way": key }, make("th", { scope: "row" }, t(`compare.${key}`)));
+  if (!verdict) {
+    row.append(make("td", { colspan: "3", class: "none" }, t("compare.none")));
+    return row;
+  }
+  const cells = [[verdict.p99_ms, milliseconds], [verdict.errors, count], [verdict.peak_commits, rate]];
+  for (const [value, format] of cells) {
+    const cell = make("td");
+    setNumber(cell, value, format(value));
+    row.append(cell);
+  }
+  return row;
+}
+
+/** Both ways side by side, once there has been a run without the queue. */
+export function showCompare(ghost) {
+  const box = byId("compare");
+  box.hidden = !ghost;
+  if (!ghost) return;
+  const run = lastRun();
+  const state = JSON.stringify([ghost.started_at, run, currentLanguage()]);
+  if (box.dataset.shown === state) return;
+  box.dataset.shown = state;
+  box.querySelector("tbody").replaceChildren(way("queue", run?.verdict), way("direct", ghost.verdict));
+}

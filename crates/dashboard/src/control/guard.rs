@@ -1,0 +1,88 @@
+//! Who may change anything: whoever has the admin token, or whoever sits at this machine. Never a page of another site.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+use subtle::ConstantTimeEq;
+
+use super::Panel;
+use crate::problem::problem;
+
+/// Lets reading through, and changes only from where they may come.
+pub(super) async fn guard(State(panel): State<Arc<Panel>>, request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    match if reads { Ok(()) } else { check(&panel, request.headers(), request.method()) } {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+fn check(panel: &Panel, headers: &HeaderMap, method: &Method) -> Result<(), Box<Response>> {
+    let refuse = |status, slug, detail: &str| Err(Box::new(problem(status, slug, detail)));
+    let said = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    // A browser lets a page of another site send forms without asking, but no JSON, and it says where a request comes from.
+    let json =
+        said(header::CONTENT_TYPE).is_some_and(|kind| kind.split(';').next() == Some("application/json"));
+    if method != Method::DELETE && !json {
+        let detail = "Send application/json; a form cannot change anything here.";
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail);
+    }
+    let token = said(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let admin = panel.admin_token.expose_secret().as_bytes();
+    if token.is_some_and(|token| bool::from(token.as_bytes().ct_eq(admin))) {
+        // No browser sends it for a page of another site.
+        return Ok(());
+    }
+    let host = said(header::HOST).unwrap_or_default();
+    let fetched_from = said(HeaderName::from_static("sec-fetch-site"));
+    let origin = said(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
+    if fetched_from.is_some_and(|site| !matches!(site, "same-origin" | "none"))
+        || origin.is_some_and(|origin| origin != host)
+    {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "cross-site",
+            "A page of another site cannot change anything here.",
+        );
+    }
+    // Another site may point a name of its own at this machine's loopback address; then the host is that name.
+    // And behind a proxy on this machine, everybody comes from here.
+    if panel.loopback && is_loopback(host) && !is_proxied(headers) {
+        return Ok(());
+    }
+    let detail = "Changes need the gateway's admin token: Authorization: Bearer <token>.";
+    refuse(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+}
+
+fn is_proxied(headers: &HeaderMap) -> bool {
+    let marks = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+    marks.iter().any(|mark| headers.contains_key(*mark))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A JSON body; what is wrong with one that cannot be read is told with its place.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        let wrong = |error: serde_json::Error| {
+            problem(StatusCode::BAD_REQUEST, "malformed", &format!("The body cannot be read: {error}."))
+        };
+        serde_json::from_slice(&body).map(Self).map_err(wrong)
+    }
+}

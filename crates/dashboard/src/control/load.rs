@@ -1,0 +1,134 @@
+//! Load and new sales, from the page.
+
+use std::sync::{Arc, PoisonError};
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chrono::TimeDelta;
+use seckill_core::{Fault, NewSale, now};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::guard::Json;
+use super::settings::change;
+use super::{Panel, unavailable};
+use crate::load::{LoadRefusal, LoadRequest, LoadRunner};
+use crate::problem::{invalid, problem};
+use crate::report::{EVERY, Reporter};
+use crate::watch::SaleView;
+
+/// How long a sale from the page lasts.
+const SALE_LASTS: TimeDelta = TimeDelta::days(1);
+/// Units of one, unless told otherwise.
+const STOCK: u32 = 10_000;
+
+/// Tells everyone of the load run inside this process, and ends it when the settings say so; until `shutdown`.
+pub(super) async fn tell(loads: Arc<LoadRunner>, reporter: Arc<Reporter>, shutdown: CancellationToken) {
+    let told = reporter.load();
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        let status = loads.status();
+        let stop = reporter.settings().and_then(|settings| settings.stop_load);
+        if let (Some(status), Some(stop)) = (&status, stop)
+            && stop == status.id
+            && !status.has_ended()
+        {
+            loads.stop();
+        }
+        *told.lock().unwrap_or_else(PoisonError::into_inner) = status.map(|status| json!(status));
+    }
+    loads.close().await;
+}
+
+/// `GET /api/v1/control/load`: the newest run, in whichever gateway it is.
+pub(super) async fn show(State(panel): State<Arc<Panel>>) -> Response {
+    let own = panel.loads.status().filter(|status| !status.has_ended()).map(|status| json!(status));
+    Answer(own.or_else(|| panel.app.feed.load())).into_response()
+}
+
+/// `POST /api/v1/control/load`
+pub(super) async fn start(State(panel): State<Arc<Panel>>, Json(request): Json<LoadRequest>) -> Response {
+    // The feed is a moment behind what this gateway knows of its own run.
+    let own = panel.loads.status().map(|status| status.id);
+    let other = panel.app.feed.load().filter(|load| load["id"].as_str() != own.as_deref());
+    if other.is_some_and(|load| load["ended_at"].is_null()) {
+        return busy();
+    }
+    match panel.loads.start(request).await {
+        Ok(status) => (StatusCode::ACCEPTED, Answer(status)).into_response(),
+        Err(LoadRefusal::Busy) => busy(),
+        Err(LoadRefusal::Invalid(errors)) => invalid(&errors),
+        Err(LoadRefusal::Unavailable(why)) => problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &why),
+    }
+}
+
+fn busy() -> Response {
+    let detail = "A load run is under way; stop it, or wait for its end.";
+    problem(StatusCode::CONFLICT, "busy", detail)
+}
+
+/// `DELETE /api/v1/control/load`: stops the run, in whichever gateway it is.
+pub(super) async fn stop(State(panel): State<Arc<Panel>>) -> Response {
+    if let Some(status) = panel.loads.stop() {
+        return Answer(status).into_response();
+    }
+    let Some(load) = panel.app.feed.load().filter(|load| load["ended_at"].is_null()) else {
+        return problem(StatusCode::CONFLICT, "no-load", "No load run is under way.");
+    };
+    let id = load["id"].as_str().unwrap_or_default().to_owned();
+    let answer = change(&panel, |settings| settings.stop_load = Some(id.clone())).await;
+    if answer.status().is_success() { Answer(load).into_response() } else { answer }
+}
+
+/// `GET /api/v1/control/ghost`: the last direct run, second by second.
+pub(super) async fn ghost(State(panel): State<Arc<Panel>>) -> Response {
+    Answer(panel.loads.ghost()).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SaleBody {
+    stock: Option<u32>,
+    name: Option<String>,
+}
+
+/// `POST /api/v1/control/sales`: a fresh sale, open from now on.
+pub(super) async fn sale(
+    State(panel): State<Arc<Panel>>,
+    Json(SaleBody { stock, name }): Json<SaleBody>,
+) -> Response {
+    let starts_at = now();
+    let new = NewSale {
+        name: name.unwrap_or_else(|| "Flash sale".to_owned()),
+        product: None,
+        stock: stock.unwrap_or(STOCK),
+        price_cents: 99_900,
+        currency: "USD".to_owned(),
+        per_user_limit: 1,
+        starts_at,
+        ends_at: starts_at + SALE_LASTS,
+    };
+    if let Err(errors) = new.check() {
+        return invalid(&errors);
+    }
+    match open(&panel, &new).await {
+        Ok(sale) => (StatusCode::CREATED, Answer(sale)).into_response(),
+        Err(fault) => unavailable(&fault),
+    }
+}
+
+/// In the order of the gateway's own way: whatever is left undone here, a gateway's directory does within a second.
+async fn open(panel: &Panel, new: &NewSale) -> Result<SaleView, Fault> {
+    const FIRST: u32 = 1;
+    let backend = &panel.app.backend;
+    let sale = backend.ledger.create_sale(new, 0).await?;
+    backend.gate.open(&sale, FIRST).await?;
+    backend.ledger.mark_opened(sale.id, FIRST).await?;
+    let level = backend.gate.level(sale.id).await?;
+    Ok(SaleView::new(sale, level))
+}

@@ -1,0 +1,189 @@
+//! The settings that all processes read: drain rate, pause, faults, crashes.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chrono::TimeDelta;
+use seckill_core::{ActiveFault, CrashOrder, DrainRate, FaultKind, FieldError, Settings, now};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::guard::Json;
+use super::{Panel, unavailable};
+use crate::feed::settings_view;
+use crate::load::LoadRunner;
+use crate::problem::{invalid, problem};
+
+/// The highest drain rate that can be set, orders a second; above it there is `unlimited`.
+const MAX_RATE: u32 = 1_000_000;
+/// How long a fault lasts unless told otherwise, and at the most, in seconds.
+const FAULT_SECONDS: u32 = 15;
+const MAX_FAULT_SECONDS: u32 = 300;
+/// Others may change the settings at the same time; so often it is tried again.
+const TRIES: usize = 8;
+
+/// How much of a fault: its unit, what it is unless told otherwise, and the most.
+fn range(kind: FaultKind) -> (&'static str, u32, u32) {
+    match kind {
+        FaultKind::SlowCommits => ("ms", 300, 5_000),
+        FaultKind::DuplicateDeliveries => ("percent", 20, 100),
+        FaultKind::LostConfirms => ("percent", 10, 100),
+    }
+}
+
+/// `GET /api/v1/control`: what there is to control.
+pub(super) async fn show(State(panel): State<Arc<Panel>>) -> Response {
+    let settings = match panel.app.backend.control.settings().await {
+        Ok(settings) => settings,
+        Err(fault) => return unavailable(&fault),
+    };
+    let mut faults: Vec<_> = FaultKind::ALL
+        .iter()
+        .map(|kind| {
+            let (unit, default, max) = range(*kind);
+            json!({"name": kind, "unit": unit, "default": default, "max": max, "seconds": FAULT_SECONDS})
+        })
+        .collect();
+    faults.push(json!({"name": "worker_crash"}));
+    Answer(json!({
+        "token_needed": !panel.loopback,
+        "presets": LoadRunner::presets(),
+        "faults": faults,
+        "settings": settings_view(&settings),
+        "direct": panel.loads.has_direct(),
+        "ghost": panel.loads.ghost(),
+    }))
+    .into_response()
+}
+
+/// A number, or `"unlimited"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Rate {
+    Number(u32),
+    Word(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrainRateBody {
+    rate: Rate,
+}
+
+/// `PUT /api/v1/control/drain-rate`: of each worker.
+pub(super) async fn drain_rate(
+    State(panel): State<Arc<Panel>>,
+    Json(DrainRateBody { rate }): Json<DrainRateBody>,
+) -> Response {
+    let rate = match rate {
+        Rate::Number(rate) if rate <= MAX_RATE => NonZeroU32::new(rate).map(DrainRate::PerSecond),
+        Rate::Word(word) if word == "unlimited" => Some(DrainRate::Unlimited),
+        _ => None,
+    };
+    let Some(rate) = rate else {
+        let allowed = format!("must be a number from 1 to {MAX_RATE}, or \"unlimited\"");
+        return invalid(&[FieldError::new("rate", allowed)]);
+    };
+    change(&panel, |settings| settings.drain_rate = Some(rate)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkersBody {
+    paused: bool,
+}
+
+/// `PUT /api/v1/control/workers`
+pub(super) async fn workers(
+    State(panel): State<Arc<Panel>>,
+    Json(WorkersBody { paused }): Json<WorkersBody>,
+) -> Response {
+    change(&panel, |settings| settings.paused = paused).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FaultBody {
+    amount: Option<u32>,
+    seconds: Option<u32>,
+}
+
+/// `PUT /api/v1/control/faults/{name}`: it ends by itself.
+pub(super) async fn fault(
+    State(panel): State<Arc<Panel>>,
+    Path(name): Path<String>,
+    Json(FaultBody { amount, seconds }): Json<FaultBody>,
+) -> Response {
+    let Some(kind) = named(&name) else { return no_fault(&name) };
+    let (unit, default, max) = range(kind);
+    let (amount, seconds) = (amount.unwrap_or(default), seconds.unwrap_or(FAULT_SECONDS));
+    let mut errors = Vec::new();
+    if !(1..=max).contains(&amount) {
+        errors.push(FieldError::new("amount", format!("must be from 1 to {max} {unit}")));
+    }
+    if !(1..=MAX_FAULT_SECONDS).contains(&seconds) {
+        errors.push(FieldError::new("seconds", format!("must be from 1 to {MAX_FAULT_SECONDS}")));
+    }
+    if !errors.is_empty() {
+        return invalid(&errors);
+    }
+    let until = now() + TimeDelta::seconds(seconds.into());
+    let fault = ActiveFault { amount, until };
+    change(&panel, |settings| settings.faults.extend([(kind, fault)])).await
+}
+
+/// `DELETE /api/v1/control/faults/{name}`
+pub(super) async fn end_fault(State(panel): State<Arc<Panel>>, Path(name): Path<String>) -> Response {
+    let Some(kind) = named(&name) else { return no_fault(&name) };
+    change(&panel, |settings| settings.faults.retain(|active, _| *active != kind)).await
+}
+
+fn named(name: &str) -> Option<FaultKind> {
+    FaultKind::ALL.into_iter().find(|kind| json!(kind) == name)
+}
+
+fn no_fault(name: &str) -> Response {
+    let known: Vec<_> = FaultKind::ALL.iter().map(|kind| json!(kind)).collect();
+    let known: Vec<_> = known.iter().filter_map(|name| name.as_str()).collect();
+    let detail = format!("There is no fault {name:?}; there are {}.", known.join(", "));
+    problem(StatusCode::NOT_FOUND, "not-found", &detail)
+}
+
+/// `POST /api/v1/control/crash`: one of the workers, any of them.
+pub(super) async fn crash(State(panel): State<Arc<Panel>>) -> Response {
+    let workers = panel.app.feed.workers();
+    let Some((id, name)) = workers.into_iter().next() else {
+        let detail = "No worker is alive that could crash.";
+        return problem(StatusCode::CONFLICT, "no-worker", detail);
+    };
+    let order = |settings: &mut Settings| {
+        settings.crash = Some(CrashOrder { process: id, revision: settings.revision });
+    };
+    let answer = change(&panel, order).await;
+    if answer.status().is_success() { Answer(json!({"name": name})).into_response() } else { answer }
+}
+
+/// Changes the settings, and answers with them. Whoever changes them at the same time does not undo this.
+pub(super) async fn change(panel: &Panel, edit: impl Fn(&mut Settings)) -> Response {
+    let control = &panel.app.backend.control;
+    for _ in 0..TRIES {
+        let mut settings = match control.settings().await {
+            Ok(settings) => settings,
+            Err(fault) => return unavailable(&fault),
+        };
+        settings.faults.retain(|_, fault| fault.until > now());
+        settings.revision += 1;
+        edit(&mut settings);
+        match control.change(&settings).await {
+            Ok(true) => return Answer(settings_view(&settings)).into_response(),
+            Ok(false) => {}
+            Err(fault) => return unavailable(&fault),
+        }
+    }
+    let detail = "Others keep changing the settings at the same time; try again.";
+    problem(StatusCode::CONFLICT, "busy", detail)
+}

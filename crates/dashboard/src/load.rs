@@ -1,0 +1,165 @@
+//! Load runs inside the gateway's process: one at a time, each on a sale of its own, sent over real HTTP by the load
+//! generator's library and ended by its verdict. What may be asked for is in `request`, what a run does in `run`, how it
+//! looks from outside in `status`.
+
+mod ghost;
+mod request;
+mod run;
+mod status;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use seckill_core::FieldError;
+use secrecy::SecretString;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use ghost::Ghost;
+pub use request::{LoadMode, LoadRequest, PresetView};
+pub use status::{LoadState, LoadStatus, LoadVerdict};
+
+use run::Run;
+
+/// Where load goes, and what it needs.
+#[derive(Clone)]
+pub struct LoadConfig {
+    /// This gateway's base address.
+    pub target: String,
+    /// The base address of a gateway in direct mode, with the same secrets; `None`: there is none at hand.
+    pub direct: Option<String>,
+    /// Opens the runs' sales and looks their orders up.
+    pub admin_token: SecretString,
+    /// A buyer's bearer token. Must outlive the longest run.
+    pub sign: Arc<dyn Fn(u64) -> String + Send + Sync>,
+}
+
+/// Why no run was started.
+#[derive(Debug)]
+pub enum LoadRefusal {
+    /// One is under way.
+    Busy,
+    /// Every wrong field, each with what is allowed.
+    Invalid(Vec<FieldError>),
+    /// What was asked for is not at hand; says why.
+    Unavailable(String),
+}
+
+/// What is taken for lost after so long without a commit: as `loadtest run` does.
+const DRAIN_STALL: Duration = Duration::from_secs(30);
+/// How long a run that is ended with its process may take for what it has under way.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// Starts runs and knows the newest.
+pub struct LoadRunner {
+    config: LoadConfig,
+    drain_stall: Duration,
+    /// Held only to look and to swap; never across an await.
+    newest: Mutex<Option<Started>>,
+    ghost: Arc<Mutex<Option<Ghost>>>,
+}
+
+/// A run, and the task that carries it out.
+struct Started {
+    run: Arc<Run>,
+    /// Taken out by whoever waits for its end.
+    task: Option<JoinHandle<()>>,
+}
+
+impl LoadRunner {
+    /// A runner without a run.
+    pub fn new(config: LoadConfig) -> Arc<Self> {
+        Self::with_drain_stall(config, DRAIN_STALL)
+    }
+
+    /// A runner whose runs give a drain up when nothing has been committed for `drain_stall`, instead of 30 s.
+    pub fn with_drain_stall(config: LoadConfig, drain_stall: Duration) -> Arc<Self> {
+        Arc::new(Self { config, drain_stall, newest: Mutex::default(), ghost: Arc::default() })
+    }
+
+    /// What there is to choose from.
+    pub fn presets() -> Vec<PresetView> {
+        request::presets()
+    }
+
+    /// Whether there is a direct gateway to send runs to.
+    pub fn has_direct(&self) -> bool {
+        self.config.direct.is_some()
+    }
+
+    /// Starts a run. When it returns, the run is under way; whether it gets anywhere is told by [`Self::status`].
+    ///
+    /// # Errors
+    /// [`LoadRefusal`]: nothing was started.
+    #[expect(clippy::unused_async, reason = "it needs a runtime, and a start may once have to wait")]
+    pub async fn start(self: &Arc<Self>, request: LoadRequest) -> Result<LoadStatus, LoadRefusal> {
+        let wanted = request.check().map_err(LoadRefusal::Invalid)?;
+        let target = match wanted.mode {
+            LoadMode::Queue => self.config.target.clone(),
+            LoadMode::Direct => self.config.direct.clone().ok_or_else(|| {
+                let why = "no gateway in direct mode is at hand, so there is nothing to compare with";
+                LoadRefusal::Unavailable(why.to_owned())
+            })?,
+        };
+        let mut newest = self.newest();
+        if newest.as_ref().is_some_and(|started| !started.run.status().has_ended()) {
+            return Err(LoadRefusal::Busy);
+        }
+        let run = Arc::new(Run::new(wanted, target, self.drain_stall));
+        let status = run.status();
+        let task = tokio::spawn(supervise(Arc::clone(&run), self.config.clone(), Arc::clone(&self.ghost)));
+        *newest = Some(Started { run, task: Some(task) });
+        Ok(status)
+    }
+
+    /// The newest run; `None`: there was none.
+    pub fn status(&self) -> Option<LoadStatus> {
+        self.newest().as_ref().map(|started| started.run.status())
+    }
+
+    /// Tells the run to end: it sends nothing more, and requests under way are waited for. `None`: none is under way.
+    pub fn stop(&self) -> Option<LoadStatus> {
+        let newest = self.newest();
+        let run = &newest.as_ref()?.run;
+        if run.status().has_ended() {
+            return None;
+        }
+        run.stop();
+        Some(run.status())
+    }
+
+    /// The last direct run that came to its end.
+    pub fn ghost(&self) -> Option<Ghost> {
+        self.ghost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the run under way, if there is one, within two seconds: for the end of the process.
+    pub async fn close(&self) {
+        let under_way = |started: &mut Started| Some((Arc::clone(&started.run), started.task.take()?));
+        let Some((run, mut task)) = self.newest().as_mut().and_then(under_way) else { return };
+        run.stop();
+        if timeout(CLOSING, &mut task).await.is_err() {
+            // What it has under way is given up; orders that were accepted are on their way all the same.
+            task.abort();
+            let _ = task.await;
+            run.break_off();
+        }
+    }
+
+    fn newest(&self) -> MutexGuard<'_, Option<Started>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries a run out in a task of its own, so that whatever goes wrong in it ends the run and nothing else.
+async fn supervise(run: Arc<Run>, config: LoadConfig, ghost: Arc<Mutex<Option<Ghost>>>) {
+    let ended = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(Arc::clone(&run).play(config))).await;
+    match ended {
+        Ok(Some(new)) => *ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some(new),
+        Ok(None) => {}
+        Err(panic) => {
+            tracing::error!(error = %panic, "a load run broke down");
+            run.fail("the load generator broke down; the log says where".to_owned());
+        }
+    }
+}

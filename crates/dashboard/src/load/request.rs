@@ -1,0 +1,191 @@
+//! What a run may be: the presets, their bounds, and the line that does the same from a terminal. Sends nothing.
+
+use loadtest::{Plan, Scenario};
+use seckill_core::FieldError;
+use serde::{Deserialize, Serialize};
+
+/// Requests a second, at the most: more than one process with everything in it can send.
+const MAX_PEAK_RATE: f64 = 50_000.0;
+/// Buyers, requests and units of one run, at the most: their tokens and records take some hundred bytes each.
+const MAX_REQUESTS: u32 = 2_000_000;
+/// Sending, at the most, in seconds: what the longest preset takes.
+pub(super) const MAX_SECONDS: u64 = 600;
+/// Connections, at the most. The gateway that they go to is in this very process.
+pub(super) const MAX_CONNECTIONS: u16 = 512;
+
+/// The path that a run is sent along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadMode {
+    /// Gate, queue and worker.
+    #[default]
+    Queue,
+    /// Straight into the database.
+    Direct,
+}
+
+/// The run that somebody asks for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadRequest {
+    /// The name of a preset.
+    pub preset: String,
+    /// The preset's highest rate becomes this one: 1 to 50,000 requests a second.
+    #[serde(default)]
+    pub peak_rate: Option<f64>,
+    /// The run ends with its so many-th request: 1 to 2,000,000.
+    #[serde(default)]
+    pub buyers: Option<u32>,
+    /// The share of buyers, 0 to 1, that sends the same request again.
+    #[serde(default)]
+    pub duplicate_share: Option<f64>,
+    /// Units of the run's sale: 1 to 2,000,000.
+    #[serde(default)]
+    pub stock: Option<u32>,
+    /// The path that it is sent along.
+    #[serde(default)]
+    pub mode: LoadMode,
+}
+
+/// A preset, as one chooses it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PresetView {
+    /// Its name.
+    pub name: &'static str,
+    /// Its highest rate, in requests a second.
+    pub peak_rate: f64,
+    /// Different buyers.
+    pub buyers: u64,
+    /// What it is like, and what for.
+    pub description: &'static str,
+}
+
+pub(super) fn presets() -> Vec<PresetView> {
+    let view = |name| {
+        let scenario = Scenario::preset(name)?;
+        let plan = scenario.plan().ok()?;
+        let (peak_rate, buyers) = (peak_rate(&scenario), plan.buyers());
+        Some(PresetView { name, peak_rate, buyers, description: description(name) })
+    };
+    Scenario::presets().filter_map(view).collect()
+}
+
+fn description(preset: &str) -> &'static str {
+    match preset {
+        "spike" => {
+            "A trickle, then everybody within a second, then a trickle again: a flash sale as it is meant."
+        }
+        "step" => {
+            "Doubles the rate every five seconds: the last step whose latency stays flat is what it carries."
+        }
+        "ramp" => "From nothing to the highest rate in half a minute: shows where latency begins to rise.",
+        "soak" => "A steady load for ten minutes: shows what grows with time.",
+        "duplicates" => "Every buyer sends the same request three times at once; each may get one order.",
+        "bots" => "One buyer in twenty is a script that sends every 20 ms; the others must not feel it.",
+        _ => "",
+    }
+}
+
+fn peak_rate(scenario: &Scenario) -> f64 {
+    scenario.stages.as_ref().map(loadtest::Stages::peak).or(scenario.rate).unwrap_or_default()
+}
+
+/// A run that can be carried out.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) preset: String,
+    pub(super) mode: LoadMode,
+    pub(super) peak_rate: f64,
+    pub(super) scenario: Scenario,
+    pub(super) plan: Plan,
+    /// Units of its sale.
+    pub(super) stock: u64,
+    /// What of it the preset does not say, as flags of `loadtest run`.
+    flags: String,
+}
+
+impl LoadRequest {
+    /// Checks every field and makes the plan.
+    pub(super) fn check(self) -> Result<Wanted, Vec<FieldError>> {
+        let Self { preset, peak_rate: rate, buyers, duplicate_share, stock, mode } = self;
+        let base = Scenario::preset(&preset);
+        let mut wrong = Vec::new();
+        let mut require = |holds: bool, field, message: String| {
+            if !holds {
+                wrong.push(FieldError::new(field, message));
+            }
+        };
+        let names: Vec<&str> = Scenario::presets().collect();
+        require(base.is_some(), "preset", format!("is {preset:?}; allowed are {}", names.join(", ")));
+        if let Some(rate) = rate {
+            let allowed = format!("is {rate}; allowed are 1 to {MAX_PEAK_RATE} requests a second");
+            require((1.0..=MAX_PEAK_RATE).contains(&rate), "peak_rate", allowed);
+        }
+        if let Some(share) = duplicate_share {
+            let allowed = format!("is {share}; allowed is a share from 0 to 1, such as 0.1");
+            require((0.0..=1.0).contains(&share), "duplicate_share", allowed);
+        }
+        for (field, value) in [("buyers", buyers), ("stock", stock)] {
+            let Some(value) = value else { continue };
+            let allowed = format!("is {value}; allowed are 1 to {MAX_REQUESTS}");
+            require((1..=MAX_REQUESTS).contains(&value), field, allowed);
+        }
+        let Some(base) = base.filter(|_| wrong.is_empty()) else { return Err(wrong) };
+        let flags = Scenario {
+            rate,
+            requests: buyers.map(u64::from),
+            retry_ratio: duplicate_share,
+            stock: stock.map(u64::from),
+            max_connections: Some(MAX_CONNECTIONS),
+            ..Scenario::default()
+        };
+        if let Some(error) = rate.and_then(|rate| too_much(rate, &flags, &base)) {
+            return Err(vec![error]);
+        }
+        let command = command(&flags);
+        let scenario = flags.over(base);
+        let plan =
+            scenario.plan().map_err(|error| vec![FieldError::new("preset", format!("{preset}: {error}"))])?;
+        let stock = scenario.stock.unwrap_or(u64::from(MAX_REQUESTS));
+        Ok(Wanted { preset, mode, peak_rate: peak_rate(&scenario), plan, stock, scenario, flags: command })
+    }
+}
+
+/// What is wrong with a rate that makes more requests than one run may have, though the rate by itself is fine. A preset's
+/// requests grow with its rate.
+fn too_much(rate: f64, flags: &Scenario, base: &Scenario) -> Option<FieldError> {
+    let unscaled = Scenario { rate: None, requests: None, ..flags.clone() };
+    let plan = unscaled.over(base.clone()).plan().ok()?;
+    let requests = plan.total().unwrap_or_default().max(plan.buyers()) as f64;
+    let scale = requests / peak_rate(base);
+    let most = f64::from(MAX_REQUESTS);
+    let message = || {
+        let (makes, less) = ((rate * scale).round(), (most / scale).floor());
+        format!(
+            "is {rate}, which makes {makes} requests of this preset; allowed are {most}: give {less} or less"
+        )
+    };
+    (rate * scale > most).then(|| FieldError::new("peak_rate", message()))
+}
+
+fn command(flags: &Scenario) -> String {
+    let mut text = String::new();
+    let mut flag = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!(" {name} {value}"));
+        }
+    };
+    flag("--rate", flags.rate.map(|rate| rate.to_string()));
+    flag("-n", flags.requests.map(|requests| requests.to_string()));
+    flag("--retry-ratio", flags.retry_ratio.map(|ratio| ratio.to_string()));
+    flag("--stock", flags.stock.map(|stock| stock.to_string()));
+    flag("--max-connections", flags.max_connections.map(|most| most.to_string()));
+    text
+}
+
+impl Wanted {
+    /// The line that does the same from a terminal, where SECKILL_JWT_SECRET and SECKILL_ADMIN_TOKEN are set.
+    pub(super) fn command(&self, target: &str) -> String {
+        format!("loadtest run {} --target {target}{}", self.preset, self.flags)
+    }
+}

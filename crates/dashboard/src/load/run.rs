@@ -1,0 +1,266 @@
+//! One run from its order to its verdict: the steps in their order, and what is to be said of each way to end.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use loadtest::{
+    CancellationToken, Clients, Report, SaleReport, Session, Shop, Step, Target, Tokens, Verdict, Watched,
+};
+use secrecy::ExposeSecret;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::request::{MAX_CONNECTIONS, MAX_SECONDS, Wanted};
+use super::status::{commits, errors, unix_seconds};
+use super::{Ghost, LoadConfig, LoadMode, LoadState, LoadStatus, LoadVerdict};
+
+/// How long a run's sale outlives the sending: longer than any drain.
+const SPARE: Duration = Duration::from_secs(24 * 3_600);
+/// What sending may take beyond the longest schedule, where a slow gateway holds requests up.
+const LATE: Duration = Duration::from_secs(30);
+/// Of the files that this process may have open, a run leaves so many parts to others: both ends of its connections are here.
+const SHARE_OF_FILES: u64 = 4;
+
+/// A run from its start on.
+pub(super) struct Run {
+    id: String,
+    wanted: Wanted,
+    target: String,
+    drain_stall: Duration,
+    watched: Watched,
+    stop: CancellationToken,
+    /// Held only to look and to change; never across an await.
+    phase: Mutex<Phase>,
+}
+
+#[derive(Debug, Clone)]
+struct Phase {
+    started_at: SystemTime,
+    at: At,
+}
+
+#[derive(Debug, Clone)]
+enum At {
+    Starting,
+    Playing,
+    Ended { when: SystemTime, end: End },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+enum End {
+    Done { verdict: LoadVerdict, broken: Option<String> },
+    Failed(String),
+    Stopped,
+}
+
+impl Run {
+    pub(super) fn new(wanted: Wanted, target: String, drain_stall: Duration) -> Self {
+        Self {
+            id: Uuid::now_v7().to_string(),
+            wanted,
+            target,
+            drain_stall,
+            watched: Watched::default(),
+            stop: CancellationToken::new(),
+            phase: Mutex::new(Phase { started_at: SystemTime::now(), at: At::Starting }),
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Its task is no more.
+    pub(super) fn break_off(&self) {
+        self.end(End::Stopped);
+    }
+
+    pub(super) fn fail(&self, why: String) {
+        self.end(End::Failed(why));
+    }
+
+    pub(super) fn status(&self) -> LoadStatus {
+        let Phase { started_at, at } = self.phase().clone();
+        let counts = self.watched.progress.counts();
+        let (state, ended_at, verdict, message) = match at {
+            At::Starting => (LoadState::Starting, None, None, None),
+            At::Playing => (playing(self.watched.step()), None, None, None),
+            At::Ended { when, end } => {
+                let (state, verdict, message) = match end {
+                    End::Done { verdict, broken } => (LoadState::Done, Some(verdict), broken),
+                    End::Failed(why) => (LoadState::Failed, None, Some(why)),
+                    End::Stopped => (LoadState::Stopped, None, None),
+                };
+                (state, Some(unix_seconds(when)), verdict, message)
+            }
+        };
+        let Wanted { preset, mode, peak_rate, plan, .. } = &self.wanted;
+        LoadStatus {
+            id: self.id.clone(),
+            state,
+            mode: *mode,
+            preset: preset.clone(),
+            peak_rate: *peak_rate,
+            buyers: plan.comers(),
+            sent: counts.sent,
+            planned: plan.total().unwrap_or(counts.planned),
+            accepted: counts.accepted,
+            sold_out: counts.sold_out,
+            errors: errors(&counts),
+            started_at: unix_seconds(started_at),
+            ended_at,
+            verdict,
+            message,
+            command: self.wanted.command(&self.target),
+        }
+    }
+
+    /// Carries it out to its end; gives what is left of a direct run.
+    pub(super) async fn play(self: Arc<Self>, config: LoadConfig) -> Option<Ghost> {
+        let made_ready = self.stop.run_until_cancelled(self.make_ready(&config)).await;
+        let (end, ghost) = match made_ready {
+            None => (End::Stopped, None),
+            Some(Err(error)) => (End::Failed(sentence(&error)), None),
+            Some(Ok(session)) => {
+                let started_at = SystemTime::now();
+                *self.phase() = Phase { started_at, at: At::Playing };
+                match self.send(session).await {
+                    Ok(report) => self.weigh(&report, started_at),
+                    Err(end) => (end, None),
+                }
+            }
+        };
+        self.end(end);
+        ghost
+    }
+
+    /// The buyers' tokens, connections, a sale. What fails here leaves at the most a sale without an order.
+    async fn make_ready(&self, config: &LoadConfig) -> Result<Session, loadtest::Error> {
+        let Wanted { scenario, plan, stock, preset, .. } = &self.wanted;
+        let admin = loadtest::bearer(config.admin_token.expose_secret())?;
+        let (sign, signed) = (Arc::clone(&config.sign), plan.clone());
+        // Signing is work for the processor, and this runtime answers the buyers of others.
+        let signing = tokio::task::spawn_blocking(move || Tokens::sign(&signed, |user| sign(user)));
+        let tokens = signing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let clients = connect(&self.target, &self.wanted).await?;
+        let mut shop = Shop::new(&clients);
+        let view = shop.create(&admin, *stock, 1, plan.lasts() + SPARE).await?;
+        view.check_open()?;
+        shop.check_buyers(&tokens, view.id).await?;
+        Ok(Session {
+            target: self.target.clone(),
+            scenario: scenario.clone(),
+            name: Some(preset.clone()),
+            plan: plan.clone(),
+            admin: Some(admin),
+            tokens,
+            clients,
+            sale: SaleReport { id: view.id, stock: Some(view.stock), created: true },
+            verify: true,
+            drain_stall: self.drain_stall,
+            stop: self.stop.clone(),
+            watched: self.watched.clone(),
+            say: Box::new(|text| tracing::warn!(text, "a load run goes on otherwise")),
+        })
+    }
+
+    /// Sends, drains and looks up. A schedule that a slow gateway stretches too far is cut off.
+    async fn send(&self, mut session: Session) -> Result<Report, End> {
+        let at_most = Duration::from_secs(MAX_SECONDS) + LATE;
+        let mut steps = self.watched.steps();
+        let sent = steps.wait_for(|step| *step != Step::Sending);
+        // A run of its own right: stopping it here must not look as if somebody had asked for it.
+        let cut = CancellationToken::new();
+        session.stop = self.stop.child_token();
+        let stop = session.stop.clone();
+        let cut_off = async {
+            if timeout(at_most, sent).await.is_err() {
+                cut.cancel();
+                stop.cancel();
+            }
+            std::future::pending::<()>().await;
+        };
+        let report = tokio::select! {
+            report = session.play() => report.map_err(|error| End::Failed(sentence(&error)))?,
+            () = cut_off => unreachable!("it never ends"),
+        };
+        if cut.is_cancelled() {
+            let seconds = at_most.as_secs();
+            let why = format!(
+                "after {seconds} s requests were still waiting to be sent; lower the peak rate or the buyers"
+            );
+            return Err(End::Failed(why));
+        }
+        if self.stop.is_cancelled() { Err(End::Stopped) } else { Ok(report) }
+    }
+
+    fn weigh(&self, report: &Report, started_at: SystemTime) -> (End, Option<Ghost>) {
+        let Some(checked) = &report.verification else {
+            return (End::Failed("its orders could not be looked up".to_owned()), None);
+        };
+        if checked.lost > 0 && checked.audit_verdict.as_deref() == Some("in_flight") {
+            let why = format!(
+                "{} accepted orders still wait for the workers, which have written nothing for {} s; resume them, or raise \
+                 the drain rate, and send the load again",
+                checked.lost,
+                self.drain_stall.as_secs()
+            );
+            return (End::Failed(why), None);
+        }
+        if report.verdict == Verdict::Unclear {
+            return (End::Failed(unclear(report)), None);
+        }
+        let commits = commits(&self.watched.samples, started_at, report.series.len());
+        let verdict = LoadVerdict::of(report, checked, &commits);
+        let ghost = (self.wanted.mode == LoadMode::Direct)
+            .then(|| Ghost::of(report, &commits, verdict.clone(), unix_seconds(started_at)));
+        let broken = (!verdict.pass).then(|| report.reasons.join("; "));
+        (End::Done { verdict, broken }, ghost)
+    }
+
+    fn end(&self, end: End) {
+        let mut phase = self.phase();
+        if !matches!(phase.at, At::Ended { .. }) {
+            phase.at = At::Ended { when: SystemTime::now(), end };
+        }
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn playing(step: Step) -> LoadState {
+    match step {
+        Step::Sending => LoadState::Sending,
+        Step::Draining => LoadState::Draining,
+        Step::Verifying { .. } => LoadState::Verifying,
+    }
+}
+
+async fn connect(target: &str, wanted: &Wanted) -> Result<Clients, loadtest::Error> {
+    let target = Target::parse(target)?;
+    let room = loadtest::open_files().map_or(u64::MAX, |files| files / SHARE_OF_FILES);
+    let most = room.clamp(1, u64::from(MAX_CONNECTIONS)) as usize;
+    let first = usize::from(wanted.scenario.connections()).min(most);
+    let clients = Clients::connect_with(target, first, wanted.scenario.timeout()).await?;
+    Ok(clients.growing_to(most))
+}
+
+/// What is not known, and the first thing that went wrong on the way.
+fn unclear(report: &Report) -> String {
+    let mut why = report.reasons.join("; ");
+    if let Some(error) = &report.connection_error {
+        why.push_str(&format!("; the first connection that broke: {error}"));
+    }
+    why
+}
+
+/// As a sentence about the run, without the hints that are for the command line.
+fn sentence(error: &loadtest::Error) -> String {
+    match error {
+        loadtest::Error::Connect { target, reason } => format!("cannot connect to {target}: {reason}"),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,248 @@
+//! Follows the newest sale that has a gate: how it stands, and whether its invariants hold.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use seckill_core::{
+    AuditReport, Backend, Fault, GateLevel, Phase, Sale, SaleId, Timestamp, UNGATED, Verdict, now,
+};
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::report::EVERY;
+
+/// Sales that are looked through for the one to follow.
+const NEWEST: u32 = 8;
+/// The audit counts rows. It is done once a second at the most, and takes a twentieth of the time at the most, unless that
+/// would make a page wait too long.
+const AUDIT_EVERY: Duration = Duration::from_secs(1);
+const AUDIT_SHARE: u32 = 20;
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// What is done where no page is open: the database is there for orders.
+const UNWATCHED_FOLLOW_EVERY: Duration = Duration::from_secs(1);
+const UNWATCHED_AUDIT_EVERY: Duration = Duration::from_secs(30);
+/// Orders that are nowhere, with nothing on its way, for so long are lost.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+
+/// The sale as the page shows it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct SaleView {
+    pub(crate) id: SaleId,
+    name: String,
+    stock: u32,
+    pub(crate) remaining: Option<u32>,
+    pub(crate) reserved_orders: Option<u64>,
+    pub(crate) pending_orders: Option<u64>,
+    orders: u64,
+    pub(crate) sold: u32,
+    rejected_orders: u64,
+    phase: Phase,
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+}
+
+impl SaleView {
+    /// Orders that the gate has set aside and the ledger has not recorded.
+    pub(crate) fn backlog(&self) -> Option<u64> {
+        self.reserved_orders.map(|reserved| reserved.saturating_sub(self.orders + self.rejected_orders))
+    }
+
+    /// `level` is `None` where the gate has no data for the sale, or cannot say.
+    pub(crate) fn new(sale: Sale, level: Option<GateLevel>) -> Self {
+        Self {
+            id: sale.id,
+            phase: sale.phase(now()),
+            name: sale.name,
+            stock: sale.stock,
+            remaining: level.map(|level| level.remaining),
+            reserved_orders: level.map(|level| level.orders),
+            pending_orders: level.map(|level| level.pending_orders),
+            orders: sale.orders,
+            sold: sale.sold,
+            rejected_orders: sale.rejected_orders,
+            starts_at: sale.starts_at,
+            ends_at: sale.ends_at,
+        }
+    }
+}
+
+/// Whether the invariants of the sale hold.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Invariants {
+    pub(crate) sale: SaleId,
+    oversold: u64,
+    lost: u64,
+    duplicates: u64,
+    /// `None`: the gate has no data for the sale.
+    conserved: Option<bool>,
+    verdict: Verdict,
+    pub(crate) findings: Vec<String>,
+    audited_at: f64,
+}
+
+/// What is known of the sale.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watched {
+    pub(crate) sale: Option<SaleView>,
+    pub(crate) invariants: Option<Invariants>,
+}
+
+/// Follows the sale.
+pub(crate) struct Watch {
+    backend: Backend,
+    /// Held only to read or swap.
+    watched: Mutex<Watched>,
+    /// Whether the workers are idle: alive, not paused, and holding nothing. The feed tells.
+    workers_idle: AtomicBool,
+    /// Whether a page is open.
+    watched_by_a_page: AtomicBool,
+}
+
+impl Watch {
+    pub(crate) fn new(backend: Backend) -> Arc<Self> {
+        let (workers_idle, watched_by_a_page) = (false.into(), false.into());
+        Arc::new(Self { backend, watched: Mutex::default(), workers_idle, watched_by_a_page })
+    }
+
+    pub(crate) fn watched(&self) -> Watched {
+        self.lock(|watched| watched.clone())
+    }
+
+    /// Tells whether the workers are idle, and whether a page is open.
+    pub(crate) fn tell(&self, workers_idle: bool, watched: bool) {
+        self.workers_idle.store(workers_idle, Relaxed);
+        self.watched_by_a_page.store(watched, Relaxed);
+    }
+
+    /// Follows; never returns. What cannot be read keeps its last state, which the page shows with its age.
+    pub(crate) async fn run(&self) {
+        tokio::join!(self.follow(), self.audit());
+    }
+
+    async fn follow(&self) {
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Ok(Some(view)) = self.newest().await {
+                self.lock(|watched| watched.sale = Some(view));
+            }
+            if !self.watched_by_a_page.load(Relaxed) {
+                sleep(UNWATCHED_FOLLOW_EVERY - EVERY).await;
+            }
+        }
+    }
+
+    /// The newest sale that has a gate, or that was followed before: one without is the business of a direct gateway.
+    async fn newest(&self) -> Result<Option<SaleView>, Fault> {
+        let followed = self.lock(|watched| watched.sale.as_ref().map(|sale| sale.id));
+        let newest = self.backend.ledger.sales(NEWEST).await?;
+        let older = match followed.filter(|id| newest.iter().all(|sale| sale.id != *id)) {
+            Some(id) => self.backend.ledger.sale(id).await?,
+            None => None,
+        };
+        for sale in newest.into_iter().filter(|sale| sale.epoch != UNGATED).chain(older) {
+            // The ledger was read before the gate: so it never seems to have sold what the gate has not set aside.
+            let level = self.backend.gate.level(sale.id).await;
+            if matches!(level, Ok(Some(_))) || Some(sale.id) == followed {
+                return Ok(Some(SaleView::new(sale, level.ok().flatten())));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn audit(&self) {
+        let mut missing = Missing::default();
+        loop {
+            let began = Instant::now();
+            let sale = self.lock(|watched| watched.sale.as_ref().map(|sale| sale.id));
+            let report = match sale {
+                Some(id) => AuditReport::read(&self.backend, id).await.ok().flatten(),
+                None => None,
+            };
+            let mut pause = AUDIT_EVERY;
+            if let Some(report) = report {
+                let lost = missing.lost(&report, self.workers_idle.load(Relaxed));
+                show(&report, lost);
+                let invariants = weigh(report, lost);
+                self.lock(|watched| watched.invariants = Some(invariants));
+                pause = (began.elapsed() * AUDIT_SHARE).clamp(AUDIT_EVERY, LONGEST_PAUSE);
+            } else {
+                missing = Missing::default();
+            }
+            sleep(pause).await;
+            // A page that is opened meanwhile does not wait.
+            while sale.is_some()
+                && !self.watched_by_a_page.load(Relaxed)
+                && began.elapsed() < UNWATCHED_AUDIT_EVERY
+            {
+                sleep(AUDIT_EVERY).await;
+            }
+        }
+    }
+
+    fn lock<T>(&self, with: impl FnOnce(&mut Watched) -> T) -> T {
+        // Swapping a field leaves it whole, whoever panicked.
+        with(&mut self.watched.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Orders that were set aside and are nowhere.
+#[derive(Default)]
+struct Missing {
+    /// Since when so many of a sale have been missing.
+    since: Option<(SaleId, u64, Instant)>,
+}
+
+impl Missing {
+    /// How many orders are lost: not pending, not queued, not in an idle worker's hands, and not in the ledger, the same
+    /// number of them for a while.
+    fn lost(&mut self, report: &AuditReport, workers_idle: bool) -> u64 {
+        let recorded = report.committed_orders + report.rejected_orders;
+        let missing = report.reserved_orders.map_or(0, |reserved| reserved.saturating_sub(recorded));
+        let at_rest = workers_idle && report.pending_orders == Some(0) && report.queued_batches == 0;
+        if missing == 0 || !at_rest {
+            self.since = None;
+            return 0;
+        }
+        match self.since {
+            Some((sale, count, since)) if (sale, count) == (report.sale_id, missing) => {
+                if since.elapsed() >= LOST_AFTER { missing } else { 0 }
+            }
+            _ => {
+                self.since = Some((report.sale_id, missing, Instant::now()));
+                0
+            }
+        }
+    }
+}
+
+fn weigh(report: AuditReport, lost: u64) -> Invariants {
+    let mut findings = report.findings;
+    if lost > 0 {
+        findings.push(format!("{lost} orders were set aside and are neither queued nor in the ledger"));
+    }
+    let known = report.remaining.is_some();
+    Invariants {
+        sale: report.sale_id,
+        oversold: report.oversold,
+        lost,
+        duplicates: report.duplicates,
+        conserved: known.then_some(report.conserved && lost == 0),
+        verdict: if lost > 0 { Verdict::Violated } else { report.verdict },
+        findings,
+        audited_at: crate::log::seconds(),
+    }
+}
+
+/// The same for Prometheus: of the sale that is followed, since one series a sale would grow without a limit.
+fn show(report: &AuditReport, lost: u64) {
+    let gauge = |kind: &'static str, count: u64| {
+        metrics::gauge!("seckill_invariant_violations", "kind" => kind).set(count as f64);
+    };
+    gauge("oversold", report.oversold);
+    gauge("lost", lost);
+    gauge("duplicate", report.duplicates);
+    gauge("not_conserved", u64::from(report.remaining.is_some() && !report.conserved));
+}

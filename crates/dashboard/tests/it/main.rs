@@ -1,0 +1,3 @@
+//! The dashboard against real gateways and workers in this process, on the embedded back end.
+
+mod load;

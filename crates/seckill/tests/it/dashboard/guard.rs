@@ -1,0 +1,97 @@
+//! Who may change anything, and what nobody may.
+
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
+use serde_json::{Value, json};
+
+use super::stand::{On, Stand};
+use crate::process::{ADMIN_TOKEN, Role};
+
+/// The revision of the settings: it counts every change.
+async fn revision(stand: &Stand) -> Value {
+    stand.ask(Method::GET, "", &Value::Null).await.1["settings"]["revision"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_change_nothing() {
+    let stand = Stand::new(On::Embedded).await;
+    let pause = || stand.control(Method::PUT, "/workers", &json!({"paused": true}));
+    let text = reqwest::Client::new()
+        .put(format!("{}/api/v1/control/workers", stand.gateway.url()))
+        .header(CONTENT_TYPE, "text/plain")
+        .body("{\"paused\": true}");
+    let form = reqwest::Client::new()
+        .post(format!("{}/api/v1/control/crash", stand.gateway.url()))
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body("");
+    let end = stand.control(Method::DELETE, "/load", &Value::Null);
+    for (what, request, status) in [
+        ("a form", form, 415),
+        ("a form that claims to be JSON", text, 415),
+        ("a request of another site", pause().header("Sec-Fetch-Site", "cross-site"), 403),
+        ("a request of a neighbouring site", pause().header("Sec-Fetch-Site", "same-site"), 403),
+        ("another origin", pause().header(ORIGIN, "https://example.com"), 403),
+        ("no origin", pause().header(ORIGIN, "null"), 403),
+        ("another origin that deletes", end.header(ORIGIN, "https://example.com"), 403),
+        ("a name that somebody points at this machine", pause().header(HOST, "example.com"), 401),
+    ] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{what}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{what}");
+    }
+    assert_eq!(revision(&stand).await, 0, "something was changed");
+    let own = pause().header("Sec-Fetch-Site", "same-origin").header(ORIGIN, stand.gateway.url());
+    assert_eq!(own.send().await.unwrap().status(), 200);
+    assert_eq!(revision(&stand).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_others_can_reach_the_gateway_changes_need_the_admin_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().display().to_string();
+    let flags = ["--data-dir", &data, "--listen", "0.0.0.0:0"];
+    let gateway = Role::start("gateway", &flags, &[("SECKILL_DEMO", "1")]).await;
+    let url = format!("http://127.0.0.1:{}/api/v1/control", gateway.address.port());
+    let shown: Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
+    assert_eq!(shown["token_needed"], true);
+    let client = reqwest::Client::new();
+    let pause = || client.put(format!("{url}/workers")).json(&json!({"paused": true}));
+    for request in [pause(), pause().bearer_auth("wrong"), pause().header(AUTHORIZATION, ADMIN_TOKEN)] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+        assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"seckill\"");
+    }
+    assert_eq!(pause().bearer_auth(ADMIN_TOKEN).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_input_is_told_and_changes_nothing() {
+    let stand = Stand::new(On::Embedded).await;
+    for (method, path, body, status, told) in [
+        (Method::PUT, "/drain-rate", json!({"rate": 0}), 422, "from 1 to 1000000"),
+        (Method::PUT, "/drain-rate", json!({"rate": 1_000_001}), 422, "from 1 to 1000000"),
+        (Method::PUT, "/drain-rate", json!({"rate": "fast"}), 422, "\"unlimited\""),
+        (Method::PUT, "/drain-rate", json!({"rate": -5}), 400, "cannot be read"),
+        (Method::PUT, "/drain-rate", json!({"rat": 5}), 400, "unknown field `rat`"),
+        (Method::PUT, "/workers", json!({}), 400, "missing field `paused`"),
+        (Method::PUT, "/faults/earthquake", json!({}), 404, "slow_commits, duplicate_deliveries"),
+        (
+            Method::PUT,
+            "/faults/slow_commits",
+            json!({"amount": 0, "seconds": 999}),
+            422,
+            "amount must be from 1",
+        ),
+        (Method::PUT, "/faults/lost_confirms", json!({"amount": 101}), 422, "from 1 to 100 percent"),
+        (Method::POST, "/sales", json!({"stock": 0}), 422, "stock"),
+        (Method::POST, "/load", json!({"preset": "tsunami"}), 422, "spike"),
+        (Method::POST, "/load", json!({"preset": "spike", "peak_rate": 0, "stock": 0}), 422, "peak_rate"),
+        (Method::DELETE, "/load", Value::Null, 409, "No load run is under way"),
+    ] {
+        let (answered, problem) = stand.ask(method.clone(), path, &body).await;
+        assert_eq!(answered, status, "{method} {path} {body}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(told), "{method} {path} {body}: {detail}");
+    }
+    assert_eq!(revision(&stand).await, 0);
+}

@@ -1,0 +1,217 @@
+//! The page in a real browser, used as people use it.
+
+use seckill_testkit::Browser;
+use serde_json::{Value, json};
+
+use super::stand::{On, Stand};
+
+/// The keys as WebDriver names them.
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+const RIGHT: &str = "\u{e014}";
+const LEFT: &str = "\u{e012}";
+
+/// True once the first chart is drawn; the others are, when they come into view.
+const DRAWN: &str = "document.querySelector('#chart-hero .main-svg')";
+const CHARTS: [&str; 5] = ["hero", "latency", "outcomes", "stock", "commit"];
+
+/// A number that the page shows.
+fn number(selector: &str) -> String {
+    format!("Number(document.querySelector({selector:?}).dataset.value)")
+}
+
+fn pills(state: &str) -> String {
+    format!(
+        "['oversold', 'lost', 'duplicates', 'conserved'].every(name => \
+         document.getElementById('pill-' + name).dataset.state === {state:?})"
+    )
+}
+
+/// A browser that shows the live page.
+async fn open(stand: &Stand) -> Browser {
+    let browser = Browser::start().await;
+    browser.goto(&stand.gateway.url()).await;
+    browser.wait_for("document.getElementById('connection').dataset.state === 'live'").await;
+    browser.wait_for(DRAWN).await;
+    browser.wait_for("!document.getElementById('load-form').hidden").await;
+    browser
+}
+
+/// Types into a field, as a person would who replaces what is there.
+async fn fill(browser: &Browser, id: &str, value: &str) {
+    browser
+        .get(&format!(
+            "(() => {{ const field = document.getElementById({id:?}); field.value = {value:?}; \
+             field.dispatchEvent(new Event('input', {{ bubbles: true }})); \
+             field.dispatchEvent(new Event('change', {{ bubbles: true }})); }})()"
+        ))
+        .await;
+}
+
+async fn click(browser: &Browser, id: &str) {
+    browser.get(&format!("document.getElementById({id:?}).click()")).await;
+}
+
+/// Fires a spike of so many buyers for as many units.
+async fn fire(browser: &Browser, buyers: u32) {
+    fill(browser, "load-preset", "spike").await;
+    fill(browser, "load-rate", "3000").await;
+    fill(browser, "load-buyers", &buyers.to_string()).await;
+    fill(browser, "load-stock", &buyers.to_string()).await;
+    click(browser, "load-start").await;
+}
+
+async fn wait_for_pass(browser: &Browser) {
+    browser.wait_for("['pass', 'fail'].includes(document.getElementById('verdict').dataset.state)").await;
+    let verdict = browser.get("document.getElementById('verdict').innerText").await;
+    let state = browser.get("document.getElementById('verdict').dataset.state").await;
+    assert_eq!(state, "pass", "{verdict}");
+}
+
+/// No error in the console, and no request but to the gateway itself.
+async fn assert_quiet(browser: &Browser, stand: &Stand) {
+    assert_eq!(browser.console().await, Vec::<Value>::new());
+    let home = stand.gateway.url();
+    let strange: Vec<_> =
+        browser.requests().await.into_iter().filter(|url| !url.starts_with(&home)).collect();
+    assert_eq!(strange, Vec::<String>::new(), "requests that leave the host");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clean() {
+    for on in [On::Embedded, On::Cluster] {
+        let stand = Stand::new(on).await;
+        let browser = open(&stand).await;
+        fire(&browser, 5_000).await;
+        browser.wait_for(&format!("{} > 500", number("#backlog"))).await;
+        browser.wait_for(&format!("{} > 0", number("#stage-database .rate"))).await;
+        browser.wait_for(&format!("{} === 0", number("#backlog"))).await;
+        wait_for_pass(&browser).await;
+        browser.wait_for(&pills("ok")).await;
+        for chart in CHARTS {
+            browser.get(&format!("document.getElementById('chart-{chart}').scrollIntoView()")).await;
+            browser.wait_for(&format!("document.querySelector('#chart-{chart} path.js-line')")).await;
+        }
+        let command = browser.get("document.getElementById('load-command').textContent").await;
+        let command = command.as_str().unwrap();
+        let told = command.starts_with("loadtest run spike ") && command.contains(" --rate 3000 -n 5000 ");
+        assert!(told, "{command}");
+        assert_quiet(&browser, &stand).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
+    let stand = Stand::new(On::Cluster).await;
+    let browser = open(&stand).await;
+    browser.wait_for("document.getElementById('drain-reported').dataset.value === '1000'").await;
+    fire(&browser, 12_000).await;
+    browser.wait_for(&format!("{} > 1500", number("#backlog"))).await;
+    // By the keyboard, notch by notch, down to 500 a worker.
+    browser.get("document.getElementById('drain-slider').focus()").await;
+    for _ in 0..30 {
+        if browser.get("document.getElementById('drain-slider').dataset.value").await == "500" {
+            break;
+        }
+        browser.press(LEFT).await;
+    }
+    browser.wait_for("document.getElementById('drain-reported').dataset.value === '500'").await;
+    let rate = number("#stage-database .rate");
+    browser.wait_for(&format!("{rate} > 850 && {rate} < 1150 && {} > 500", number("#backlog"))).await;
+    browser.press(&RIGHT.repeat(20)).await;
+    browser.wait_for("document.getElementById('drain-reported').dataset.value === 'unlimited'").await;
+    wait_for_pass(&browser).await;
+    assert_quiet(&browser, &stand).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crashing_the_worker_keeps_the_invariants_and_a_dead_process_vanishes() {
+    let mut stand = Stand::new(On::Cluster).await;
+    let browser = open(&stand).await;
+    browser.wait_for("document.querySelectorAll('[data-process]').length === 3").await;
+    fire(&browser, 4_000).await;
+    browser.wait_for(&format!("{} > 300", number("#backlog"))).await;
+    click(&browser, "fault-worker_crash").await;
+    browser.wait_for("document.querySelectorAll('[data-process]').length === 2").await;
+    wait_for_pass(&browser).await;
+    browser.wait_for(&pills("ok")).await;
+    for worker in &mut stand.workers {
+        worker.kill().await;
+    }
+    browser.wait_for("document.querySelectorAll('[data-process]').length === 1").await;
+    browser.wait_for("document.querySelectorAll('[data-code=process_vanished]').length === 2").await;
+    assert_quiet(&browser, &stand).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_dies_is_told_and_the_page_shows_no_old_number_as_new() {
+    let mut stand = Stand::new(On::Embedded).await;
+    let browser = open(&stand).await;
+    stand.gateway.kill().await;
+    browser.wait_for("document.getElementById('connection').dataset.state === 'offline'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_speaks_two_languages_has_two_looks_and_fits_a_phone() {
+    let stand = Stand::new(On::Embedded).await;
+    let browser = open(&stand).await;
+    let background = "getComputedStyle(document.body).backgroundColor";
+    fill(&browser, "theme", "light").await;
+    let light = browser.get(background).await;
+    fill(&browser, "theme", "dark").await;
+    assert_ne!(browser.get(background).await, light);
+    let english = browser.get("document.body.innerText").await;
+    fill(&browser, "language", "zh").await;
+    assert_eq!(browser.get("document.documentElement.lang").await, "zh-CN");
+    let chinese = browser.get("document.body.innerText").await;
+    assert!(
+        english.as_str().unwrap().contains("The shaved peak")
+            && !chinese.as_str().unwrap().contains("The shaved peak")
+    );
+    // Both are remembered.
+    browser.goto(&stand.gateway.url()).await;
+    browser.wait_for("document.documentElement.lang === 'zh-CN'").await;
+    assert_ne!(browser.get(background).await, light);
+    browser.resize(360, 740).await;
+    let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    browser.wait_for(&format!("{overflow} === 0")).await;
+    assert_quiet(&browser, &stand).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_keyboard_alone_fires_a_load() {
+    let stand = Stand::new(On::Embedded).await;
+    let browser = open(&stand).await;
+    fill(&browser, "load-rate", "1000").await;
+    fill(&browser, "load-buyers", "300").await;
+    fill(&browser, "load-stock", "100").await;
+    // From the top of the page; the fields hold what the load needs, so Tab leads past them to the button.
+    browser.get("(document.activeElement.blur(), window.scrollTo(0, 0))").await;
+    for _ in 0..60 {
+        browser.press(TAB).await;
+        if browser.get("document.activeElement.id").await == "load-start" {
+            break;
+        }
+    }
+    assert_eq!(browser.get("document.activeElement.id").await, "load-start");
+    let focus = browser.get("getComputedStyle(document.activeElement).outlineStyle").await;
+    assert_ne!(focus, json!("none"), "the focus is seen");
+    browser.press(ENTER).await;
+    wait_for_pass(&browser).await;
+    browser.wait_for("document.querySelector('#stage-database .inside').dataset.value === '100'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_direct_run_is_drawn_behind_the_live_one() {
+    let stand = Stand::new(On::Embedded).await;
+    let browser = open(&stand).await;
+    fire(&browser, 1_000).await;
+    wait_for_pass(&browser).await;
+    click(&browser, "load-direct").await;
+    browser.wait_for("document.getElementById('verdict').hidden || document.getElementById('verdict').dataset.state === 'running'").await;
+    wait_for_pass(&browser).await;
+    browser.wait_for("!document.getElementById('compare').hidden").await;
+    let compared = browser.get("document.getElementById('compare').innerText").await;
+    assert!(compared.as_str().unwrap().contains("p99"), "{compared}");
+    assert_quiet(&browser, &stand).await;
+}

@@ -1,0 +1,158 @@
+//! A demonstration to look at: a gateway with controls, with its workers in the same process or in their own.
+
+use reqwest::{Method, RequestBuilder};
+use seckill_testkit::{TestCluster, eventually};
+use serde_json::Value;
+
+use crate::process::{Role, SOON, Urls};
+
+const DEMO: (&str, &str) = ("SECKILL_DEMO", "1");
+
+/// What the processes stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    Embedded,
+    Cluster,
+}
+
+pub(crate) struct Stand {
+    pub(crate) gateway: Role,
+    /// Empty on the embedded back end, whose worker is in the gateway.
+    pub(crate) workers: Vec<Role>,
+    // Gone after the processes.
+    _folder: tempfile::TempDir,
+    _cluster: Option<TestCluster>,
+}
+
+impl Stand {
+    pub(crate) async fn new(on: On) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if on == On::Embedded {
+            let data = folder.path().display().to_string();
+            let gateway = Role::start("gateway", &["--data-dir", &data], &[DEMO]).await;
+            return Self { gateway, workers: Vec::new(), _folder: folder, _cluster: None };
+        }
+        let cluster = seckill_testkit::cluster().await;
+        let urls = Urls::from(&cluster);
+        urls.migrate().await;
+        let environment: Vec<_> = urls.environment().into_iter().chain([DEMO]).collect();
+        let gateway = Role::start("gateway", &[], &environment).await;
+        let workers = vec![
+            Role::start("worker", &["--drain-rate", "1000"], &environment).await,
+            Role::start("worker", &["--drain-rate", "1000"], &environment).await,
+        ];
+        Self { gateway, workers, _folder: folder, _cluster: Some(cluster) }
+    }
+
+    /// A call of the controls, as the page makes it.
+    pub(crate) fn control(&self, method: Method, path: &str, body: &Value) -> RequestBuilder {
+        let address = format!("{}/api/v1/control{path}", self.gateway.url());
+        reqwest::Client::new().request(method, address).json(body)
+    }
+
+    /// The answer to such a call: its status and what it says.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let answer = self.control(method, path, body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// Waits until the newest frame is as wanted, and gives it.
+    pub(crate) async fn frame(&self, wanted: impl Fn(&Frame) -> bool) -> Frame {
+        let mut stream = Stream::open(&self.gateway.url(), None).await;
+        let history = stream.next().await.expect("the history comes first");
+        let columns: Vec<String> = serde_json::from_value(history.data["columns"].clone()).unwrap();
+        let mut last = Value::Null;
+        let waited = tokio::time::timeout(2 * SOON, async {
+            while let Some(event) = stream.next().await {
+                if event.name == "frame" {
+                    let frame = Frame { columns: columns.clone(), data: event.data };
+                    if wanted(&frame) {
+                        return Some(frame);
+                    }
+                    last = frame.data;
+                }
+            }
+            None
+        })
+        .await;
+        waited.ok().flatten().unwrap_or_else(|| panic!("no such frame; the last one: {last}"))
+    }
+
+    /// Waits until the load run is over, and gives how it went.
+    pub(crate) async fn load_over(&self) -> Value {
+        eventually(2 * SOON, async || {
+            let (_, load) = self.ask(Method::GET, "/load", &Value::Null).await;
+            if load["ended_at"].is_number() { Ok(load) } else { Err(load) }
+        })
+        .await
+    }
+}
+
+/// One frame of the feed.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    columns: Vec<String>,
+    pub(crate) data: Value,
+}
+
+impl Frame {
+    /// A number of the row; `None` where it is not known.
+    pub(crate) fn number(&self, column: &str) -> Option<f64> {
+        let at = self.columns.iter().position(|name| name == column).unwrap();
+        self.data["row"][at].as_f64()
+    }
+
+    pub(crate) fn processes(&self) -> &Vec<Value> {
+        self.data["processes"].as_array().unwrap()
+    }
+
+    /// The drain rates that the workers report.
+    pub(crate) fn drain_rates(&self) -> Vec<&str> {
+        self.processes().iter().filter_map(|process| process["drain_rate"].as_str()).collect()
+    }
+}
+
+/// One event of the feed.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) data: Value,
+}
+
+/// The feed, event by event.
+pub(crate) struct Stream {
+    response: reqwest::Response,
+    buffer: String,
+}
+
+impl Stream {
+    pub(crate) async fn open(gateway: &str, last_event_id: Option<&str>) -> Self {
+        let mut request = reqwest::Client::new().get(format!("{gateway}/api/v1/live"));
+        if let Some(id) = last_event_id {
+            request = request.header("Last-Event-ID", id);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, buffer: String::new() }
+    }
+
+    /// The next event; `None`: the stream has ended.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some((event, rest)) = self.buffer.split_once("\n\n") {
+                let field = |name: &str| {
+                    let line = event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                    line.unwrap_or_default().to_owned()
+                };
+                let data = serde_json::from_str(&field("data")).unwrap_or_default();
+                let found = Event { name: field("event"), id: field("id"), data };
+                self.buffer = rest.to_owned();
+                return Some(found);
+            }
+            let piece = self.response.chunk().await.unwrap()?;
+            self.buffer.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    }
+}

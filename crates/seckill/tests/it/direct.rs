@@ -1,0 +1,65 @@
+//! A gateway in direct mode on the real database: every order a transaction of its own, nothing oversold, and no other
+//! server needed.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use loadtest::Kind;
+use seckill_core::{UNGATED, Verdict};
+use serde_json::Value;
+
+use crate::fleet::{promised, send};
+use crate::process::{ADMIN_TOKEN, Urls};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_gateway_sells_out_without_redis_rabbitmq_and_a_worker() {
+    const STOCK: u64 = 300;
+    let cluster = seckill_testkit::cluster().await;
+    let urls = Urls::from(&cluster);
+    urls.migrate().await;
+    // Nobody listens there.
+    let nowhere = Urls {
+        redis: "redis://127.0.0.1:1/0".to_owned(),
+        amqp: "amqp://guest:guest@127.0.0.1:1/%2f".to_owned(),
+        ..urls.clone()
+    };
+    let gateway = nowhere.gateway(&["--mode", "direct"]).await;
+    let body = serde_json::json!({"name": "test", "stock": STOCK, "ends_at": "2999-01-01T00:00:00Z"});
+    let request = reqwest::Client::new().post(format!("{}/api/v1/sales", gateway.url()));
+    let sale: Value =
+        request.bearer_auth(ADMIN_TOKEN).json(&body).send().await.unwrap().json().await.unwrap();
+    assert_eq!(sale["epoch"], UNGATED, "{sale}");
+    let id = sale["id"].as_u64().unwrap();
+    // A gateway of the usual kind beside it leaves the sale alone.
+    let other = urls.gateway(&[]).await;
+
+    let run = send(&gateway.url(), id, 1, 1_000, Duration::from_secs(1)).await;
+    let mut kinds: HashMap<Kind, usize> = HashMap::new();
+    for record in &run.records {
+        *kinds.entry(record.outcome.kind()).or_default() += 1;
+    }
+    assert_eq!(kinds.get(&Kind::Accepted), Some(&(STOCK as usize)), "{kinds:?}");
+    let odd = kinds.keys().any(|kind| !matches!(kind, Kind::Accepted | Kind::Replayed | Kind::SoldOut));
+    assert!(!odd, "{kinds:?}");
+
+    let promised = promised(&[run]);
+    assert_eq!(promised.len() as u64, STOCK);
+    let (status, body) = other.order(id, 5_000).await;
+    assert_eq!((status, &body["type"]), (503, &Value::from("/problems/unavailable")), "{body}");
+    for gateway in [&gateway, &other] {
+        let report = gateway.audit_at_rest(id).await;
+        assert_eq!(
+            (report.verdict, report.sold, report.duplicates),
+            (Verdict::GateMissing, STOCK, 0),
+            "{report:?}"
+        );
+        assert!(report.findings.is_empty(), "{report:?}");
+    }
+    let ledger = urls.backend().ledger;
+    for order in promised {
+        let found = ledger.order(seckill_core::OrderId(order)).await.unwrap();
+        assert!(found.is_some_and(|order| order.rejected.is_none()), "order {order} has no row");
+    }
+    let (status, ready) = gateway.get("/readyz").await;
+    assert_eq!((status, &ready["dependencies"]["ledger"]["status"]), (200, &Value::from("up")), "{ready}");
+}

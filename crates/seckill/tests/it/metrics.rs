@@ -1,0 +1,114 @@
+//! What Prometheus and Grafana are told to look at (`deploy/`) is what a gateway and a worker really show.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use seckill_core::{Claim, Decision, OrderBatch, OrderId, SaleId, UserId, now};
+use seckill_testkit::eventually;
+use sqlx::{Connection, MySqlConnection};
+
+use crate::process::{Role, SOON, Urls};
+
+/// Every word of `text` that is named as seckill's metrics are.
+fn names(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("seckill_") || word.starts_with("http_server_")).collect()
+}
+
+/// The names in all files below `folder`.
+fn wanted(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            wanted(&entry.path(), found);
+        } else {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            found.extend(names(&text).into_iter().map(str::to_owned));
+        }
+    }
+}
+
+async fn metrics(role: &Role) -> String {
+    reqwest::get(format!("{}/metrics", role.url())).await.unwrap().text().await.unwrap()
+}
+
+async fn sql(urls: &Urls, sql: &'static str) {
+    let mut mysql = MySqlConnection::connect(&urls.mysql).await.unwrap();
+    sqlx::raw_sql(sql).execute(&mut mysql).await.unwrap();
+}
+
+/// Has everything happen that is counted: orders of users 1 to 3, one rejected, one delivered twice, one stranded, a
+/// message that nobody can read, a database that is not as it should be.
+async fn make_everything_happen(urls: &Urls, gateway: &Role, worker: &Role) {
+    let sale = gateway.open_sale(10).await;
+    assert_eq!(gateway.order(sale, 1).await.0, 202);
+    let backend = urls.backend();
+    let claim = |user| Claim {
+        order_id: OrderId::generate(),
+        user_id: UserId(user),
+        quantity: 1,
+        accepted_at: now(),
+    };
+    let mut publisher = backend.queue.publisher().await.unwrap();
+    let batch = |orders| OrderBatch::new(SaleId(sale), 1, orders);
+    // No orders: not as seckill writes it. Then a second order of a user, and an order that comes twice.
+    publisher.publish(&batch(Vec::new())).await.unwrap();
+    let twice = batch(vec![claim(1), claim(2)]);
+    publisher.publish(&twice).await.unwrap();
+    publisher.publish(&twice).await.unwrap();
+    // Reserved, and never published by who did it.
+    let reserved = backend.gate.reserve(SaleId(sale), 1, &[], &[claim(3)]).await.unwrap();
+    assert_eq!(reserved.decisions, [Decision::Reserved]);
+    let (status, _) = gateway.get(&format!("/api/v1/sales/{sale}/audit")).await;
+    assert_eq!(status, 200);
+
+    let counted = async |name: &str| {
+        eventually(SOON, async || {
+            let shown = metrics(worker).await;
+            if names(&shown).contains(name) { Ok(()) } else { Err(format!("{name} is not in {shown}")) }
+        })
+        .await;
+    };
+    counted("seckill_orders_redelivered_total").await;
+    sql(urls, "RENAME TABLE orders TO hidden").await;
+    publisher.publish(&batch(vec![claim(4)])).await.unwrap();
+    counted("seckill_worker_faults_total").await;
+    sql(urls, "RENAME TABLE hidden TO orders").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_of_the_dashboard_and_the_alerts_exists() {
+    let mut named = BTreeSet::new();
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    for part in ["grafana", "prometheus"] {
+        wanted(&deploy.join(part), &mut named);
+    }
+    assert!(named.len() >= 10, "the files are not found or name hardly anything: {named:?}");
+
+    let cluster = seckill_testkit::cluster().await;
+    let urls = Urls::from(&cluster);
+    urls.migrate().await;
+    let gateway = urls.gateway(&["--stranded-after", "1s"]).await;
+    let worker = urls.worker(&[]).await;
+    make_everything_happen(&urls, &gateway, &worker).await;
+    eventually(SOON, async || {
+        let shown = metrics(&gateway).await + &metrics(&worker).await;
+        let shown = names(&shown);
+        let missing: Vec<_> = named.iter().filter(|name| !shown.contains(name.as_str())).collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("no process shows {missing:?}; they show {shown:?}"))
+        }
+    })
+    .await;
+}
+
+#[test]
+fn there_is_an_alert_for_every_kind_of_violation() {
+    let alerts = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/prometheus/alerts.yml");
+    let alerts = fs::read_to_string(alerts).unwrap();
+    for kind in ["oversold", "duplicate", "not_conserved"] {
+        assert!(alerts.contains(&format!("seckill_invariant_violations{{kind=\"{kind}\"}}")), "{kind}");
+    }
+}

@@ -1,0 +1,81 @@
+//! What a [`ControlPlane`](seckill_core::ControlPlane) has to do: tell everyone, and change settings one at a time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use seckill_core::{
+    ActiveFault, CrashOrder, DrainRate, FaultKind, Histogram, ProcessId, Role, Settings, Snapshot,
+    SnapshotListener, now,
+};
+use tokio::time::timeout;
+
+use super::stage::Subject;
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn snapshot(name: &str) -> Snapshot {
+    let histogram = Histogram { buckets: vec![(0.5, 1.0), (10.0, 3.0)], sum: 4.25, count: 4.0 };
+    Snapshot {
+        process: ProcessId::generate(),
+        name: name.to_owned(),
+        roles: vec![Role::Gateway, Role::Worker],
+        uptime_ms: 1_250,
+        series: BTreeMap::from([("seckill_claims_total{outcome=\"accepted\"}".to_owned(), 7.0)]),
+        histograms: BTreeMap::from([("seckill_commit_seconds".to_owned(), histogram)]),
+        drain_rate: Some("2000".parse().unwrap()),
+        settings_revision: 3,
+        faults: vec![FaultKind::LostConfirms],
+        load: Some(serde_json::json!({"id": "1"})),
+    }
+}
+
+async fn heard(listener: &mut Box<dyn SnapshotListener>) -> Snapshot {
+    timeout(SOON, listener.next()).await.expect("a snapshot is heard").unwrap()
+}
+
+/// Of every process, in order, and whole.
+pub async fn snapshots_reach_everyone_who_listens(Subject { backend, .. }: Subject) {
+    let control = &backend.control;
+    // Nobody listens yet, and that is no fault.
+    control.exchange(&snapshot("unheard")).await.unwrap();
+    let mut listeners = [control.listen().await.unwrap(), control.listen().await.unwrap()];
+    let told = [snapshot("one"), snapshot("two")];
+    for snapshot in &told {
+        control.exchange(snapshot).await.unwrap();
+    }
+    for listener in &mut listeners {
+        for snapshot in &told {
+            assert_eq!(heard(listener).await, *snapshot);
+        }
+    }
+}
+
+/// Whoever tells how it is, is told what to do; a change is heard of at the next exchange.
+pub async fn settings_are_told_with_every_exchange(Subject { backend, .. }: Subject) {
+    let control = &backend.control;
+    assert_eq!(control.exchange(&snapshot("first")).await.unwrap(), Settings::default());
+    let fault = ActiveFault { amount: 300, until: now() + chrono::Duration::seconds(60) };
+    let settings = Settings {
+        revision: 1,
+        drain_rate: Some(DrainRate::Unlimited),
+        paused: true,
+        faults: BTreeMap::from([(FaultKind::SlowCommits, fault)]),
+        crash: Some(CrashOrder { process: ProcessId::generate(), revision: 1 }),
+        stop_load: Some("7".to_owned()),
+    };
+    assert!(control.change(&settings).await.unwrap());
+    assert_eq!(control.exchange(&snapshot("second")).await.unwrap(), settings);
+    assert_eq!(control.settings().await.unwrap(), settings);
+}
+
+/// Neither undoes the other without having seen it.
+pub async fn of_two_changes_at_once_one_is_made(Subject { backend, .. }: Subject) {
+    let control = &backend.control;
+    let settings = |revision, paused| Settings { revision, paused, ..Settings::default() };
+    let (one, other) = (settings(1, true), settings(1, false));
+    let (one, other) = tokio::join!(control.change(&one), control.change(&other));
+    assert_ne!(one.unwrap(), other.unwrap());
+    assert!(!control.change(&settings(3, true)).await.unwrap(), "a revision is left out");
+    assert!(control.change(&settings(2, true)).await.unwrap());
+    assert_eq!(control.settings().await.unwrap(), settings(2, true));
+}

@@ -1,0 +1,308 @@
+#!/usr/bin/env bash
+# Tests the stack of docker-compose.yml with 2 gateways behind nginx and 3 workers: starts it, fires the load test through it,
+# restarts each service under load, kills gateways and workers, feeds it bad input, and audits every order each time. In the
+# end nothing of it is left. Runs as a Compose project of its own on a free port, beside a stack that is already there.
+#
+#   scripts/compose-test.sh             builds the image first; SECKILL_IMAGE=… takes an image that exists
+#
+# RATE (1000) orders a second are sent, for LASTS (20) seconds in each run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+project=seckill-test
+rate=${RATE:-1000}
+lasts=${LASTS:-20}
+# What the repository says counts, not what a user has set.
+export COMPOSE_DISABLE_ENV_FILE=1
+unset COMPOSE_FILE COMPOSE_PROFILES COMPOSE_PROJECT_NAME
+
+folder=$(mktemp -d)
+log=$folder/compose.log
+alone=(-f docker-compose.yml)
+files=(-f docker-compose.yml -f docker-compose.scale.yml)
+others=()
+
+compose() {
+    docker compose --progress plain -p "$project" "${files[@]}" "$@"
+}
+
+clean_up() {
+    local status=$? other
+    trap - EXIT INT TERM
+    if [ "$status" -ne 0 ]; then
+        echo "failed (exit status $status); what Compose said last, the containers, and their last words:" >&2
+        tail -n 15 "$log" >&2 || true
+        compose ps -a >&2 || true
+        compose logs --tail 5 >&2 || true
+    fi
+    for other in "${others[@]}"; do
+        docker rm -f "$other" >/dev/null 2>&1 || true
+    done
+    compose --profile '*' down -v --remove-orphans -t 5 >>"$log" 2>&1 || true
+    small down -v -t 1 >>"$log" 2>&1 || true
+    rm -rf "$folder"
+    exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+fail() {
+    echo "compose-test: $1" >&2
+    exit 1
+}
+
+# step NAME COMMAND... runs a command and prints how long it took.
+step() {
+    local name=$1 begin=$SECONDS
+    shift
+    printf '== %s\n' "$name"
+    "$@"
+    printf '   ok, %d s\n' "$((SECONDS - begin))"
+}
+
+# await SECONDS WHAT COMMAND... waits until a command succeeds, and says what it has waited for in vain.
+await() {
+    local deadline=$((SECONDS + $1)) what=$2 seconds=$1
+    shift 2
+    echo "   waiting for $what, $seconds s at the most"
+    until "$@"; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "waited $seconds s in vain for $what"
+        sleep 0.5
+    done
+}
+
+free_port() {
+    local port
+    for port in $(seq 18090 18190); do
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            echo "$port"
+            return
+        fi
+    done
+    fail "no free port from 18090 to 18190"
+}
+
+up() {
+    compose up -d --no-build --wait --wait-timeout 180 --scale gateway=2 --scale worker=3 >>"$log" 2>&1
+}
+
+bring_up() {
+    echo "   waiting until every service is healthy, 180 s at the most"
+    up
+}
+
+# After a restart: a gateway whose queue is away is unhealthy for a while, as it should be, and then `up` gives up at once.
+recover() {
+    await 180 "every service to be healthy again" up
+}
+
+seckill() {
+    compose exec -T --index 1 gateway seckill "$@"
+}
+
+# The value of a field in pretty JSON on standard input, where the field is there once.
+field() {
+    sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}$/\1/p" | head -n 1
+}
+
+newest_sale() {
+    seckill sale list --json | field id
+}
+
+# audit SALE: must be clean once nothing is in flight.
+audit() {
+    local report
+    report=$(seckill audit "$1" --wait 90s --json)
+    if [ "$(field verdict <<<"$report")" != clean ]; then
+        fail "the audit of sale $1 is not clean: $report"
+    fi
+    echo "   audit of sale $1: clean, $(field committed_orders <<<"$report") orders committed"
+}
+
+start_load() {
+    before=$(newest_sale)
+    compose run --rm -T loadtest run --rate "$rate" -z "${lasts}s" --stock "$((rate * lasts))" --quiet \
+        >"$folder/load.txt" 2>"$folder/load.err" &
+    load=$!
+    await 30 "the first orders of the load test" orders_come
+}
+
+orders_come() {
+    kill -0 "$load" 2>/dev/null || fail "the load test has ended at once: $(tail -n 3 "$folder/load.err")"
+    local sales
+    sales=$(seckill sale list --json 2>/dev/null) || return 1
+    sale=$(field id <<<"$sales")
+    [ "$sale" != "$before" ] && [ "$(field orders <<<"$sales")" -gt 0 ]
+}
+
+# What is refused while a server is away is no failure: the verdict is about what was promised.
+end_load() {
+    local status=0
+    echo "   waiting for the load test, which has deadlines of its own"
+    wait "$load" || status=$?
+    grep -E '^(orders|invariants|verdict) ' "$folder/load.txt" | sed 's/^/   | /' || true
+    [ "$status" -eq 0 ] || fail "the load test ended with $status: $(cat "$folder/load.txt" "$folder/load.err")"
+    audit "$sale"
+}
+
+load_alone() {
+    start_load
+    end_load
+}
+
+restart_under_load() {
+    start_load
+    compose restart "$1" >>"$log" 2>&1
+    recover
+    end_load
+}
+
+kill_under_load() {
+    start_load
+    compose kill gateway worker >>"$log" 2>&1
+    recover
+    end_load
+}
+
+# refused WHAT PATTERN COMMAND...: the command must fail, and say why on its last line.
+refused() {
+    local what=$1 pattern=$2 said
+    shift 2
+    if said=$("$@" 2>&1); then
+        fail "$what was not refused: $said"
+    fi
+    if ! tail -n 1 <<<"$said" | grep -qE "$pattern"; then
+        fail "$what: the last line does not say why (/$pattern/): $said"
+    fi
+    echo "   refused, $what: $(tail -n 1 <<<"$said" | cut -c 1-150)"
+}
+
+one_off() {
+    timeout 60 docker compose --progress quiet -p "$project" "${files[@]}" run --rm -T --no-deps "$@"
+}
+
+flush_redis() {
+    local said
+    said=$(compose exec -T redis bash -c \
+        'redis-cli --no-auth-warning --user app --pass "$(sed -n "s/^user app on >\([0-9a-f]*\) .*/\1/p" /etc/seckill/users.acl)" '"$1")
+    echo "$said"
+    [[ $said != *NOPERM* ]]
+}
+
+root_sql() {
+    compose exec -T mysql bash -c \
+        'mysql --user=root --password="$(cat /docker-entrypoint-initdb.d/root_password)" --execute="$0" 2>/dev/null' "$1"
+}
+
+rights() {
+    refused "DDL to the program's user in MySQL" 'CREATE command denied' \
+        one_off -e SECKILL_MYSQL_URL_FILE=/run/seckill/app/mysql_url gateway migrate
+    local command
+    for command in FLUSHALL FLUSHDB 'KEYS x' 'CONFIG GET x' 'SHUTDOWN' 'GET other'; do
+        refused "$command to the program's user in Redis" NOPERM flush_redis "$command"
+    done
+    refused "guest in RabbitMQ" 'in the amqp url' \
+        one_off -e SECKILL_AMQP_URL_FILE= -e SECKILL_AMQP_URL=amqp://guest:guest@rabbitmq:5672/seckill gateway worker
+}
+
+bad_input() {
+    refused "a wrong password for Redis" 'in the redis url' \
+        one_off -e SECKILL_REDIS_URL_FILE= -e SECKILL_REDIS_URL=redis://app:wrong@redis:6379/0 gateway gateway
+    refused "a wrong password for MySQL" 'in the mysql url' \
+        one_off -e SECKILL_MYSQL_URL_FILE= -e SECKILL_MYSQL_URL=mysql://app:wrong@mysql:3306/seckill gateway gateway
+    refused "a file that is not there" 'cannot read /none' one_off -e SECKILL_MYSQL_URL_FILE=/none gateway gateway
+    root_sql "CREATE DATABASE bare; GRANT SELECT ON bare.* TO 'app'@'%'"
+    refused "a database without schema" 'run `seckill migrate`' one_off --entrypoint sh gateway -c \
+        'SECKILL_MYSQL_URL=$(sed "s#/seckill\$#/bare#" "$SECKILL_MYSQL_URL_FILE") SECKILL_MYSQL_URL_FILE= exec seckill gateway'
+    root_sql "DROP DATABASE bare; INSERT INTO seckill._sqlx_migrations SELECT 9999, description, installed_on, success, \
+checksum, execution_time FROM seckill._sqlx_migrations LIMIT 1"
+    refused "a schema that is newer than the program" 'use the newer seckill' one_off migrate
+    root_sql "DELETE FROM seckill._sqlx_migrations WHERE version = 9999"
+    port_taken
+    small_memory
+}
+
+port_taken() {
+    compose stop nginx >>"$log" 2>&1
+    docker run -d --rm --name "$project-port" -p "127.0.0.1:$SECKILL_PORT:8080" "$image" gateway >/dev/null
+    others+=("$project-port")
+    refused "a port that is taken" 'already (allocated|in use)' compose up -d --no-deps --no-recreate nginx
+    docker rm -f "$project-port" >/dev/null
+    bring_up
+}
+
+small() {
+    docker compose --progress plain -p "$project-small" "${alone[@]}" "$@"
+}
+
+small_said() {
+    small logs --no-log-prefix mysql 2>/dev/null |
+        tail -n 1 | grep 'raise SECKILL_MYSQL_MEMORY'
+}
+
+small_memory() {
+    SECKILL_MYSQL_MEMORY=64m small up -d --no-build mysql >>"$log" 2>&1
+    await 30 "MySQL with 64 MiB to say what it lacks" small_said
+    small down -v -t 1 >>"$log" 2>&1
+}
+
+down_and_up() {
+    local report committed sales
+    committed=$(seckill audit "$sale" --json | field committed_orders)
+    sales=$(seckill sale list --json | grep -c '"epoch"')
+    compose down -t 30 >>"$log" 2>&1
+    bring_up
+    audit "$sale"
+    report=$(seckill audit "$sale" --json)
+    [ "$(field committed_orders <<<"$report")" = "$committed" ] || fail "there were $committed orders before: $report"
+    [ "$(seckill sale list --json | grep -c '"epoch"')" = "$sales" ] || fail "there were $sales sales before"
+}
+
+down_for_good() {
+    compose --profile '*' down -v -t 30 >>"$log" 2>&1
+    local left kind
+    for kind in container volume network; do
+        left=$(docker "$kind" ls -q $([ "$kind" = container ] && echo -a) --filter "label=com.docker.compose.project=$project")
+        [ -z "$left" ] || fail "down -v has left a $kind: $left"
+    done
+}
+
+files_are_good() {
+    docker compose -f docker-compose.yml --profile '*' config -q
+    compose --profile '*' config -q
+}
+
+build() {
+    if [ -n "${SECKILL_IMAGE:-}" ]; then
+        echo "   not needed: SECKILL_IMAGE=$SECKILL_IMAGE"
+    else
+        compose build
+    fi
+}
+
+docker info >/dev/null 2>&1 || fail "no Docker engine answers (docker info)"
+docker compose version >/dev/null 2>&1 || fail "Docker has no compose plugin (docker compose version)"
+api=$(docker version --format '{{.Server.APIVersion}}')
+if [ "${api#*.}" -ge 44 ]; then
+    alone+=(-f deploy/engine-25.yml)
+    files+=(-f deploy/engine-25.yml)
+fi
+image=${SECKILL_IMAGE:-seckill:local}
+SECKILL_PORT=$(free_port)
+export SECKILL_PORT
+
+begin=$SECONDS
+step "the files are good" files_are_good
+step "build" build
+step "up with 2 gateways and 3 workers" bring_up
+step "load" load_alone
+for service in mysql redis rabbitmq gateway worker; do
+    step "$service restarted under load" restart_under_load "$service"
+done
+step "gateways and workers killed under load" kill_under_load
+step "rights" rights
+step "bad input" bad_input
+step "down and up again" down_and_up
+step "down -v" down_for_good
+printf '\nall passed in %d s\n' "$((SECONDS - begin))"
