@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
-# Makes the pictures of the load test's report in docs/: fires the preset `spike` at a fresh gateway and opens the page that
+# Makes the pictures in docs/. Of the load test's report: fires the preset `spike` at a fresh gateway and opens the page that
 # comes of it in headless Chromium: docs/report.png (light), docs/report-dark.png and docs/report-phone.png.
 #
 #   scripts/screenshots.sh                       on the embedded back end
 #   scripts/screenshots.sh --backend cluster     on the servers in SECKILL_REDIS_URL, SECKILL_AMQP_URL and SECKILL_MYSQL_URL,
 #                                                which should be empty, with a gateway and a worker
+#   scripts/screenshots.sh --dashboard           instead, of the dashboard: docs/dashboard-spike.png, -drained, -dark and -phone
 #
 # LISTEN (127.0.0.1:18080) is where the gateway serves, WORKER_LISTEN (127.0.0.1:18081) where the worker does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
-    echo "$1; usage: scripts/screenshots.sh [--backend embedded|cluster]" >&2
+    echo "$1; usage: scripts/screenshots.sh [--backend embedded|cluster] [--dashboard]" >&2
     exit 2
 }
 
-backend=embedded
+backend=embedded dashboard=no
 while [ $# -gt 0 ]; do
     case "$1" in
         --backend) backend=${2:-} && shift 2 || usage "--backend needs a value" ;;
+        --dashboard) dashboard=yes && shift ;;
         *) usage "unknown argument $1" ;;
     esac
 done
@@ -88,7 +90,12 @@ fi
 
 # One after the other, as users build them: together, shared dependencies would be compiled once more.
 cargo build --release --locked -p seckill
-cargo build --release --locked -p loadtest
+if [ "$dashboard" = yes ]; then
+    cargo build --locked -p seckill-testkit --example pictures
+    export SECKILL_DEMO=1
+else
+    cargo build --release --locked -p loadtest
+fi
 PATH="$PWD/target/release:$PATH"
 export SECKILL_BACKEND=$backend SECKILL_DATA_DIR=$folder/data
 secret=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
@@ -102,6 +109,10 @@ else
     serve gateway "$listen" --drain-rate 2000
 fi
 
+if [ "$dashboard" = yes ]; then
+    target/debug/examples/pictures "http://$listen" docs
+    exit
+fi
 loadtest run spike --target "http://$listen" --html "$folder/report.html"
 
 picture docs/report.png 1280 1420

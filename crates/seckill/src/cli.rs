@@ -83,6 +83,9 @@ pub(crate) struct DemoArgs {
     /// End after the verdict instead of serving on; implied when stdout is no terminal
     #[arg(long, env = "SECKILL_DEMO_ONCE")]
     pub(crate) once: bool,
+    /// Open the dashboard in the browser
+    #[arg(long, env = "SECKILL_DEMO_OPEN")]
+    pub(crate) open: bool,
     /// Print the verdict as one JSON object, and nothing else, to stdout
     #[arg(long)]
     pub(crate) json: bool,

@@ -41,6 +41,12 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     let shutdown = telemetry::shutdown_on_signal()?;
     let once = args.once || !std::io::stdout().is_terminal();
     let stage = Stage::open(&args, shutdown.clone()).await?;
+    eprintln!("Dashboard: {}", stage.server);
+    if args.open
+        && let Err(error) = open::that_detached(stage.server.as_str())
+    {
+        eprintln!("No browser could be started ({error}); open the address above by hand.");
+    }
     // Interrupted: what is under way is ended in order, and there is no verdict.
     let outcome = shutdown.run_until_cancelled(stage.play(&args)).await;
     let ended = match outcome {
@@ -49,7 +55,7 @@ pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
         Some(Ok(outcome)) => {
             outcome.print(args.json)?;
             if !once {
-                eprintln!("\nServing on at {} until Ctrl-C.", stage.server);
+                eprintln!("\nServing on until Ctrl-C; fire load and cause trouble at {}", stage.server);
                 shutdown.cancelled().await;
             }
             let violated = !outcome.holds();

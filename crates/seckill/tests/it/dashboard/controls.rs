@@ -30,7 +30,7 @@ fn assert_clean(load: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_rate_reaches_every_worker_and_holds() {
     let stand = Stand::new(On::Cluster).await;
-    stand.frame(|frame| frame.drain_rates() == ["1000", "1000"]).await;
+    stand.frame(|frame| frame.drain_rates() == ["500", "500"]).await;
     start(&stand, &load(6_000)).await;
     let (status, settings) = stand.ask(Method::PUT, "/drain-rate", &json!({"rate": 300})).await;
     assert_eq!((status, &settings["drain_rate"]), (200, &json!("300")));
@@ -62,7 +62,7 @@ async fn paused_workers_write_nothing_until_they_go_on() {
     assert_eq!(still.data["invariants"]["lost"], 0, "{:?}", still.data);
     assert_eq!(still.data["invariants"]["verdict"], "in_flight");
     stand.ask(Method::PUT, "/workers", &json!({"paused": false})).await;
-    stand.frame(|frame| frame.drain_rates() == ["2000"]).await;
+    stand.frame(|frame| frame.drain_rates() == ["1000"]).await;
     assert_clean(&stand.load_over().await);
 }
 

@@ -104,20 +104,20 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
 async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
     let stand = Stand::new(On::Cluster).await;
     let browser = open(&stand).await;
-    browser.wait_for("document.getElementById('drain-reported').dataset.value === '1000'").await;
-    fire(&browser, 12_000).await;
+    browser.wait_for("document.getElementById('drain-reported').dataset.value === '500'").await;
+    fire(&browser, 6_000).await;
     browser.wait_for(&format!("{} > 1500", number("#backlog"))).await;
-    // By the keyboard, notch by notch, down to 500 a worker.
+    // By the keyboard, notch by notch, down to 300 a worker.
     browser.get("document.getElementById('drain-slider').focus()").await;
     for _ in 0..30 {
-        if browser.get("document.getElementById('drain-slider').dataset.value").await == "500" {
+        if browser.get("document.getElementById('drain-slider').dataset.value").await == "300" {
             break;
         }
         browser.press(LEFT).await;
     }
-    browser.wait_for("document.getElementById('drain-reported').dataset.value === '500'").await;
+    browser.wait_for("document.getElementById('drain-reported').dataset.value === '300'").await;
     let rate = number("#stage-database .rate");
-    browser.wait_for(&format!("{rate} > 850 && {rate} < 1150 && {} > 500", number("#backlog"))).await;
+    browser.wait_for(&format!("{rate} > 500 && {rate} < 700 && {} > 500", number("#backlog"))).await;
     browser.press(&RIGHT.repeat(20)).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === 'unlimited'").await;
     wait_for_pass(&browser).await;

@@ -17,7 +17,7 @@ pub(crate) enum On {
 
 pub(crate) struct Stand {
     pub(crate) gateway: Role,
-    /// Empty on the embedded back end, whose worker is in the gateway.
+    /// Two that write 500 orders/s each. Empty on the embedded back end, whose worker is in the gateway and writes 1,000.
     pub(crate) workers: Vec<Role>,
     // Gone after the processes.
     _folder: tempfile::TempDir,
@@ -29,7 +29,8 @@ impl Stand {
         let folder = tempfile::tempdir().unwrap();
         if on == On::Embedded {
             let data = folder.path().display().to_string();
-            let gateway = Role::start("gateway", &["--data-dir", &data], &[DEMO]).await;
+            let gateway =
+                Role::start("gateway", &["--data-dir", &data, "--drain-rate", "1000"], &[DEMO]).await;
             return Self { gateway, workers: Vec::new(), _folder: folder, _cluster: None };
         }
         let cluster = seckill_testkit::cluster().await;
@@ -38,8 +39,8 @@ impl Stand {
         let environment: Vec<_> = urls.environment().into_iter().chain([DEMO]).collect();
         let gateway = Role::start("gateway", &[], &environment).await;
         let workers = vec![
-            Role::start("worker", &["--drain-rate", "1000"], &environment).await,
-            Role::start("worker", &["--drain-rate", "1000"], &environment).await,
+            Role::start("worker", &["--drain-rate", "500"], &environment).await,
+            Role::start("worker", &["--drain-rate", "500"], &environment).await,
         ];
         Self { gateway, workers, _folder: folder, _cluster: Some(cluster) }
     }
