@@ -1,4 +1,4 @@
-//! The ports: what the gateway and the worker need of a back end. These are the only traits of the system.
+//! The ports: what the gateway and the worker need of a back end. No other trait is needed of one.
 //!
 //! Every method may be called again after any [`Fault`]; what a fault leaves behind is told by its variant, and where a
 //! method has more to say about it, it does. A future that is dropped before it is done counts as [`Fault::Unknown`].

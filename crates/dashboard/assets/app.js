@@ -75,20 +75,28 @@ const feed = new Feed(new URL("api/v1/live", document.baseURI), {
 });
 
 function withoutControls() {
+  clearTimeout(askAgain);
   removeControls();
   control = ghost = null;
 }
 
+let askAgain = 0;
+
 async function askForControls() {
+  clearTimeout(askAgain);
   const answer = await findControls(loadOptions);
-  if (answer === undefined) setTimeout(askForControls, RETRY_MS);
-  control = answer ?? null;
-  ghost = control?.ghost ?? null;
+  if (answer === undefined) {
+    askAgain = setTimeout(askForControls, RETRY_MS);
+    return;
+  }
+  control = answer;
+  // Another gateway behind the same address may not know the direct run that this page has seen.
+  ghost = control?.ghost ?? ghost;
   schedule();
 }
 
 async function fetchGhost() {
-  ghost = await call("GET", "control/ghost").catch(() => ghost);
+  ghost = (await call("GET", "control/ghost").catch(() => null)) ?? ghost;
   schedule();
 }
 

@@ -102,7 +102,8 @@ fn drain_rate<'a>(processes: impl Iterator<Item = &'a Process>) -> Option<f64> {
         PerSecond(rate) => f64::from(rate.get()),
         Paused => 0.0,
     });
-    Some(rates.sum()).filter(|sum: &f64| sum.is_finite())
+    // Not `sum`: that of nothing is -0.
+    Some(rates.fold(0.0, |sum: f64, rate| sum + rate)).filter(|sum| sum.is_finite())
 }
 
 /// The rows of the last five minutes, counted on from the first.

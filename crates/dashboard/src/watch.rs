@@ -22,11 +22,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// What is done where no page is open: the database is there for orders.
 const UNWATCHED_FOLLOW_EVERY: Duration = Duration::from_secs(1);
 const UNWATCHED_AUDIT_EVERY: Duration = Duration::from_secs(30);
+/// What is done for a sale that has been found clean and in which nothing has moved since.
+const AT_REST_AUDIT_EVERY: Duration = Duration::from_secs(10);
+/// How soon a page that is opened, or a sale that moves, is noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Orders that are nowhere, with nothing on its way, for so long are lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// The sale as the page shows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct SaleView {
     pub(crate) id: SaleId,
     name: String,
@@ -156,13 +160,14 @@ impl Watch {
         let mut missing = Missing::default();
         loop {
             let began = Instant::now();
-            let sale = self.lock(|watched| watched.sale.as_ref().map(|sale| sale.id));
-            let report = match sale {
-                Some(id) => AuditReport::read(&self.backend, id).await.ok().flatten(),
+            let seen = self.lock(|watched| watched.sale.clone());
+            let report = match &seen {
+                Some(sale) => AuditReport::read(&self.backend, sale.id).await.ok().flatten(),
                 None => None,
             };
-            let mut pause = AUDIT_EVERY;
+            let (mut pause, mut at_rest) = (AUDIT_EVERY, false);
             if let Some(report) = report {
+                at_rest = report.verdict == Verdict::Clean;
                 let lost = missing.lost(&report, self.workers_idle.load(Relaxed));
                 show(&report, lost);
                 let invariants = weigh(report, lost);
@@ -172,12 +177,18 @@ impl Watch {
                 missing = Missing::default();
             }
             sleep(pause).await;
-            // A page that is opened meanwhile does not wait.
-            while sale.is_some()
-                && !self.watched_by_a_page.load(Relaxed)
-                && began.elapsed() < UNWATCHED_AUDIT_EVERY
-            {
-                sleep(AUDIT_EVERY).await;
+            // A page that is opened meanwhile does not wait, nor a sale that moves.
+            loop {
+                let unmoved = self.lock(|watched| watched.sale == seen) && at_rest;
+                let every = match self.watched_by_a_page.load(Relaxed) {
+                    false if seen.is_some() => UNWATCHED_AUDIT_EVERY,
+                    true if unmoved => AT_REST_AUDIT_EVERY,
+                    _ => break,
+                };
+                if began.elapsed() >= every {
+                    break;
+                }
+                sleep(LOOK_EVERY).await;
             }
         }
     }

@@ -175,6 +175,11 @@ fn audit_table(report: &AuditReport) -> Table {
     let in_flight = report.in_flight.map_or_else(|| "unknown".to_owned(), |units| units.to_string());
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
+    let conserved = match (report.conserved, report.remaining) {
+        (true, _) => "yes",
+        (false, Some(_)) => "no",
+        (false, None) => "not known without a gate",
+    };
     for (name, value) in [
         ("stock", report.stock.to_string()),
         ("= gate remaining", known(report.remaining.map(u64::from))),
@@ -188,7 +193,7 @@ fn audit_table(report: &AuditReport) -> Table {
         ("orders rejected", report.rejected_orders.to_string()),
         ("oversold", report.oversold.to_string()),
         ("duplicates", report.duplicates.to_string()),
-        ("conserved", if report.conserved { "yes" } else { "no" }.to_owned()),
+        ("conserved", conserved.to_owned()),
         ("verdict", report.verdict.to_string()),
     ] {
         table.add_row([name.to_owned(), value]);

@@ -14,6 +14,7 @@ use seckill_dashboard::load::LoadConfig;
 use seckill_dashboard::{Controls, Feed, Identity, Reporter, Troubles, WorkerHandle};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::secrets;
@@ -131,16 +132,20 @@ pub(crate) struct Direct {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
+/// How long its back end may take to open.
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+
 /// Counts what the direct gateway does, apart from everything else.
 static UNCOUNTED: metrics::NoopRecorder = metrics::NoopRecorder;
 
 impl Direct {
-    /// Starts one on a free port of this machine; `open` opens its back end, within its own threads.
-    pub(crate) fn start<F>(
+    /// Starts one on a free port of this machine; `open` opens its back end, within its own threads. `None`, with a warning:
+    /// its back end could not be opened, or not soon.
+    pub(crate) async fn start<F>(
         jwt_secret: SecretString,
         admin_token: SecretString,
         open: impl FnOnce() -> F + Send + 'static,
-    ) -> Result<Self>
+    ) -> Result<Option<Self>>
     where
         F: Future<Output = Result<Backend>>,
     {
@@ -157,11 +162,12 @@ impl Direct {
             .context("no threads for the direct gateway")?;
         let mut config = seckill_gateway::Config::new(jwt_secret, admin_token);
         config.mode = seckill_gateway::Mode::Direct;
-        let stopped = stop.clone();
+        let (stopped, (ready, opened)) = (stop.clone(), tokio::sync::oneshot::channel());
         let run = move || {
             std::mem::forget(metrics::set_default_local_recorder(&UNCOUNTED));
             let served = runtime.block_on(async {
                 let (listener, backend) = (TcpListener::from_std(listener)?, open().await?);
+                let _ = ready.send(());
                 let prometheus = PrometheusBuilder::new().build_recorder().handle();
                 seckill_gateway::run(listener, backend, config, Router::new(), prometheus, stopped).await;
                 anyhow::Ok(())
@@ -171,7 +177,11 @@ impl Direct {
             }
         };
         let thread = std::thread::Builder::new().name("direct".to_owned()).spawn(run)?;
-        Ok(Self { address, stop, thread: Some(thread) })
+        if !matches!(timeout(OPEN_WITHIN, opened).await, Ok(Ok(()))) {
+            stop.cancel();
+            return Ok(None);
+        }
+        Ok(Some(Self { address, stop, thread: Some(thread) }))
     }
 
     /// Ends it, and waits for its end.

@@ -41,7 +41,7 @@ pub(crate) async fn gateway(args: GatewayArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let demo = args.dashboard.demo;
-    let direct = demo.then(|| wiring::direct(&args.backend, &config)).transpose()?;
+    let direct = if demo { wiring::direct(&args.backend, &config).await? } else { None };
     // The embedded back end is this process's alone, so the worker is here too.
     let embedded = args.backend.backend == BackendKind::Embedded;
     let worker = embedded.then(|| (args.worker.config(), args.worker.pace()));

@@ -60,7 +60,10 @@ pub(crate) async fn migrate(options: &ClusterOptions) -> Result<()> {
 
 /// A gateway in direct mode to compare with, on the same kind of back end; the embedded one gets a folder of its own, beside
 /// that of the gateway, because only one process may have it.
-pub(crate) fn direct(options: &BackendOptions, config: &seckill_gateway::Config) -> Result<Direct> {
+pub(crate) async fn direct(
+    options: &BackendOptions,
+    config: &seckill_gateway::Config,
+) -> Result<Option<Direct>> {
     let (jwt_secret, admin_token) = (config.jwt_secret.clone(), config.admin_token.clone());
     let options = options.clone();
     Direct::start(jwt_secret, admin_token, move || async move {
@@ -69,4 +72,5 @@ pub(crate) fn direct(options: &BackendOptions, config: &seckill_gateway::Config)
             BackendKind::Cluster => cluster(&options.cluster).await,
         }
     })
+    .await
 }

@@ -45,6 +45,12 @@ kinds! {
         "Nothing was deducted. Try again after `Retry-After` seconds.";
     OUTCOME_UNKNOWN: "outcome-unknown" 503 "The order is not confirmed yet",
         "It may stand. Poll `/api/v1/orders/{order_id}`, or send the same request again: it takes no second unit.";
+    // What only the dashboard's controls answer with.
+    CROSS_SITE: "cross-site" 403 "Another site cannot change anything here",
+        "Use the gateway's own page, or send the admin token in `Authorization: Bearer <token>`.";
+    BUSY: "busy" 409 "Something else is under way", "Wait for its end or stop it, then try again.";
+    NO_WORKER: "no-worker" 409 "No worker is alive", "Start one, or wait until the one that crashed is back.";
+    NO_LOAD: "no-load" 409 "No load run is under way", "There is nothing to stop.";
 }
 
 /// Why a request is refused.

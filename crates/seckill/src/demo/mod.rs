@@ -89,7 +89,7 @@ impl Stage {
         let Secrets { jwt_secret, admin_token } = Secrets::random();
         let config = seckill_gateway::Config::new(jwt_secret.clone(), admin_token.clone());
         let pace = Pace::new(args.drain_rate, seckill_worker::MAX_BATCH);
-        let direct = Some(wiring::direct(&options, &config)?);
+        let direct = wiring::direct(&options, &config).await?;
         let worker = Some((seckill_worker::Config::default(), pace));
         let house = House { listener, backend, config, worker, direct, demo: true, prometheus };
         let stop = shutdown.child_token();
