@@ -87,12 +87,11 @@ impl LoadRunner {
         self.config.direct.is_some()
     }
 
-    /// Starts a run. When it returns, the run is under way; whether it gets anywhere is told by [`Self::status`].
+    /// Starts a run on the current runtime. When it returns, the run is under way; whether it gets anywhere is told by [`Self::status`].
     ///
     /// # Errors
     /// [`LoadRefusal`]: nothing was started.
-    #[expect(clippy::unused_async, reason = "it needs a runtime, and a start may once have to wait")]
-    pub async fn start(self: &Arc<Self>, request: LoadRequest) -> Result<LoadStatus, LoadRefusal> {
+    pub fn start(self: &Arc<Self>, request: LoadRequest) -> Result<LoadStatus, LoadRefusal> {
         let wanted = request.check().map_err(LoadRefusal::Invalid)?;
         let target = match wanted.mode {
             LoadMode::Queue => self.config.target.clone(),

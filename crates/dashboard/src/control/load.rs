@@ -59,7 +59,7 @@ pub(super) async fn start(State(panel): State<Arc<Panel>>, Json(request): Json<L
     if other.is_some_and(|load| load["ended_at"].is_null()) {
         return busy();
     }
-    match panel.loads.start(request).await {
+    match panel.loads.start(request) {
         Ok(status) => (StatusCode::ACCEPTED, Answer(status)).into_response(),
         Err(LoadRefusal::Busy) => busy(),
         Err(LoadRefusal::Invalid(errors)) => invalid(&errors),

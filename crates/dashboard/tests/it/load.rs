@@ -132,7 +132,7 @@ async fn ended(runner: &LoadRunner) -> LoadStatus {
 async fn a_run_ends_with_a_clean_verdict() {
     let stage = Stage::new().await;
     assert_eq!(stage.runner.status(), None);
-    let started = stage.runner.start(small(LoadMode::Queue)).await.expect("nothing is under way");
+    let started = stage.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
     assert_eq!(
         (started.state, started.planned, started.preset.as_str()),
         (LoadState::Starting, 600, "spike")
@@ -174,7 +174,7 @@ async fn a_run_ends_with_a_clean_verdict() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_direct_run_leaves_a_ghost() {
     let stage = Stage::new().await;
-    stage.runner.start(small(LoadMode::Direct)).await.expect("nothing is under way");
+    stage.runner.start(small(LoadMode::Direct)).expect("nothing is under way");
     let status = ended(&stage.runner).await;
     let verdict = status.verdict.clone().expect("a run that is done has one");
     assert!(verdict.pass, "{status:?}");
@@ -190,7 +190,7 @@ async fn a_direct_run_leaves_a_ghost() {
     let sale = stage.backend.ledger.sale(SaleId(1)).await.expect("the ledger answers").expect("a sale");
     assert_eq!((sale.epoch, sale.orders), (UNGATED, 300));
     // A run through the queue leaves the ghost as it is.
-    stage.runner.start(small(LoadMode::Queue)).await.expect("the first run is over");
+    stage.runner.start(small(LoadMode::Queue)).expect("the first run is over");
     assert_eq!(ended(&stage.runner).await.state, LoadState::Done);
     assert_eq!(stage.runner.ghost(), Some(ghost));
 }
@@ -199,8 +199,8 @@ async fn a_direct_run_leaves_a_ghost() {
 async fn one_run_at_a_time_and_it_can_be_stopped() {
     let stage = Stage::new().await;
     let soak = || serde_json::from_value(json!({"preset": "soak"})).expect("a request");
-    let first = stage.runner.start(soak()).await.expect("nothing is under way");
-    assert!(matches!(stage.runner.start(small(LoadMode::Queue)).await, Err(LoadRefusal::Busy)));
+    let first = stage.runner.start(soak()).expect("nothing is under way");
+    assert!(matches!(stage.runner.start(small(LoadMode::Queue)), Err(LoadRefusal::Busy)));
     eventually(SOON, async || match stage.runner.status() {
         Some(status) if status.accepted > 100 => Ok(()),
         status => Err(status),
@@ -217,7 +217,7 @@ async fn one_run_at_a_time_and_it_can_be_stopped() {
         report => Err(report),
     })
     .await;
-    let next = stage.runner.start(small(LoadMode::Queue)).await.expect("the first run is over");
+    let next = stage.runner.start(small(LoadMode::Queue)).expect("the first run is over");
     assert_ne!(next.id, first.id);
     stage.runner.close().await;
     assert_eq!(
@@ -231,7 +231,7 @@ async fn every_wrong_field_is_named_at_once() {
     let runner = runner("http://127.0.0.1:1", None);
     let refused = async |request: serde_json::Value| {
         let request = serde_json::from_value(request).expect("a request");
-        match runner.start(request).await {
+        match runner.start(request) {
             Err(LoadRefusal::Invalid(errors)) => errors,
             other => panic!("{other:?}"),
         }
@@ -251,7 +251,7 @@ async fn every_wrong_field_is_named_at_once() {
         "{errors:?}"
     );
     assert!(serde_json::from_value::<LoadRequest>(json!({"preset": "spike", "speed": 9})).is_err());
-    assert!(matches!(runner.start(small(LoadMode::Direct)).await, Err(LoadRefusal::Unavailable(_))));
+    assert!(matches!(runner.start(small(LoadMode::Direct)), Err(LoadRefusal::Unavailable(_))));
     assert!(!runner.has_direct() && runner.status().is_none());
 }
 
@@ -268,7 +268,7 @@ async fn every_preset_can_be_chosen_as_it_is() {
         // Nobody listens there, so a run that is taken ends at once.
         let runner = runner("http://127.0.0.1:1", None);
         let request = serde_json::from_value(json!({"preset": preset.name})).expect("a request");
-        let status = runner.start(request).await.expect("a preset is within the bounds");
+        let status = runner.start(request).expect("a preset is within the bounds");
         assert_eq!((status.peak_rate, status.buyers), (preset.peak_rate, preset.buyers));
         assert!(status.planned >= status.buyers, "{status:?}");
         runner.close().await;
@@ -279,14 +279,14 @@ async fn every_preset_can_be_chosen_as_it_is() {
 async fn a_target_that_is_not_there_or_goes_away_fails_the_run_and_nothing_else() {
     let stage = Stage::new().await;
     let nowhere = runner("http://127.0.0.1:1", None);
-    nowhere.start(small(LoadMode::Queue)).await.expect("nothing is under way");
+    nowhere.start(small(LoadMode::Queue)).expect("nothing is under way");
     let status = ended(&nowhere).await;
     assert_eq!(status.state, LoadState::Failed);
     assert!(status.message.as_ref().is_some_and(|why| why.contains("127.0.0.1:1")), "{status:?}");
 
     // Slowly enough that not all of it is in the ledger when the gateway goes.
     stage.drain_at(10);
-    stage.runner.start(small(LoadMode::Queue)).await.expect("nothing is under way");
+    stage.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
     eventually(SOON, async || match stage.runner.status() {
         Some(status) if status.accepted > 50 => Ok(()),
         status => Err(status),
@@ -304,7 +304,7 @@ async fn a_target_that_is_not_there_or_goes_away_fails_the_run_and_nothing_else(
 async fn orders_that_wait_for_paused_workers_are_not_called_lost() {
     let stage = Stage::new().await;
     stage.pace.set(DrainRate::Paused);
-    stage.runner.start(small(LoadMode::Queue)).await.expect("nothing is under way");
+    stage.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
     let status = ended(&stage.runner).await;
     assert_eq!((status.state, &status.verdict), (LoadState::Failed, &None), "{status:?}");
     let why = status.message.as_deref().unwrap_or_default();
@@ -321,7 +321,7 @@ async fn a_run_that_breaks_down_has_failed() {
         sign: Arc::new(|_| panic!("no token in this test")),
     };
     let runner = LoadRunner::new(config);
-    runner.start(small(LoadMode::Queue)).await.expect("nothing is under way");
+    runner.start(small(LoadMode::Queue)).expect("nothing is under way");
     let status = ended(&runner).await;
     assert_eq!(status.state, LoadState::Failed);
     assert!(status.message.is_some_and(|why| why.contains("broke down")));

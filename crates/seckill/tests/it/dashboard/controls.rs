@@ -31,7 +31,9 @@ fn assert_clean(load: &Value) {
 async fn a_drain_rate_reaches_every_worker_and_holds() {
     let stand = Stand::new(On::Cluster).await;
     stand.frame(|frame| frame.drain_rates() == ["500", "500"]).await;
+    stand.drain(50).await;
     start(&stand, &load(6_000)).await;
+    stand.frame(|frame| frame.number("backlog") > Some(2_500.0)).await;
     let (status, settings) = stand.ask(Method::PUT, "/drain-rate", &json!({"rate": 300})).await;
     assert_eq!((status, &settings["drain_rate"]), (200, &json!("300")));
     let reported = stand.frame(|frame| frame.drain_rates() == ["300", "300"]).await;
@@ -100,6 +102,7 @@ async fn a_worker_told_to_crash_does_and_nothing_is_lost() {
         let mut stand = Stand::new(on).await;
         let workers = if on == On::Embedded { 1 } else { 2 };
         stand.frame(|frame| frame.drain_rates().len() == workers).await;
+        stand.drain(100).await;
         start(&stand, &load(4_000)).await;
         stand.frame(|frame| frame.number("backlog") > Some(300.0)).await;
         let (status, told) = stand.ask(Method::POST, "/crash", &json!({})).await;
@@ -113,6 +116,7 @@ async fn a_worker_told_to_crash_does_and_nothing_is_lost() {
             let ended = crashed.expect("one of ours").ended(SOON).await;
             assert_eq!(ended.code(), Some(70), "{ended}");
         }
+        stand.drain("unlimited").await;
         assert_clean(&stand.load_over().await);
     }
 }

@@ -9,7 +9,6 @@ use super::stand::{On, Stand};
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 const RIGHT: &str = "\u{e014}";
-const LEFT: &str = "\u{e012}";
 
 /// True once the first chart is drawn; the others are, when they come into view.
 const DRAWN: &str = "document.querySelector('#chart-hero .main-svg')";
@@ -82,9 +81,11 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
     for on in [On::Embedded, On::Cluster] {
         let stand = Stand::new(on).await;
         let browser = open(&stand).await;
+        stand.drain(200).await;
         fire(&browser, 5_000).await;
         browser.wait_for(&format!("{} > 500", number("#backlog"))).await;
         browser.wait_for(&format!("{} > 0", number("#stage-database .rate"))).await;
+        stand.drain("unlimited").await;
         browser.wait_for(&format!("{} === 0", number("#backlog"))).await;
         wait_for_pass(&browser).await;
         browser.wait_for(&pills("ok")).await;
@@ -105,15 +106,17 @@ async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
     let stand = Stand::new(On::Cluster).await;
     let browser = open(&stand).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === '500'").await;
+    stand.drain(100).await;
+    browser.wait_for("document.getElementById('drain-reported').dataset.value === '100'").await;
     fire(&browser, 6_000).await;
-    browser.wait_for(&format!("{} > 1500", number("#backlog"))).await;
-    // By the keyboard, notch by notch, down to 300 a worker.
+    browser.wait_for(&format!("{} > 2500", number("#backlog"))).await;
+    // By the keyboard, notch by notch, up to 300 a worker.
     browser.get("document.getElementById('drain-slider').focus()").await;
     for _ in 0..30 {
         if browser.get("document.getElementById('drain-slider').dataset.value").await == "300" {
             break;
         }
-        browser.press(LEFT).await;
+        browser.press(RIGHT).await;
     }
     browser.wait_for("document.getElementById('drain-reported').dataset.value === '300'").await;
     let rate = number("#stage-database .rate");
@@ -129,10 +132,12 @@ async fn crashing_the_worker_keeps_the_invariants_and_a_dead_process_vanishes() 
     let mut stand = Stand::new(On::Cluster).await;
     let browser = open(&stand).await;
     browser.wait_for("document.querySelectorAll('[data-process]').length === 3").await;
+    stand.drain(100).await;
     fire(&browser, 4_000).await;
     browser.wait_for(&format!("{} > 300", number("#backlog"))).await;
     click(&browser, "fault-worker_crash").await;
     browser.wait_for("document.querySelectorAll('[data-process]').length === 2").await;
+    stand.drain("unlimited").await;
     wait_for_pass(&browser).await;
     browser.wait_for(&pills("ok")).await;
     for worker in &mut stand.workers {

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, RequestBuilder};
 use seckill_testkit::{TestCluster, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::{Role, SOON, Urls};
 
@@ -55,6 +55,12 @@ impl Stand {
     pub(crate) async fn ask(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
         let answer = self.control(method, path, body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+    }
+
+    /// Sets every worker's drain rate: slow, so that there is a backlog however slowly this machine takes orders just now.
+    pub(crate) async fn drain(&self, rate: impl Into<Value>) {
+        let (status, answer) = self.ask(Method::PUT, "/drain-rate", &json!({"rate": rate.into()})).await;
+        assert_eq!(status, 200, "{answer}");
     }
 
     /// Waits until the newest frame is as wanted, and gives it.
