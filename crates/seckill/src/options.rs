@@ -41,20 +41,20 @@ pub(crate) struct BackendOptions {
 
 #[derive(Clone, Args)]
 pub(crate) struct ClusterOptions {
-    /// Redis of the cluster back end [default: redis://127.0.0.1:6379/0]
+    /// Redis of the cluster back end; by default redis://127.0.0.1:6379/0
     #[arg(long, env = "SECKILL_REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
     /// File that holds the URL of Redis, in place of the URL
     #[arg(long, env = "SECKILL_REDIS_URL_FILE", value_name = "FILE")]
     redis_url_file: Option<OsString>,
-    /// RabbitMQ of the cluster back end; the path is the vhost, %2f the one named `/` [default:
-    /// amqp://guest:guest@127.0.0.1:5672/%2f]
+    /// RabbitMQ of the cluster back end; the path is the vhost, %2f the one named `/`. By default
+    /// amqp://guest:guest@127.0.0.1:5672/%2f
     #[arg(long, env = "SECKILL_AMQP_URL", hide_env_values = true)]
     amqp_url: Option<String>,
     /// File that holds the URL of RabbitMQ, in place of the URL
     #[arg(long, env = "SECKILL_AMQP_URL_FILE", value_name = "FILE")]
     amqp_url_file: Option<OsString>,
-    /// MySQL or MariaDB of the cluster back end [default: mysql://root@127.0.0.1:3306/seckill]
+    /// MySQL or MariaDB of the cluster back end; by default mysql://root@127.0.0.1:3306/seckill
     #[arg(long, env = "SECKILL_MYSQL_URL", hide_env_values = true)]
     mysql_url: Option<String>,
     /// File that holds the URL of MySQL or MariaDB, in place of the URL

@@ -60,6 +60,10 @@ async fn the_type_of_every_problem_leads_to_its_explanation() {
         "overloaded",
         "unavailable",
         "outcome-unknown",
+        "cross-site",
+        "busy",
+        "no-worker",
+        "no-load",
     ];
     assert_eq!(slugs, promised, "a type that was promised once must stay");
     for (slug, kind) in slugs.iter().zip(kinds) {
