@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::intake::{Answer, Ticket, backoff};
+use crate::intake::{Answer, Ticket, Tries};
 
 /// How orders get into the ledger.
 #[derive(Debug, Clone, Copy)]
@@ -163,21 +163,13 @@ impl Writer {
     /// One transaction. Where the ledger did not say how it ended, the same order is put to it again: an order id keeps
     /// the fate that it once had.
     async fn commit(&mut self, order: &Order) -> Result<Fate, Fault> {
-        let mut delays = backoff().take(COMMIT_RETRIES);
-        let mut unknown = None;
+        let mut tries = Tries::new(COMMIT_RETRIES);
         loop {
             let fault = match self.try_commit(order).await {
                 Ok(fate) => return Ok(fate),
                 Err(fault) => fault,
             };
-            // A later try that did not get through does not undo an earlier one that may have.
-            let fault = unknown.take().unwrap_or(fault);
-            if !fault.may_have_happened() {
-                return Err(fault);
-            }
-            let Some(delay) = delays.next() else { return Err(fault) };
-            unknown = Some(fault);
-            sleep(delay).await;
+            sleep(tries.again(fault)?).await;
         }
     }
 

@@ -177,7 +177,35 @@ impl<T> From<mpsc::error::TrySendError<T>> for NotTaken {
     }
 }
 
-pub(crate) fn backoff() -> backon::ExponentialBackoff {
+/// The tries of one call that knows what it has done before, so that it may be made again while its end is not known.
+pub(crate) struct Tries {
+    delays: std::iter::Take<backon::ExponentialBackoff>,
+    unknown: Option<Fault>,
+}
+
+impl Tries {
+    /// So many after the first.
+    pub(crate) fn new(retries: usize) -> Self {
+        Self { delays: backoff().take(retries), unknown: None }
+    }
+
+    /// After `fault`: how long to wait before the call is made again.
+    ///
+    /// # Errors
+    /// What the call as a whole has ended with: another try would not help, or there were enough.
+    pub(crate) fn again(&mut self, fault: Fault) -> Result<Duration, Fault> {
+        // A later try that did not get through does not undo an earlier one that may have.
+        let fault = self.unknown.take().unwrap_or(fault);
+        if !fault.may_have_happened() {
+            return Err(fault);
+        }
+        let Some(delay) = self.delays.next() else { return Err(fault) };
+        self.unknown = Some(fault);
+        Ok(delay)
+    }
+}
+
+fn backoff() -> backon::ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(Duration::from_secs(2))
@@ -310,8 +338,7 @@ impl Lane {
     /// One atomic decision about the whole batch. Where the gate did not say how a call ended, the same claims are put
     /// to it again: it knows them by their order ids and deducts once.
     async fn reserve(&mut self, claims: &[Claim]) -> Result<Reserved, Fault> {
-        let mut delays = backoff().take(RESERVE_RETRIES);
-        let mut unknown = None;
+        let mut tries = Tries::new(RESERVE_RETRIES);
         loop {
             let fault = match self.backend.gate.reserve(self.sale, self.epoch, &self.settled, claims).await {
                 Ok(reserved) => {
@@ -320,14 +347,7 @@ impl Lane {
                 }
                 Err(fault) => fault,
             };
-            // A later try that did not get through does not undo an earlier one that may have.
-            let fault = unknown.take().unwrap_or(fault);
-            if !fault.may_have_happened() {
-                return Err(fault);
-            }
-            let Some(delay) = delays.next() else { return Err(fault) };
-            unknown = Some(fault);
-            sleep(delay).await;
+            sleep(tries.again(fault)?).await;
         }
     }
 

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use loadtest::{Arrivals, CancellationToken, Clients, Plan, Progress};
+use seckill_testkit::eventually;
 use tokio::sync::RwLock;
 
 use crate::server::{ORDERS, job, order, order_id, plan, run, serve, user};
@@ -69,9 +70,8 @@ async fn a_cancelled_run_ends_early_and_keeps_what_it_has() {
     let (progress, cancel) = (Progress::shared(), CancellationToken::new());
     let job = job(plan(100_000, Duration::from_secs(3_600)));
     let cancel_soon = async {
-        while progress.counts().sent < 10 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let sent = || progress.counts().sent;
+        eventually(Duration::from_secs(30), async || if sent() >= 10 { Ok(()) } else { Err(sent()) }).await;
         cancel.cancel();
     };
     let running =

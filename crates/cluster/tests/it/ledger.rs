@@ -136,15 +136,17 @@ async fn a_hanging_or_killed_server_never_leaves_half_a_batch() {
     writer.commit(&batches[1]).await.unwrap();
 
     // Killed in the middle of committing: each batch is there as a whole or not at all.
+    let commits = std::cell::Cell::new(0);
     let committing = async {
         for batch in batches.iter().cycle().take(2_000) {
             if writer.commit(batch).await.is_err() {
                 return;
             }
+            commits.set(commits.get() + 1);
         }
     };
     tokio::join!(committing, async {
-        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        eventually(SOON, async || if commits.get() >= 5 { Ok(()) } else { Err(commits.get()) }).await;
         mysql.kill().await;
     });
     mysql.start_again().await;

@@ -90,7 +90,7 @@ async fn a_failed_test_process_leaves_nothing() {
 
 /// Not a test: the process that the two tests above start from this binary, to see it end.
 #[tokio::test]
-#[ignore = "started by other tests"]
+#[ignore = "no test by itself: the two above run it, as a process that they see end"]
 async fn hold_servers() {
     let (redis, rabbit, mysql) =
         tokio::join!(PrivateRedis::start(), PrivateRabbit::start(), PrivateMySql::start());
