@@ -8,9 +8,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::header::HeaderValue;
-use jsonwebtoken::{EncodingKey, Header};
 use loadtest::{Clients, Error, Plan, SaleReport, Scenario, Shop, Target, Tokens};
-use serde::Serialize;
+use seckill_token::Signer;
 
 use crate::cli::{Failure, RunOptions};
 
@@ -128,23 +127,13 @@ fn read_tokens(file: &Path, plan: &Plan) -> Result<Tokens, Failure> {
     tokens.map_err(|error| Failure::Usage(format!("{named} is not a list of one token a line: {error}")))
 }
 
-#[derive(Serialize)]
-struct Claims {
-    sub: String,
-    exp: u64,
-}
-
 fn sign_tokens(plan: &Plan, secret: &str) -> Result<Tokens, Failure> {
-    let key = EncodingKey::from_secret(secret.as_bytes());
+    let signer = Signer::hs256(secret);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_err(|_| Failure::Fault("this machine's clock is before 1970".to_owned()))?;
     let exp = (now + plan.lasts() + SPARE).as_secs();
-    let sign = |user: u64| {
-        jsonwebtoken::encode(&Header::default(), &Claims { sub: user.to_string(), exp }, &key)
-            .expect("signing two plain fields by HS256 cannot fail")
-    };
-    Ok(Tokens::sign(plan, sign)?)
+    Ok(Tokens::sign(plan, |user| signer.sign(user, exp))?)
 }
 
 /// Connects: as many connections as the scenario says, within what the system lets this process open.

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use seckill_core::{Dependency, Fault};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqliteConnection, SqlitePool};
 
 use crate::OpenError;
 
@@ -16,8 +16,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Binds of one statement stay far below SQLite's 32,766: longer lists go in pieces of this many rows.
 pub(crate) const ROWS_A_STATEMENT: usize = 500;
 
-/// Brings the file to this version's schema, creating it where it does not exist.
-pub(crate) async fn migrate(path: &Path, migrator: &Migrator) -> Result<(), OpenError> {
+/// Brings the file to the newest of `migrations`, creating it where it does not exist. Each is what it is called and its
+/// SQL, oldest first. A migration that has been released never changes: files remember its checksum.
+pub(crate) async fn migrate(
+    path: &Path,
+    migrations: &'static [(&'static str, &'static str)],
+) -> Result<(), OpenError> {
+    let migration = |(version, &(description, sql)): (i64, &(&'static str, &'static str))| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let migrator = Migrator::with_migrations((1..).zip(migrations).map(migration).collect());
     let mut connection = options(path)
         .connect()
         .await

@@ -23,8 +23,6 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use http::auth::sign;
-
 use directory::Directory;
 use http::App;
 use http::health::Health;

@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use seckill_core::UserId;
-use secrecy::SecretString;
+use seckill_token::Signer;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::TokenArgs;
 use crate::options::SecretOptions;
@@ -182,8 +183,7 @@ pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<Se
 pub(crate) fn sign(jwt_secret: &SecretString, user: UserId, ttl: Duration) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
     let expires_at = now.as_secs().saturating_add(ttl.as_secs());
-    seckill_gateway::sign(jwt_secret, user, expires_at)
-        .map_err(|error| anyhow::anyhow!("cannot sign a token: {error}"))
+    Ok(Signer::hs256(jwt_secret.expose_secret()).sign(user.0, expires_at))
 }
 
 /// `seckill token`

@@ -9,8 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use jsonwebtoken::{DecodingKey, Validation};
-use serde::Deserialize;
+use seckill_token::Verifier;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -110,16 +109,9 @@ async fn audit() -> Json<Value> {
     Json(json!({"oversold": 0, "duplicates": 0, "conserved": true, "verdict": "clean", "findings": []}))
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-}
-
 fn user(headers: &HeaderMap) -> Option<u64> {
     let token = headers[header::AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap();
-    let key = DecodingKey::from_secret(SECRET.as_bytes());
-    let token = jsonwebtoken::decode::<Claims>(token, &key, &Validation::default()).ok()?;
-    Some(token.claims.sub.parse().unwrap())
+    Verifier::hs256(SECRET).user(token).ok()
 }
 
 async fn mine(headers: HeaderMap) -> Response {

@@ -3,17 +3,15 @@
 //!
 //! Failing is quick and is left to the caller to try again, who knows how long to wait.
 
-use std::net::Shutdown;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lapin::tcp::OwnedTLSConfig;
-use lapin::uri::{AMQPAuthority, AMQPScheme, AMQPUri};
-use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, ErrorKind};
+use lapin::uri::{AMQPAuthority, AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use seckill_core::{Dependency, Fault};
-use socket2::{SockRef, Socket};
 use tokio::sync::Mutex;
 
+use super::wire::{self, Wire};
 use super::{BLOCKED, STEP, step, topology, unavailable};
 
 /// The longest that connecting may take, from the first packet to the declared topology.
@@ -135,32 +133,18 @@ impl Link {
     }
 
     async fn dial(&self) -> lapin::Result<Live> {
-        let runtime = lapin::runtime::default_runtime()?;
         let wire = Wire::default();
-        let (reactor, dialled) = (runtime.clone(), wire.clone());
+        let dialled = wire.clone();
         let open = async move |broker: AMQPUri, _| {
-            let AMQPUri { authority, scheme, .. } = &broker;
-            let connect = async {
-                let addresses = tokio::net::lookup_host((authority.host.as_str(), authority.port)).await?;
-                let stream = AsyncTcpStream::connect(&reactor, addresses.collect::<Vec<_>>()).await?;
-                if let AsyncTcpStream::Plain(tcp) = &stream {
-                    dialled.hold(SockRef::from(tcp.get_ref()).try_clone()?);
-                }
-                match scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => {
-                        stream.into_tls(&authority.host, OwnedTLSConfig::default().as_ref()).await
-                    }
-                }
-            };
             // The client has no time-out of its own for this; without one its thread would stay.
-            let connected = tokio::time::timeout(CONNECT, connect).await;
+            let connected = tokio::time::timeout(CONNECT, dialled.dial(&broker)).await;
             Ok(connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
         };
         // If this future is dropped in the middle of the handshake, only cutting the wire ends the client's thread.
         let handshake = CutOnDrop(Some(wire.clone()));
         let properties = ConnectionProperties::default().with_connection_name(self.purpose.into());
-        let connection = Connection::connector(self.broker.clone(), runtime, open, properties).await?;
+        let connection =
+            Connection::connector(self.broker.clone(), wire::runtime(), open, properties).await?;
         handshake.keep();
         let live = Live { connection, wire };
         let _turn = self.declaring.lock().await;
@@ -192,24 +176,6 @@ impl Drop for Live {
                 wire.cut();
             })),
             Err(_) => wire.cut(),
-        }
-    }
-}
-
-/// Another handle of a connection's socket.
-#[derive(Clone, Default)]
-struct Wire(Arc<OnceLock<Socket>>);
-
-impl Wire {
-    fn hold(&self, socket: Socket) {
-        // A wire is dialled once; were it dialled again, the first socket would be closed already.
-        let _ = self.0.set(socket);
-    }
-
-    fn cut(&self) {
-        if let Some(socket) = self.0.get() {
-            // Fails only where there is nothing left to cut.
-            let _ = socket.shutdown(Shutdown::Both);
         }
     }
 }

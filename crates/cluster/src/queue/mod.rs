@@ -5,6 +5,7 @@ mod connection;
 mod consumer;
 mod publisher;
 mod topology;
+mod wire;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -12,6 +12,7 @@ use seckill_dashboard::load::{
 };
 use seckill_gateway::{Config, Mode};
 use seckill_testkit::eventually;
+use seckill_token::Signer;
 use seckill_worker::Pace;
 use serde_json::json;
 use tempfile::TempDir;
@@ -74,7 +75,7 @@ impl Server {
 }
 
 fn sign(user: u64) -> String {
-    seckill_gateway::sign(&JWT_SECRET.into(), UserId(user), 4_102_444_800).expect("the secret signs")
+    Signer::hs256(JWT_SECRET).sign(user, 4_102_444_800)
 }
 
 fn runner(target: &str, direct: Option<&str>) -> Arc<LoadRunner> {

@@ -135,7 +135,7 @@ async fn read_known(
     let mut known = Known { rooms, ..Known::default() };
     for chunk in orders.chunks(ROWS_A_STATEMENT) {
         let ids = || chunk.iter().map(|order| rows::id_bytes(order.claim.order_id));
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT order_id FROM orders WHERE order_id IN (");
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT id AS order_id FROM orders WHERE id IN (");
         rows::push_list(&mut query, ids());
         for row in query.build().persistent(false).fetch_all(&mut *connection).await.map_err(fault)? {
             known.committed.insert(rows::order_id(&row)?);
@@ -171,7 +171,7 @@ async fn insert_orders(
     let now = seckill_core::now().timestamp_millis();
     for chunk in orders.chunks(ROWS_A_STATEMENT) {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO orders (order_id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, \
+            "INSERT INTO orders (id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, \
              committed_at) ",
         );
         query.push_values(chunk, |mut row, Order { sale_id, claim }| {

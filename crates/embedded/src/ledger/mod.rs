@@ -22,6 +22,11 @@ use crate::sqlite::{self, WriteConnection};
 
 const FILE: &str = "ledger.db";
 const READERS: u32 = 4;
+/// Every version of the schema: what it is called and its SQL.
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("ledger", include_str!("../../../../migrations/sqlite/ledger/0001_ledger.sql")),
+    ("names as on mysql", include_str!("../../../../migrations/sqlite/ledger/0002_names_as_on_mysql.sql")),
+];
 /// Rows of one read when all orders are gone through.
 const PAGE: i64 = 4_096;
 
@@ -42,7 +47,7 @@ impl SqliteLedger {
     /// Opens the file and brings it to this version's schema.
     pub(crate) async fn open(folder: Arc<Folder>) -> Result<Self, OpenError> {
         let path = folder.file(FILE);
-        sqlite::migrate(&path, &sqlx::migrate!("../../migrations/sqlite/ledger")).await?;
+        sqlite::migrate(&path, MIGRATIONS).await?;
         let connection = Mutex::new(WriteConnection::new(&path, Dependency::Ledger));
         Ok(Self {
             readers: sqlite::readers(&path, READERS),
@@ -62,8 +67,8 @@ impl SqliteLedger {
         &self,
         mut each: impl FnMut(Order) + Send,
     ) -> Result<(), Fault> {
-        const SQL: &str = "SELECT order_id, sale_id, user_id, quantity, accepted_at FROM orders \
-                           WHERE order_id > ? AND active = 1 ORDER BY order_id LIMIT ?";
+        const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, accepted_at FROM orders \
+                           WHERE id > ? AND active = 1 ORDER BY id LIMIT ?";
         // A blob that is empty comes before all others.
         let mut after = Vec::new();
         loop {
@@ -147,8 +152,8 @@ impl Ledger for SqliteLedger {
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {
-        const SQL: &str = "SELECT order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, \
-                           committed_at AS recorded_at FROM orders WHERE order_id = ?1 \
+        const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, \
+                           committed_at AS recorded_at FROM orders WHERE id = ?1 \
                            UNION ALL \
                            SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
                            FROM rejections WHERE order_id = ?1 LIMIT 1";
@@ -158,7 +163,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault> {
-        const SQL: &str = "SELECT order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, \
+        const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, \
                            committed_at AS recorded_at FROM orders WHERE sale_id = ?1 AND user_id = ?2 \
                            UNION ALL \
                            SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
@@ -176,9 +181,9 @@ impl Ledger for SqliteLedger {
         limit: u32,
     ) -> Result<Vec<LedgerOrder>, Fault> {
         // The plus sign keeps SQLite on the primary key, in whose order a page costs its own rows only.
-        const SQL: &str = "SELECT * FROM (SELECT order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, \
+        const SQL: &str = "SELECT * FROM (SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, \
                            accepted_at, committed_at AS recorded_at \
-                           FROM orders WHERE +sale_id = ?1 AND order_id > ?2 ORDER BY order_id LIMIT ?3) \
+                           FROM orders WHERE +sale_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3) \
                            UNION ALL \
                            SELECT * FROM (SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
                            FROM rejections WHERE +sale_id = ?1 AND order_id > ?2 ORDER BY order_id LIMIT ?3) \
@@ -203,7 +208,7 @@ impl Ledger for SqliteLedger {
                 (SELECT COUNT(*) AS n FROM orders WHERE sale_id = ?1 AND active = 1 GROUP BY user_id)) a, \
             (SELECT COUNT(*) AS rejected_orders, COALESCE(SUM(quantity), 0) AS rejected_units \
                 FROM rejections WHERE sale_id = ?1) r, \
-            (SELECT COUNT(*) AS ids FROM rejections JOIN orders USING (order_id) \
+            (SELECT COUNT(*) AS ids FROM rejections JOIN orders ON orders.id = rejections.order_id \
                 WHERE rejections.sale_id = ?1) b";
         let query = sqlx::query(SQL).bind(sale.0.cast_signed());
         let row = query.fetch_one(&self.readers).await.map_err(fault)?;

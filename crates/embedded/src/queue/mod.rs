@@ -22,6 +22,9 @@ use crate::folder::Folder;
 use crate::sqlite::{self, WriteConnection};
 
 const FILE: &str = "queue.db";
+/// Every version of the schema: what it is called and its SQL.
+const MIGRATIONS: &[(&str, &str)] =
+    &[("queue", include_str!("../../../../migrations/sqlite/queue/0001_queue.sql"))];
 /// Batches in memory that no consumer has taken yet; of the largest batches this is about 2 MiB.
 const PAGE: i64 = 64;
 
@@ -46,7 +49,7 @@ impl SqliteQueue {
     /// Opens the file, brings it to this version's schema, and starts the task that writes to it.
     pub(crate) async fn open(folder: Arc<Folder>) -> Result<Self, OpenError> {
         let path = folder.file(FILE);
-        sqlite::migrate(&path, &sqlx::migrate!("../../migrations/sqlite/queue")).await?;
+        sqlite::migrate(&path, MIGRATIONS).await?;
         let reader = sqlite::readers(&path, 1);
         let count = async {
             let (batches, orders, newest) = writer::after(&mut *reader.acquire().await?, 0).await?;

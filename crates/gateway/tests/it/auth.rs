@@ -20,6 +20,7 @@ fn buyers_routes(sale: SaleId, order: OrderId) -> [(Method, String); 4] {
 }
 
 fn signed(header: &Header, secret: &str, sub: &str, exp: i64) -> String {
+    seckill_token::provider::install();
     let claims = json!({"sub": sub, "exp": exp});
     let key = EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(header, &claims, &key).expect("any secret signs")

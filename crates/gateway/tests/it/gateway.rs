@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use seckill_core::{Backend, OrderId, SaleId, UserId, now};
 use seckill_gateway::Config;
 use seckill_gateway::recover::RecoverConfig;
+use seckill_token::Signer;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -152,5 +153,5 @@ pub(crate) fn sale_id(reply: &Reply) -> SaleId {
 /// A token of this user that is good for an hour.
 pub(crate) fn token(user: u64) -> String {
     let in_an_hour = u64::try_from(now().timestamp()).expect("after 1970") + 3_600;
-    seckill_gateway::sign(&JWT_SECRET.into(), UserId(user), in_an_hour).expect("the secret signs")
+    Signer::hs256(JWT_SECRET).sign(user, in_an_hour)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use seckill_core::{AuditReport, Backend, Verdict};
 use seckill_testkit::{TestCluster, eventually};
+use seckill_token::Signer;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -197,7 +198,7 @@ impl Role {
 }
 
 pub(crate) fn token(user: u64) -> String {
-    seckill_gateway::sign(&JWT_SECRET.into(), seckill_core::UserId(user), 4_102_444_800).unwrap()
+    Signer::hs256(JWT_SECRET).sign(user, 4_102_444_800)
 }
 
 async fn keep(mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>, log: Arc<Mutex<String>>) {
