@@ -68,8 +68,8 @@ impl std::fmt::Display for Verdict {
 }
 
 impl AuditReport {
-    /// Reads a sale's counts from a back end, in the order that [`Self::weigh`] asks for, and weighs them; `None`: there is
-    /// no such sale. The ledger counts rows, so this costs it more the more orders there are.
+    /// Reads a sale's counts from a back end, in the order that [`Self::from_counts`] asks for, and audits them; `None`: there
+    /// is no such sale. The ledger counts rows, so the cost grows with the number of orders.
     ///
     /// # Errors
     /// A fault of the first part that could not be read.
@@ -79,14 +79,14 @@ impl AuditReport {
         let queue = backend.queue.depth().await?;
         let totals = backend.ledger.totals(id).await?;
         let Some(after) = backend.ledger.sale(id).await? else { return Ok(None) };
-        Ok(Some(Self::weigh(&before, gate, queue, totals, &after)))
+        Ok(Some(Self::from_counts(&before, gate, queue, totals, &after)))
     }
 
-    /// Weighs counts that were read in this order: `before`, the sale as the ledger had it; the gate; the queue;
+    /// Audits counts that were read in this order: `before`, the sale as the ledger had it; the gate; the queue;
     /// `totals` and `after`, the ledger again. Orders move from the gate through the queue to the ledger. So the gate can
     /// only be ahead of `before`; and where the ledger did not move from `before` to `after`, every order that the gate
     /// had set aside is in `totals`, was pending in the gate, or was in the queue when that was read next.
-    pub fn weigh(
+    pub fn from_counts(
         before: &Sale,
         gate: Option<GateLevel>,
         queue: QueueDepth,
@@ -184,6 +184,7 @@ mod tests {
             per_user_limit: 1,
             starts_at: crate::now(),
             ends_at: crate::now(),
+            mode: crate::Mode::Queue,
             epoch: 1,
             created_at: crate::now(),
         }
@@ -204,37 +205,37 @@ mod tests {
 
     #[test]
     fn at_rest_every_unit_is_in_one_place() {
-        let report = AuditReport::weigh(&sale(4), gate(4, 0), queue(0), rows(4), &sale(4));
+        let report = AuditReport::from_counts(&sale(4), gate(4, 0), queue(0), rows(4), &sale(4));
         assert_eq!((report.verdict, report.in_flight, report.conserved), (Verdict::Clean, Some(0), true));
     }
 
     #[test]
     fn what_is_pending_or_queued_is_in_flight() {
-        let report = AuditReport::weigh(&sale(4), gate(8, 1), queue(3), rows(4), &sale(4));
+        let report = AuditReport::from_counts(&sale(4), gate(8, 1), queue(3), rows(4), &sale(4));
         assert_eq!((report.verdict, report.in_flight), (Verdict::InFlight, Some(4)));
     }
 
     #[test]
     fn an_order_that_is_nowhere_is_found() {
-        let report = AuditReport::weigh(&sale(4), gate(8, 1), queue(2), rows(4), &sale(4));
+        let report = AuditReport::from_counts(&sale(4), gate(8, 1), queue(2), rows(4), &sale(4));
         assert_eq!((report.verdict, report.conserved), (Verdict::Violated, false));
     }
 
     #[test]
     fn a_gate_that_lost_orders_is_found() {
-        let report = AuditReport::weigh(&sale(4), gate(2, 0), queue(0), rows(4), &sale(4));
+        let report = AuditReport::from_counts(&sale(4), gate(2, 0), queue(0), rows(4), &sale(4));
         assert_eq!((report.verdict, report.in_flight), (Verdict::Violated, Some(-2)));
-        let report = AuditReport::weigh(&sale(4), None, queue(0), rows(4), &sale(4));
+        let report = AuditReport::from_counts(&sale(4), None, queue(0), rows(4), &sale(4));
         assert_eq!((report.verdict, report.conserved), (Verdict::GateMissing, false));
     }
 
     #[test]
     fn overselling_duplicates_and_a_wrong_running_total_are_found() {
-        let report = AuditReport::weigh(&sale(4), gate(10, 0), queue(7), rows(11), &sale(4));
+        let report = AuditReport::from_counts(&sale(4), gate(10, 0), queue(7), rows(11), &sale(4));
         assert_eq!((report.oversold, report.conserved), (1, false));
         let twice = LedgerTotals { duplicates: 1, ..rows(4) };
         assert_eq!(
-            AuditReport::weigh(&sale(4), gate(4, 0), queue(0), twice, &sale(4)).verdict,
+            AuditReport::from_counts(&sale(4), gate(4, 0), queue(0), twice, &sale(4)).verdict,
             Verdict::Violated
         );
     }

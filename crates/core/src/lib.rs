@@ -9,6 +9,7 @@ mod claim;
 mod control;
 mod decide;
 mod error;
+mod opening;
 mod order;
 mod ports;
 mod sale;
@@ -20,6 +21,7 @@ pub use control::{
 };
 pub use decide::{Known, Room, decide};
 pub use error::{Dependency, Fault, FieldError};
+pub use opening::{Created, create_sale, fill_gate};
 pub use order::{
     Fate, LedgerOrder, MAX_BATCH_ORDERS, Order, OrderBatch, OrderId, OrderStatus, RejectReason, UserId,
 };
@@ -27,7 +29,7 @@ pub use ports::{
     Backend, Consumer, ControlPlane, Delivery, DeliveryTag, GateLevel, Ledger, LedgerTotals, LedgerWriter,
     OrderQueue, Publisher, QueueDepth, SnapshotListener, StockGate,
 };
-pub use sale::{Epoch, NewSale, Phase, Sale, SaleId, UNGATED};
+pub use sale::{Epoch, Mode, NewSale, Phase, Sale, SaleId};
 
 /// A moment in UTC, to the millisecond: what every store of this system keeps.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

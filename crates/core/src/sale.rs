@@ -19,9 +19,33 @@ impl std::fmt::Display for SaleId {
 /// lost its data is told from one that never had any by this number, so it is never filled a second time by mistake.
 pub type Epoch = u32;
 
-/// The epoch of a sale that has no gate and never gets one: direct gateways sell it straight out of the ledger. Later than
-/// every filling, so that nobody fills a gate for it; no other gateway takes orders for it.
-pub const UNGATED: Epoch = Epoch::MAX;
+/// The path that a sale's orders take. It is chosen when the sale is created and never changes: gateways sell the sales of
+/// their own mode and refuse the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Gate, queue, and a worker behind it: the peak is shaved.
+    #[default]
+    Queue,
+    /// Every order straight into the ledger, without a gate: what the shaved peak is compared with.
+    Direct,
+}
+
+impl Mode {
+    /// What a ledger stores as the epoch of a new sale. A direct sale stores the highest number, so that programs that do
+    /// not know the mode never fill a gate for it.
+    pub fn stored_epoch(self) -> Epoch {
+        match self {
+            Self::Queue => 0,
+            Self::Direct => Epoch::MAX,
+        }
+    }
+
+    /// Reads what a ledger has stored: the mode, and the epoch of the gate.
+    pub fn from_stored_epoch(stored: Epoch) -> (Self, Epoch) {
+        if stored == Epoch::MAX { (Self::Direct, 0) } else { (Self::Queue, stored) }
+    }
+}
 
 /// One flash sale of one product, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +74,10 @@ pub struct Sale {
     pub starts_at: Timestamp,
     /// The first moment after the sale.
     pub ends_at: Timestamp,
-    /// Which filling of the gate it is on.
+    /// The path of its orders.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The epoch of its gate; 0: the gate has not been filled yet.
     pub epoch: Epoch,
     /// When the ledger took it.
     pub created_at: Timestamp,
@@ -245,6 +272,7 @@ mod tests {
             per_user_limit: new.per_user_limit,
             starts_at: new.starts_at,
             ends_at: new.ends_at,
+            mode: Mode::Queue,
             epoch: 1,
             created_at: new.starts_at,
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use seckill_core::{
     Backend, Consumer, Dependency, Epoch, Fate, Fault, FaultKind, Ledger, LedgerOrder, LedgerTotals,
-    LedgerWriter, NewSale, Order, OrderBatch, OrderId, OrderQueue, Publisher, QueueDepth, Sale, SaleId,
+    LedgerWriter, Mode, NewSale, Order, OrderBatch, OrderId, OrderQueue, Publisher, QueueDepth, Sale, SaleId,
     Settings, UserId,
 };
 
@@ -108,8 +108,8 @@ struct TroubledLedger {
 
 #[async_trait]
 impl Ledger for TroubledLedger {
-    async fn create_sale(&self, sale: &NewSale, epoch: Epoch) -> Result<Sale, Fault> {
-        self.inner.create_sale(sale, epoch).await
+    async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
+        self.inner.create_sale(sale, mode).await
     }
 
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use seckill_core::{
-    AuditReport, Backend, Fault, GateLevel, Phase, Sale, SaleId, Timestamp, UNGATED, Verdict, now,
+    AuditReport, Backend, Fault, GateLevel, Mode, Phase, Sale, SaleId, Timestamp, Verdict, now,
 };
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -146,7 +146,7 @@ impl Watch {
             Some(id) => self.backend.ledger.sale(id).await?,
             None => None,
         };
-        for sale in newest.into_iter().filter(|sale| sale.epoch != UNGATED).chain(older) {
+        for sale in newest.into_iter().filter(|sale| sale.mode == Mode::Queue).chain(older) {
             // The ledger was read before the gate: so it never seems to have sold what the gate has not set aside.
             let level = self.backend.gate.level(sale.id).await;
             if matches!(level, Ok(Some(_))) || Some(sale.id) == followed {

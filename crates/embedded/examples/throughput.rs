@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seckill_core::{Backend, Claim, Delivery, Fault, NewSale, OrderBatch, OrderId, Sale, UserId};
+use seckill_core::{Backend, Claim, Delivery, Fault, Mode, NewSale, OrderBatch, OrderId, Sale, UserId};
 
 const LANES: u64 = 4;
 const LEDGER_BATCH: usize = 500;
@@ -64,7 +64,7 @@ async fn open_sale(backend: &Backend, stock: u32) -> Result<Sale, Fault> {
         starts_at: seckill_core::now(),
         ends_at: seckill_core::now() + Duration::from_secs(86_400),
     };
-    let sale = backend.ledger.create_sale(&new, 0).await?;
+    let sale = backend.ledger.create_sale(&new, Mode::Queue).await?;
     backend.gate.open(&sale, 1).await?;
     backend.ledger.mark_opened(sale.id, 1).await?;
     Ok(sale)

@@ -1,8 +1,8 @@
 //! The direct mode: the path of an order without a gate and without a queue, as the simplest gateway has it. Every order
 //! is a transaction of its own, on one of a few writers. It is here to show what the shaved peak is compared with.
 //!
-//! A few writers share one bounded line of claims. What is refused for lack of stock is refused by a look at the sale, so
-//! that it costs no write; what goes on is decided by the ledger, which oversells nothing and takes no user twice.
+//! A few writers share one bounded channel of claims. A claim that finds no stock left is refused after reading the sale,
+//! which costs no write. The ledger decides the others; it oversells nothing and takes no user twice.
 
 mod absent;
 
@@ -12,12 +12,13 @@ use std::time::Duration;
 use seckill_core::{
     Backend, Claim, Fate, Fault, Ledger, LedgerWriter, Order, Phase, RejectReason, Sale, SaleId, now,
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::intake::{Answer, Ticket, Tries};
+use crate::retry::Attempts;
+use crate::ticket::{Answer, NotTaken, Ticket};
 
 /// How orders get into the ledger.
 #[derive(Debug, Clone, Copy)]
@@ -44,50 +45,51 @@ pub(crate) fn without_gate(backend: &Backend) -> Backend {
     Backend { gate: Arc::new(absent::Gate), queue: Arc::new(absent::Queue), ..backend.clone() }
 }
 
-/// A ticket and the sale that it is for: the writers serve all sales.
-type Wish = (SaleId, Ticket);
+/// A ticket and its sale: the writers serve all sales.
+type Waiting = (SaleId, Ticket);
 
 /// The way to the writers.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    line: mpsc::Sender<Wish>,
+    waiting: mpsc::Sender<Waiting>,
 }
 
 impl Pool {
-    /// Starts the writers on `tracker`. They end once `shutdown` is cancelled, and every order in the line is answered
-    /// before.
+    /// Starts the writers on `tracker`. They end once `shutdown` is cancelled and every waiting order has been answered.
     pub(crate) fn start(
         ledger: &Arc<dyn Ledger>,
         config: DirectConfig,
         tracker: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Self {
-        let (line, waiting) = mpsc::channel(config.capacity.max(1));
-        let waiting = Arc::new(Mutex::new(waiting));
+        let (waiting, receiver) = mpsc::channel(config.capacity.max(1));
+        let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..config.writers.max(1) {
             let writer = Writer { ledger: Arc::clone(ledger), max_wait: config.max_wait, connection: None };
-            tracker.spawn(writer.run(Arc::clone(&waiting), shutdown.clone()));
+            tracker.spawn(writer.run(Arc::clone(&receiver), shutdown.clone()));
         }
-        Self { line }
+        Self { waiting }
     }
 
-    pub(crate) fn try_send(
-        &self,
-        sale: SaleId,
-        ticket: Ticket,
-    ) -> Result<(), mpsc::error::TrySendError<Wish>> {
-        self.line.try_send((sale, ticket))
+    /// Hands a claim to the writers. The answer comes through the receiver.
+    ///
+    /// # Errors
+    /// [`NotTaken`]: refused at once, with nothing written.
+    pub(crate) fn submit(&self, sale: SaleId, claim: Claim) -> Result<oneshot::Receiver<Answer>, NotTaken> {
+        let (ticket, answer) = Ticket::new(claim);
+        self.waiting.try_send((sale, ticket))?;
+        Ok(answer)
     }
 }
 
 /// Waits for the next order. `None`: no more will come.
-async fn next(waiting: &Mutex<mpsc::Receiver<Wish>>, shutdown: &CancellationToken) -> Option<Wish> {
-    // Held while waiting: the writers that are free stand in line for the lock, and each holder takes one order.
+async fn next(waiting: &Mutex<mpsc::Receiver<Waiting>>, shutdown: &CancellationToken) -> Option<Waiting> {
+    // Held while waiting: free writers wait for the lock in turn, and each holder takes one order.
     let mut waiting = waiting.lock().await;
     tokio::select! {
-        // Closing the line refuses new orders; the ones inside still come out, and then `None`.
+        // Closing the channel refuses new orders; the ones inside still come out, and then `None`.
         () = shutdown.cancelled(), if !waiting.is_closed() => waiting.close(),
-        wish = waiting.recv() => return wish,
+        next = waiting.recv() => return next,
     }
     waiting.recv().await
 }
@@ -100,16 +102,16 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, waiting: Arc<Mutex<mpsc::Receiver<Wish>>>, shutdown: CancellationToken) {
+    async fn run(mut self, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>, shutdown: CancellationToken) {
         while let Some((sale, Ticket { claim, since, answer })) = next(&waiting, &shutdown).await {
             let late = since.elapsed() > self.max_wait;
-            let told = if late { Answer::Overloaded } else { self.take(sale, claim).await };
-            // The buyer may have hung up. The order stands; a retry is told its id.
-            let _ = answer.send(told);
+            let outcome = if late { Answer::Overloaded } else { self.take(sale, claim).await };
+            // The buyer may have hung up. The order stands; a retry gets its id.
+            let _ = answer.send(outcome);
         }
     }
 
-    /// Takes one order from the line to its answer.
+    /// Brings one order to its answer.
     async fn take(&mut self, id: SaleId, claim: Claim) -> Answer {
         let answer = match self.ledger.sale(id).await {
             Ok(Some(sale)) => self.decide(&sale, claim).await,
@@ -133,7 +135,7 @@ impl Writer {
             Phase::Open => (claim.quantity > remaining).then_some(Answer::SoldOut { remaining }),
         };
         match refusal {
-            // Whoever holds an order is told so, whatever is left for others.
+            // Whoever holds an order gets that order as the answer, whatever is left for others.
             Some(refusal) => Ok(self.held(sale, &claim).await?.unwrap_or(refusal)),
             None => self.write(sale, claim).await,
         }
@@ -163,13 +165,13 @@ impl Writer {
     /// One transaction. Where the ledger did not say how it ended, the same order is put to it again: an order id keeps
     /// the fate that it once had.
     async fn commit(&mut self, order: &Order) -> Result<Fate, Fault> {
-        let mut tries = Tries::new(COMMIT_RETRIES);
+        let mut attempts = Attempts::new(COMMIT_RETRIES);
         loop {
             let fault = match self.try_commit(order).await {
                 Ok(fate) => return Ok(fate),
                 Err(fault) => fault,
             };
-            sleep(tries.again(fault)?).await;
+            sleep(attempts.pause_after(fault)?).await;
         }
     }
 

@@ -6,41 +6,76 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use moka::future::Cache;
-use seckill_core::{Backend, Epoch, Fault, NewSale, Sale, SaleId, UNGATED};
+use seckill_core::{Backend, Claim, Fault, Mode, NewSale, Sale, SaleId, create_sale, fill_gate};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::direct::Pool;
 use crate::intake::{Intake, IntakeConfig};
+use crate::ticket::{Answer, NotTaken};
 
 /// Sales that a gateway keeps at hand: the newest.
 const MAX_SALES: u32 = 1_000;
-/// How often the directory is brought up to date.
+/// How often the directory is refreshed.
 const REFRESH: Duration = Duration::from_secs(1);
 /// Unknown sale ids that are remembered, so that asking for them again does not reach the ledger.
 const MAX_MISSES: u64 = 10_000;
 
-/// A sale, and the way into its lanes.
+/// A sale, and where its claims go.
 pub struct Desk {
-    /// The sale, as the ledger had it when the directory was last brought up to date.
+    /// The sale, as the ledger had it when the directory was last refreshed.
     pub sale: Sale,
-    /// `None` until the gate has been filled for the sale; and for a sale of the other mode, which is not this gateway's to
-    /// sell.
-    pub intake: Option<Intake>,
+    /// `None` until the gate has been filled for the sale, and for a sale of the other mode: this gateway does not sell it.
+    way: Option<Way>,
+}
+
+/// Where the claims of one sale go.
+#[derive(Clone)]
+enum Way {
+    /// Into the sale's lanes.
+    Lanes(Intake),
+    /// To the writers, which all sales of a direct gateway share.
+    Writers(Pool),
+}
+
+impl Desk {
+    /// Whether this gateway sells the sale.
+    pub fn is_sold_here(&self) -> bool {
+        self.way.is_some()
+    }
+
+    /// Takes a claim in; `None`: this gateway does not sell the sale. The answer comes through the receiver, also where the
+    /// one who waits for it gives up.
+    pub(crate) fn submit(&self, claim: Claim) -> Option<Result<oneshot::Receiver<Answer>, NotTaken>> {
+        Some(match self.way.as_ref()? {
+            Way::Lanes(intake) => intake.submit(claim),
+            Way::Writers(pool) => pool.submit(self.sale.id, claim),
+        })
+    }
 }
 
 /// How this gateway sells.
-enum Mode {
+enum Seller {
     /// Through lanes, gate and queue.
-    Queue(IntakeConfig),
+    Lanes(IntakeConfig),
     /// Straight into the ledger.
-    Direct(Pool),
+    Writers(Pool),
+}
+
+impl Seller {
+    fn mode(&self) -> Mode {
+        match self {
+            Self::Lanes(_) => Mode::Queue,
+            Self::Writers(_) => Mode::Direct,
+        }
+    }
 }
 
 /// The sales this gateway knows.
 pub struct Directory {
     backend: Backend,
-    mode: Mode,
+    seller: Seller,
     tracker: TaskTracker,
     shutdown: CancellationToken,
     /// Held only to look up, insert or swap; never across an await.
@@ -56,7 +91,7 @@ impl Directory {
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
-        Self::of(Mode::Queue(intake), backend, tracker, shutdown)
+        Self::of(Seller::Lanes(intake), backend, tracker, shutdown)
     }
 
     /// An empty directory whose sales are sold straight into the ledger, by the writers of `pool`.
@@ -66,12 +101,12 @@ impl Directory {
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
-        Self::of(Mode::Direct(pool), backend, tracker, shutdown)
+        Self::of(Seller::Writers(pool), backend, tracker, shutdown)
     }
 
-    fn of(mode: Mode, backend: Backend, tracker: TaskTracker, shutdown: CancellationToken) -> Self {
+    fn of(seller: Seller, backend: Backend, tracker: TaskTracker, shutdown: CancellationToken) -> Self {
         let misses = Cache::builder().max_capacity(MAX_MISSES).time_to_live(REFRESH).build();
-        Self { backend, mode, tracker, shutdown, desks: RwLock::default(), misses }
+        Self { backend, seller, tracker, shutdown, desks: RwLock::default(), misses }
     }
 
     /// The desk of a sale. Asks the ledger only for a sale that is not known yet, and for each id once a second.
@@ -97,59 +132,42 @@ impl Directory {
     /// Takes in a sale as the ledger has it now. Its lanes go on as they are, or start once the gate has been filled.
     pub fn put(&self, sale: Sale) -> Arc<Desk> {
         let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
-        let intake = match desks.get(&sale.id) {
-            // Read before the sale was opened, put after it: what is known is newer.
+        let way = match desks.get(&sale.id) {
+            // Read before the sale was opened, and put after it was opened: what is known is newer.
             Some(desk) if desk.sale.epoch > sale.epoch => return Arc::clone(desk),
-            Some(desk) if desk.sale.epoch == sale.epoch => desk.intake.clone(),
-            _ => self.intake(&sale),
+            Some(desk) if desk.sale.epoch == sale.epoch => desk.way.clone(),
+            _ => self.way(&sale),
         };
-        let desk = Arc::new(Desk { sale, intake });
+        let desk = Arc::new(Desk { sale, way });
         desks.insert(desk.sale.id, Arc::clone(&desk));
         desk
     }
 
-    fn intake(&self, Sale { id, epoch, .. }: &Sale) -> Option<Intake> {
-        match (&self.mode, *epoch) {
-            (Mode::Direct(pool), UNGATED) => Some(Intake::direct(*id, pool.clone())),
-            (Mode::Direct(_), _) | (Mode::Queue(_), 0 | UNGATED) => None,
-            (Mode::Queue(config), epoch) => {
-                Some(Intake::start(*id, epoch, &self.backend, *config, &self.tracker, &self.shutdown))
+    fn way(&self, &Sale { id, mode, epoch, .. }: &Sale) -> Option<Way> {
+        if mode != self.seller.mode() {
+            return None;
+        }
+        match &self.seller {
+            Seller::Writers(pool) => Some(Way::Writers(pool.clone())),
+            Seller::Lanes(_) if epoch == 0 => None,
+            Seller::Lanes(config) => {
+                let intake = Intake::start(id, epoch, &self.backend, *config, &self.tracker, &self.shutdown);
+                Some(Way::Lanes(intake))
             }
         }
     }
 
-    /// Records a new sale, opens it and takes it in. Where its gate cannot be filled just now, it takes no orders until the
-    /// refresh has filled it.
+    /// Creates a sale and takes it in. Where its gate cannot be filled now, it takes no orders until the refresh has filled
+    /// it.
     ///
     /// # Errors
     /// The ledger is away; after [`Fault::Unknown`] the sale may exist.
     pub async fn create(&self, new: &NewSale) -> Result<Arc<Desk>, Fault> {
-        const UNOPENED: Epoch = 0;
-        let epoch = if matches!(self.mode, Mode::Direct(_)) { UNGATED } else { UNOPENED };
-        let sale = self.backend.ledger.create_sale(new, epoch).await?;
-        if epoch == UNGATED {
-            return Ok(self.put(sale));
+        let created = create_sale(&self.backend, new, self.seller.mode()).await?;
+        if let Some(fault) = created.unfilled {
+            tracing::warn!(sale_id = %created.sale.id, error = %fault, "a new sale waits for its gate");
         }
-        match self.open(sale.clone()).await {
-            Ok(desk) => Ok(desk),
-            Err(fault) => {
-                tracing::warn!(sale_id = %sale.id, error = %fault, "a new sale waits for its gate");
-                Ok(self.put(sale))
-            }
-        }
-    }
-
-    /// Fills the gate of a sale that has epoch 0 and takes it in. A gateway killed between the two steps leaves a full
-    /// gate that no order has touched, since epoch 0 takes none: filling it again changes nothing.
-    ///
-    /// # Errors
-    /// The gate or the ledger is away; the refresh tries again.
-    pub async fn open(&self, mut sale: Sale) -> Result<Arc<Desk>, Fault> {
-        const FIRST: u32 = 1;
-        self.backend.gate.open(&sale, FIRST).await?;
-        self.backend.ledger.mark_opened(sale.id, FIRST).await?;
-        sale.epoch = FIRST;
-        Ok(self.put(sale))
+        Ok(self.put(created.sale))
     }
 
     /// Keeps the directory current, through faults of the ledger and the gate; never returns. May be dropped at any
@@ -157,7 +175,7 @@ impl Directory {
     pub async fn keep_current(&self) {
         loop {
             if let Err(fault) = self.refresh().await {
-                tracing::warn!(error = %fault, "the directory of sales is not brought up to date");
+                tracing::warn!(error = %fault, "the directory of sales cannot be refreshed");
             }
             tokio::time::sleep(REFRESH).await;
         }
@@ -172,16 +190,24 @@ impl Directory {
             desks.retain(|id, _| *id >= oldest);
         }
         for sale in sales {
-            if sale.epoch == 0
-                && matches!(self.mode, Mode::Queue(_))
-                && let Err(fault) = self.open(sale.clone()).await
-            {
-                // One gate that cannot be filled holds up no other sale.
-                tracing::warn!(sale_id = %sale.id, error = %fault, "a sale waits for its gate");
-            }
-            self.put(sale);
+            self.put(self.with_gate(sale).await);
         }
         Ok(())
+    }
+
+    /// The sale with its gate filled, where that is this gateway's task and has not been done. A gate that cannot be filled
+    /// holds up no other sale.
+    async fn with_gate(&self, sale: Sale) -> Sale {
+        if sale.epoch > 0 || sale.mode != Mode::Queue || self.seller.mode() != Mode::Queue {
+            return sale;
+        }
+        match fill_gate(&self.backend, &sale).await {
+            Ok(filled) => filled,
+            Err(fault) => {
+                tracing::warn!(sale_id = %sale.id, error = %fault, "a sale waits for its gate");
+                sale
+            }
+        }
     }
 
     fn read<T>(&self, look: impl FnOnce(&HashMap<SaleId, Arc<Desk>>) -> T) -> T {

@@ -10,17 +10,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use seckill_core::{
-    Backend, Claim, Decision, Epoch, Fault, MAX_BATCH_ORDERS, OrderBatch, OrderId, Publisher, ReservationId,
-    Reserved, SaleId, Timestamp,
+    Backend, Claim, Decision, Epoch, Fault, MAX_BATCH_ORDERS, OrderBatch, Publisher, ReservationId, Reserved,
+    SaleId,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::direct;
+use crate::retry::{Attempts, backoff};
+use crate::ticket::{Answer, NotTaken, Ticket};
 
 /// How the intake of each sale is laid out.
 #[derive(Debug, Clone, Copy)]
@@ -48,71 +48,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How often one batch is put to the gate again when the gate does not say how the call ended.
 const RESERVE_RETRIES: usize = 3;
 
-/// What becomes of a claim, for the one who waits for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Reserved, and confirmed by the queue; or, in direct mode, committed.
-    Accepted,
-    /// This user has an order here already, and the queue has confirmed it; or, in direct mode, the ledger has it.
-    Replayed {
-        /// That order.
-        order_id: OrderId,
-        /// Its units.
-        quantity: u32,
-    },
-    /// Fewer units are left than wanted.
-    SoldOut {
-        /// Units left.
-        remaining: u32,
-    },
-    /// More units than one user may have.
-    OverLimit {
-        /// Units one user may have.
-        limit: u32,
-    },
-    /// Before the sale's first moment.
-    NotOpen,
-    /// After the sale's last moment.
-    Closed,
-    /// It waited too long for its lane. Nothing was deducted.
-    Overloaded,
-    /// The gate or the queue is away, in direct mode the ledger. Nothing was deducted for this claim.
-    Unavailable(Arc<str>),
-    /// The claim may have been reserved, or is reserved and may have been queued, under this order id. If it was, the
-    /// recoverer queues it. In direct mode: it may have been committed.
-    Unknown {
-        /// The order to ask for.
-        order_id: OrderId,
-    },
-}
-
-/// A claim and the one who waits for its answer.
-pub(crate) struct Ticket {
-    pub(crate) claim: Claim,
-    pub(crate) since: Instant,
-    pub(crate) answer: oneshot::Sender<Answer>,
-}
-
-/// Why a claim was not taken in. Nothing was deducted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotTaken {
-    /// The lane, or the writers' line, is full.
-    Full,
-    /// The gateway is shutting down, or the sale has gone.
-    ShuttingDown,
-}
-
-/// The way in for one sale's claims.
+/// The way in for one sale's claims: its lanes.
 #[derive(Clone)]
-pub struct Intake(Way);
-
-#[derive(Clone)]
-enum Way {
-    /// Into the sale's lanes.
-    Lanes(Arc<[mpsc::Sender<Ticket>]>),
-    /// To the writers that all sales of a direct gateway share.
-    Direct { sale: SaleId, pool: direct::Pool },
-}
+pub struct Intake(Arc<[mpsc::Sender<Ticket>]>);
 
 impl Intake {
     /// Starts the lanes of one sale on `tracker`. They end once `shutdown` is cancelled, or every `Intake` of the sale
@@ -141,77 +79,21 @@ impl Intake {
             tracker.spawn(lane.run(shutdown.clone()));
             sender
         };
-        Self(Way::Lanes((0..config.lanes.max(1)).map(start_lane).collect()))
+        Self((0..config.lanes.max(1)).map(start_lane).collect())
     }
 
-    /// Past gate and queue, straight to the writers of `pool`.
-    pub(crate) fn direct(sale: SaleId, pool: direct::Pool) -> Self {
-        Self(Way::Direct { sale, pool })
-    }
-
-    /// Hands a claim to its user's lane, or in line for a writer. The answer comes through the receiver, also after the receiver is dropped.
+    /// Hands a claim to its user's lane. The answer comes through the receiver; the lane finishes its work also where the
+    /// receiver is dropped.
     ///
     /// # Errors
     /// [`NotTaken`]: refused at once, with nothing deducted.
     pub fn submit(&self, claim: Claim) -> Result<oneshot::Receiver<Answer>, NotTaken> {
-        let (answer, receiver) = oneshot::channel();
-        let ticket = Ticket { claim, since: Instant::now(), answer };
-        match &self.0 {
-            Way::Lanes(lanes) => {
-                // A multiplicative hash (Knuth, TAOCP 6.4), so that user ids with a common stride still spread over the lanes.
-                let hash = claim.user_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-                lanes[hash as usize % lanes.len()].try_send(ticket)?;
-            }
-            Way::Direct { sale, pool } => pool.try_send(*sale, ticket)?,
-        }
-        Ok(receiver)
+        let (ticket, answer) = Ticket::new(claim);
+        // A multiplicative hash (Knuth, TAOCP 6.4), so that user ids with a common stride still spread over the lanes.
+        let hash = claim.user_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        self.0[hash as usize % self.0.len()].try_send(ticket)?;
+        Ok(answer)
     }
-}
-
-impl<T> From<mpsc::error::TrySendError<T>> for NotTaken {
-    fn from(error: mpsc::error::TrySendError<T>) -> Self {
-        match error {
-            mpsc::error::TrySendError::Full(_) => Self::Full,
-            mpsc::error::TrySendError::Closed(_) => Self::ShuttingDown,
-        }
-    }
-}
-
-/// The tries of one call that knows what it has done before, so that it may be made again while its end is not known.
-pub(crate) struct Tries {
-    delays: std::iter::Take<backon::ExponentialBackoff>,
-    unknown: Option<Fault>,
-}
-
-impl Tries {
-    /// So many after the first.
-    pub(crate) fn new(retries: usize) -> Self {
-        Self { delays: backoff().take(retries), unknown: None }
-    }
-
-    /// After `fault`: how long to wait before the call is made again.
-    ///
-    /// # Errors
-    /// What the call as a whole has ended with: another try would not help, or there were enough.
-    pub(crate) fn again(&mut self, fault: Fault) -> Result<Duration, Fault> {
-        // A later try that did not get through does not undo an earlier one that may have.
-        let fault = self.unknown.take().unwrap_or(fault);
-        if !fault.may_have_happened() {
-            return Err(fault);
-        }
-        let Some(delay) = self.delays.next() else { return Err(fault) };
-        self.unknown = Some(fault);
-        Ok(delay)
-    }
-}
-
-fn backoff() -> backon::ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(2))
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
 
 struct Lane {
@@ -338,7 +220,7 @@ impl Lane {
     /// One atomic decision about the whole batch. Where the gate did not say how a call ended, the same claims are put
     /// to it again: it knows them by their order ids and deducts once.
     async fn reserve(&mut self, claims: &[Claim]) -> Result<Reserved, Fault> {
-        let mut tries = Tries::new(RESERVE_RETRIES);
+        let mut attempts = Attempts::new(RESERVE_RETRIES);
         loop {
             let fault = match self.backend.gate.reserve(self.sale, self.epoch, &self.settled, claims).await {
                 Ok(reserved) => {
@@ -347,7 +229,7 @@ impl Lane {
                 }
                 Err(fault) => fault,
             };
-            sleep(tries.again(fault)?).await;
+            sleep(attempts.pause_after(fault)?).await;
         }
     }
 
@@ -396,10 +278,4 @@ fn answer_all(tickets: &mut Vec<Ticket>, answer: impl Fn(&Claim) -> Answer) {
         let answer = answer(&ticket.claim);
         let _ = ticket.answer.send(answer);
     }
-}
-
-/// A claim as the gateway makes it: a new order id, the present moment.
-pub fn new_claim(user_id: seckill_core::UserId, quantity: u32) -> Claim {
-    let accepted_at: Timestamp = seckill_core::now();
-    Claim { order_id: OrderId::generate(), user_id, quantity, accepted_at }
 }

@@ -9,14 +9,16 @@ pub mod directory;
 pub mod http;
 pub mod intake;
 pub mod recover;
+mod retry;
 pub mod server;
+mod ticket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
-use seckill_core::{Backend, Dependency};
+use seckill_core::{Backend, Dependency, Mode};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
@@ -26,16 +28,6 @@ use tokio_util::task::TaskTracker;
 use directory::Directory;
 use http::App;
 use http::health::Health;
-
-/// The path of an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// Gate, queue, and a worker behind it: the peak is shaved.
-    #[default]
-    Queue,
-    /// Every order straight into the ledger: what the shaved peak is compared with.
-    Direct,
-}
 
 /// How a gateway works.
 #[derive(Clone)]
@@ -88,11 +80,12 @@ impl Config {
 
 /// Without its gate or its queue a gateway takes no orders. Without its ledger it does: that is what the queue is for.
 const NEEDS: &[Dependency] = &[Dependency::Gate, Dependency::Queue];
-/// In direct mode it is the other way round.
+/// In direct mode a gateway needs its ledger and nothing else.
 const DIRECT_NEEDS: &[Dependency] = &[Dependency::Ledger];
 
-/// Serves until `shutdown`, through every fault of the back end, `pages` beside its own routes. Then, in this order and within the grace time: new
-/// orders are refused, every order taken in is answered and settled, and the connections are closed.
+/// Serves until `shutdown`, through every fault of the back end, with `pages` beside its own routes. Then, in this order and
+/// within the grace time: new orders are refused, every order taken in is answered and settled, and the connections are
+/// closed.
 pub async fn run(
     listener: TcpListener,
     backend: Backend,

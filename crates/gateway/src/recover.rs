@@ -37,7 +37,7 @@ pub async fn run(backend: Backend, directory: &Directory, config: RecoverConfig)
         let (mut pending, mut queued) = (0, 0);
         for desk in directory.desks() {
             let closed_long = desk.sale.ends_at + chrono::Duration::hours(1) < now;
-            if desk.intake.is_none() || (closed_long && round % CLOSED_ROUNDS != 0) {
+            if !desk.is_sold_here() || (closed_long && round % CLOSED_ROUNDS != 0) {
                 continue;
             }
             match recoverer.recover(&desk.sale).await {

@@ -161,7 +161,7 @@ impl Direct {
             .build()
             .context("no threads for the direct gateway")?;
         let mut config = seckill_gateway::Config::new(jwt_secret, admin_token);
-        config.mode = seckill_gateway::Mode::Direct;
+        config.mode = seckill_core::Mode::Direct;
         let (stopped, (ready, opened)) = (stop.clone(), tokio::sync::oneshot::channel());
         let run = move || {
             std::mem::forget(metrics::set_default_local_recorder(&UNCOUNTED));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use seckill_gateway::Mode;
+use seckill_core::Mode;
 use seckill_gateway::direct::DirectConfig;
 use seckill_gateway::intake::IntakeConfig;
 use seckill_gateway::recover::RecoverConfig;

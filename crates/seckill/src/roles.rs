@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use axum::Router;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
-use seckill_core::Dependency;
+use seckill_core::{Dependency, Mode};
 use seckill_gateway::http::health::Health;
-use seckill_gateway::{Mode, server};
+use seckill_gateway::server;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -7,20 +7,23 @@ use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
 
 /// Logs to stderr: what SECKILL_LOG says, or `default`.
 pub(crate) fn log(default: &str, json: bool) {
     let wanted = std::env::var("SECKILL_LOG").unwrap_or_else(|_| default.to_owned());
-    let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
+    let filter: Targets = wanted.parse().unwrap_or_else(|error| {
         eprintln!("seckill: SECKILL_LOG={wanted:?} is no filter ({error}); using {default:?}");
-        EnvFilter::new(default)
+        default.parse().expect("the default is a level")
     });
     let colours =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
-    if json { log.json().flatten_event(true).init() } else { log.init() }
+    let log = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let log = if json { log.json().flatten_event(true).boxed() } else { log.boxed() };
+    tracing_subscriber::registry().with(log.with_filter(filter)).init();
 }
 
 /// Seconds, from a tenth of a millisecond to ten seconds; close enough together that a percentile read from them is right to

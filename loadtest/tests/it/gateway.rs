@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use seckill_token::Verifier;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -4,8 +4,8 @@
 //! TIMESTAMP after 2038 MariaDB makes NULL.
 
 use seckill_core::{
-    Claim, Epoch, LedgerOrder, LedgerTotals, NewSale, Order, OrderId, RejectReason, Sale, SaleId, Timestamp,
-    UserId,
+    Claim, Epoch, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason, Sale, SaleId,
+    Timestamp, UserId,
 };
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Error, FromRow, Result, Row};
@@ -17,7 +17,7 @@ const ORDERS_OF_USER: u32 = 100;
 pub(super) async fn insert_sale(
     connection: &mut MySqlConnection,
     sale: NewSale,
-    epoch: Epoch,
+    mode: Mode,
 ) -> Result<SaleId> {
     let inserted = sqlx::query(
         "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, epoch, \
@@ -31,7 +31,7 @@ pub(super) async fn insert_sale(
     .bind(sale.per_user_limit)
     .bind(sale.starts_at.naive_utc())
     .bind(sale.ends_at.naive_utc())
-    .bind(epoch)
+    .bind(mode.stored_epoch())
     .execute(connection)
     .await?;
     Ok(SaleId(inserted.last_insert_id()))
@@ -152,6 +152,7 @@ struct SaleRow(Sale);
 
 impl FromRow<'_, MySqlRow> for SaleRow {
     fn from_row(row: &MySqlRow) -> Result<Self> {
+        let (mode, epoch) = Mode::from_stored_epoch(row.try_get("epoch")?);
         Ok(Self(Sale {
             id: SaleId(row.try_get("id")?),
             name: row.try_get("name")?,
@@ -165,7 +166,8 @@ impl FromRow<'_, MySqlRow> for SaleRow {
             per_user_limit: row.try_get("per_user_limit")?,
             starts_at: row.try_get("starts_at")?,
             ends_at: row.try_get("ends_at")?,
-            epoch: row.try_get("epoch")?,
+            mode,
+            epoch,
             created_at: row.try_get("created_at")?,
         }))
     }

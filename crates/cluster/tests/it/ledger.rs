@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
-use seckill_core::{Fate, Fault, Ledger, LedgerTotals, Order, RejectReason, Sale, SaleId, UserId};
+use seckill_core::{Fate, Fault, Ledger, LedgerTotals, Mode, Order, RejectReason, Sale, SaleId, UserId};
 use seckill_testkit::{PrivateMySql, TestMySql, eventually};
 use sqlx::{Connection, MySqlConnection};
 
@@ -34,8 +34,8 @@ async fn assert_sound(ledger: &dyn Ledger, sale: SaleId) -> (Sale, LedgerTotals)
 async fn a_mixed_batch_is_sorted_and_every_order_keeps_its_fate() {
     let mysql = seckill_testkit::mysql().await;
     let ledger = ledger(&mysql).await;
-    let sale = ledger.create_sale(&new_sale(4), 0).await.unwrap();
-    let other = ledger.create_sale(&new_sale(1_000), 0).await.unwrap();
+    let sale = ledger.create_sale(&new_sale(4), Mode::Queue).await.unwrap();
+    let other = ledger.create_sale(&new_sale(1_000), Mode::Queue).await.unwrap();
     let mut writer = ledger.writer().await.unwrap();
     let committed = order(sale.id, 1);
     assert_eq!(writer.commit(std::slice::from_ref(&committed)).await.unwrap(), [Committed]);
@@ -79,7 +79,7 @@ async fn a_mixed_batch_is_sorted_and_every_order_keeps_its_fate() {
 async fn writers_in_each_others_way_never_oversell_and_never_sell_twice() {
     let mysql = seckill_testkit::mysql().await;
     let ledger = ledger(&mysql).await;
-    let sale = ledger.create_sale(&new_sale(1_000), 0).await.unwrap().id;
+    let sale = ledger.create_sale(&new_sale(1_000), Mode::Queue).await.unwrap().id;
     // 1,500 users want 1,000 units; each batch reaches two writers, and every user has a second order somewhere.
     let first: Vec<_> = (0..1_500).map(|user| order(sale, user)).collect();
     let second: Vec<_> = (0..1_500).rev().map(|user| order(sale, user)).collect();
@@ -107,7 +107,7 @@ async fn writers_in_each_others_way_never_oversell_and_never_sell_twice() {
 async fn a_batch_of_many_statements_is_committed_whole() {
     let mysql = seckill_testkit::mysql().await;
     let ledger = ledger(&mysql).await;
-    let sale = ledger.create_sale(&new_sale(10_000), 0).await.unwrap().id;
+    let sale = ledger.create_sale(&new_sale(10_000), Mode::Queue).await.unwrap().id;
     let mut writer = ledger.writer().await.unwrap();
     assert_eq!(writer.commit(&[]).await.unwrap(), []);
     let orders: Vec<_> = (0..9_000).map(|user| order(sale, user)).collect();
@@ -121,7 +121,7 @@ async fn a_hanging_or_killed_server_never_leaves_half_a_batch() {
     let mysql = PrivateMySql::start().await;
     seckill_cluster::migrate(&mysql.url()).await.unwrap();
     let ledger = ledger_at(&mysql.url()).ledger;
-    let sale = ledger.create_sale(&new_sale(1_000), 0).await.unwrap().id;
+    let sale = ledger.create_sale(&new_sale(1_000), Mode::Queue).await.unwrap().id;
     let mut writer = ledger.writer().await.unwrap();
     let batches: Vec<Vec<_>> =
         (0..4).map(|n| (n * 50..n * 50 + 50).map(|user| order(sale, user)).collect()).collect();

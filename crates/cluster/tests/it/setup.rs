@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seckill_cluster::ClusterConfig;
-use seckill_core::{Backend, Claim, NewSale, Order, OrderId, Sale, SaleId, UserId, now};
+use seckill_core::{Backend, Claim, Mode, NewSale, Order, OrderId, Sale, SaleId, UserId, now};
 
 /// Longer than anything takes; only a failing test waits so long.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -52,6 +52,7 @@ pub(crate) fn sale(id: u64, stock: u32) -> Sale {
         per_user_limit: new.per_user_limit,
         starts_at: new.starts_at,
         ends_at: new.ends_at,
+        mode: Mode::Queue,
         epoch: 0,
         created_at: now(),
     }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
-use seckill_core::{Fault, NewSale, now};
+use seckill_core::{Fault, Mode, NewSale, create_sale, now};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
@@ -122,13 +122,14 @@ pub(super) async fn sale(
     }
 }
 
-/// In the order of the gateway's own way: whatever is left undone here, a gateway's directory does within a second.
 async fn open(panel: &Panel, new: &NewSale) -> Result<SaleView, Fault> {
-    const FIRST: u32 = 1;
     let backend = &panel.app.backend;
-    let sale = backend.ledger.create_sale(new, 0).await?;
-    backend.gate.open(&sale, FIRST).await?;
-    backend.ledger.mark_opened(sale.id, FIRST).await?;
-    let level = backend.gate.level(sale.id).await?;
-    Ok(SaleView::new(sale, level))
+    let created = create_sale(backend, new, Mode::Queue).await?;
+    match created.unfilled {
+        Some(fault) => Err(fault),
+        None => {
+            let level = backend.gate.level(created.sale.id).await?;
+            Ok(SaleView::new(created.sale, level))
+        }
+    }
 }

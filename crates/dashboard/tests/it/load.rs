@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use seckill_core::{AuditReport, Backend, DrainRate, SaleId, UNGATED, UserId, Verdict};
+use seckill_core::{AuditReport, Backend, DrainRate, Mode, SaleId, Verdict};
 use seckill_dashboard::load::{
     LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus,
 };
-use seckill_gateway::{Config, Mode};
+use seckill_gateway::Config;
 use seckill_testkit::eventually;
 use seckill_token::Signer;
 use seckill_worker::Pace;
@@ -189,7 +189,7 @@ async fn a_direct_run_leaves_a_ghost() {
     assert!(ghost.rows.iter().enumerate().all(|(at, row)| row[0] == Some(at as f64)), "{ghost:?}");
     assert_eq!((ghost.started_at, &ghost.verdict), (status.started_at, &verdict));
     let sale = stage.backend.ledger.sale(SaleId(1)).await.expect("the ledger answers").expect("a sale");
-    assert_eq!((sale.epoch, sale.orders), (UNGATED, 300));
+    assert_eq!((sale.mode, sale.orders), (Mode::Direct, 300));
     // A run through the queue leaves the ghost as it is.
     stage.runner.start(small(LoadMode::Queue)).expect("the first run is over");
     assert_eq!(ended(&stage.runner).await.state, LoadState::Done);

@@ -1,7 +1,7 @@
 //! How the ledger's rows become words, and words rows. A row that this program never writes is a fault here, not a panic.
 
 use seckill_core::{
-    Claim, Dependency, Fault, LedgerOrder, LedgerTotals, Order, OrderId, RejectReason, Sale, SaleId,
+    Claim, Dependency, Fault, LedgerOrder, LedgerTotals, Mode, Order, OrderId, RejectReason, Sale, SaleId,
     Timestamp, UserId,
 };
 use sqlx::sqlite::SqliteRow;
@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 /// A row of `sales`.
 pub(super) fn sale(row: &SqliteRow) -> Result<Sale, Fault> {
+    let (mode, epoch) = Mode::from_stored_epoch(number(row, "epoch")?);
     Ok(Sale {
         id: SaleId(get::<i64>(row, "id")?.cast_unsigned()),
         name: get(row, "name")?,
@@ -23,7 +24,8 @@ pub(super) fn sale(row: &SqliteRow) -> Result<Sale, Fault> {
         per_user_limit: number(row, "per_user_limit")?,
         starts_at: moment(row, "starts_at")?,
         ends_at: moment(row, "ends_at")?,
-        epoch: number(row, "epoch")?,
+        mode,
+        epoch,
         created_at: moment(row, "created_at")?,
     })
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use seckill_core::{
-    AuditReport, Backend, Claim, Consumer, Decision, Delivery, NewSale, OrderBatch, OrderId, Reserved, Sale,
-    UserId,
+    AuditReport, Backend, Claim, Consumer, Decision, Delivery, Mode, NewSale, OrderBatch, OrderId, Reserved,
+    Sale, UserId,
 };
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -31,7 +31,7 @@ pub(crate) fn in_a_process_of_its_own<T>(work: impl Future<Output = T>) -> T {
 }
 
 pub(crate) async fn opened_sale(backend: &Backend, stock: u32) -> Sale {
-    let sale = backend.ledger.create_sale(&new_sale(stock), 0).await.expect("a sale");
+    let sale = backend.ledger.create_sale(&new_sale(stock), Mode::Queue).await.expect("a sale");
     backend.gate.open(&sale, EPOCH).await.expect("the gate opens");
     backend.ledger.mark_opened(sale.id, EPOCH).await.expect("the ledger marks it");
     Sale { epoch: EPOCH, ..sale }
@@ -97,13 +97,7 @@ pub(crate) async fn drain(backend: &Backend) {
 }
 
 pub(crate) async fn audit(backend: &Backend, sale: &Sale) -> AuditReport {
-    let read =
-        async || backend.ledger.sale(sale.id).await.expect("the ledger answers").expect("the sale exists");
-    let before = read().await;
-    let level = backend.gate.level(sale.id).await.expect("the gate answers");
-    let depth = backend.queue.depth().await.expect("the queue answers");
-    let totals = backend.ledger.totals(sale.id).await.expect("the ledger answers");
-    AuditReport::weigh(&before, level, depth, totals, &read().await)
+    AuditReport::read(backend, sale.id).await.expect("the back end answers").expect("the sale exists")
 }
 
 /// A connection of a stranger to one of the files.

@@ -1,6 +1,6 @@
 //! What is left when the back end is dropped in the midst of its work and opened again.
 
-use seckill_core::{Decision, GateLevel, Order, OrderBatch, UNGATED, Verdict};
+use seckill_core::{Decision, GateLevel, Mode, Order, OrderBatch, Verdict};
 
 use crate::harness::*;
 
@@ -117,13 +117,13 @@ fn a_sale_without_a_gate_gets_none_by_a_restart() {
     let sale = in_a_process_of_its_own(async {
         let backend = open(dir.path()).await;
         let gated = opened_sale(&backend, 10).await;
-        let sale = backend.ledger.create_sale(&new_sale(10), UNGATED).await.unwrap();
+        let sale = backend.ledger.create_sale(&new_sale(10), Mode::Direct).await.unwrap();
         assert!(backend.gate.level(gated.id).await.unwrap().is_some());
         sale
     });
     in_a_process_of_its_own(async {
         let backend = open(dir.path()).await;
         assert_eq!(backend.gate.level(sale.id).await.unwrap(), None);
-        assert_eq!(backend.ledger.sale(sale.id).await.unwrap().unwrap().epoch, UNGATED);
+        assert_eq!(backend.ledger.sale(sale.id).await.unwrap().unwrap().mode, Mode::Direct);
     });
 }

@@ -1,4 +1,4 @@
-//! The gate and the queue of a gateway that has neither: they hold nothing, and nothing gets into them.
+//! The gate and the queue of a gateway in direct mode: they are always empty and accept nothing.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use seckill_core::{
     Reservation, ReservationId, Reserved, Sale, SaleId, StockGate, UserId,
 };
 
-/// No gate has data for any sale.
+/// A gate without data for any sale.
 pub(super) struct Gate;
 
-/// Nothing waits in no queue.
+/// A queue that is always empty.
 pub(super) struct Queue;
 
 fn absent<T>(dependency: Dependency) -> Result<T, Fault> {

@@ -11,8 +11,8 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use seckill_core::{
-    FieldError, Holding, LedgerOrder, OrderId, OrderStatus, Phase, RejectReason, Sale, SaleId, Timestamp,
-    UNGATED, UserId, now,
+    FieldError, Holding, LedgerOrder, Mode, OrderId, OrderStatus, Phase, RejectReason, Sale, SaleId,
+    Timestamp, UserId, now,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -21,14 +21,14 @@ use super::auth::Buyer;
 use super::body::OrDefault;
 use super::problem::Refusal;
 use super::{App, Id};
-use crate::intake::{Answer, NotTaken, new_claim};
+use crate::ticket::{Answer, NotTaken, new_claim};
 
 /// How far the gate's clock may be ahead of ours: this long before a sale starts, the gate is asked after all.
 const CLOCK_SKEW: chrono::Duration = chrono::Duration::seconds(1);
 /// How often an event stream looks for news.
 const EVENT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The body of an order. A number, so that -1 and 1.5 are told what is allowed rather than called malformed.
+/// The body of an order. The quantity is any JSON number, so that the refusal of -1 or 1.5 says what is allowed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OrderRequest {
@@ -49,7 +49,7 @@ fn over_limit(given: impl std::fmt::Display, limit: u32) -> Refusal {
     Refusal::Invalid(vec![FieldError::new("quantity", message)])
 }
 
-/// An accepted or replayed order, as its buyer is told.
+/// An accepted or replayed order, as its buyer sees it.
 #[derive(Debug, Serialize)]
 struct Placed {
     order_id: OrderId,
@@ -72,7 +72,7 @@ pub(super) async fn place(
         }
         Err(refusal) => (refusal.outcome(), refusal.into_response()),
     };
-    // Apart, so that a direct gateway beside others does not seem to have shaved what it has not.
+    // Two counters: the orders of a direct gateway did not go through the queue, so they are not part of the shaved peak.
     if app.direct {
         metrics::counter!("seckill_direct_claims_total", "outcome" => outcome).increment(1);
     } else {
@@ -98,9 +98,9 @@ async fn try_place(
     if desk.sale.phase(now() + CLOCK_SKEW) == Phase::Upcoming {
         return Err(Refusal::NotOpen { starts_at: desk.sale.starts_at });
     }
-    let intake = desk.intake.as_ref().ok_or_else(|| not_sold_here(&desk.sale))?;
     let claim = new_claim(user, quantity);
-    let answer = intake.submit(claim).map_err(|not_taken| match not_taken {
+    let submitted = desk.submit(claim).ok_or_else(|| not_sold_here(&desk.sale))?;
+    let answer = submitted.map_err(|not_taken| match not_taken {
         NotTaken::Full => Refusal::Overloaded,
         NotTaken::ShuttingDown => Refusal::Unavailable("this gateway is shutting down".into()),
     })?;
@@ -108,22 +108,29 @@ async fn try_place(
     // The lane goes on without us when we stop waiting, so from here on the outcome is unknown, never failed.
     let answer = timeout(app.answer_timeout, answer).await.ok().and_then(Result::ok);
     let answer = answer.unwrap_or(Answer::Unknown { order_id });
-    weigh(answer, &desk.sale, order_id, quantity)
+    placed_or_refused(answer, &desk.sale, order_id, quantity)
 }
 
 /// Why this gateway takes no orders for the sale.
 fn not_sold_here(sale: &Sale) -> Refusal {
-    let why = match sale.epoch {
-        0 => "the gate has not been filled for this sale yet",
-        UNGATED => "this sale has no gate, and only a gateway in direct mode sells it",
-        _ => "this sale has a gate, and a gateway in direct mode does not sell past it",
+    let why = match (sale.mode, sale.epoch) {
+        (Mode::Queue, 0) => "the gate has not been filled for this sale yet",
+        (Mode::Queue, _) => "this sale has a gate, and a gateway in direct mode does not sell past it",
+        (Mode::Direct, _) => "this sale has no gate, and only a gateway in direct mode sells it",
     };
     Refusal::Unavailable(why.into())
 }
 
-fn weigh(answer: Answer, sale: &Sale, order_id: OrderId, quantity: u32) -> Result<(Placed, bool), Refusal> {
-    // Without a gate there is no queue either: what is answered is in the ledger.
-    let status = if sale.epoch == UNGATED { OrderStatus::Committed } else { OrderStatus::Queued };
+fn placed_or_refused(
+    answer: Answer,
+    sale: &Sale,
+    order_id: OrderId,
+    quantity: u32,
+) -> Result<(Placed, bool), Refusal> {
+    let status = match sale.mode {
+        Mode::Queue => OrderStatus::Queued,
+        Mode::Direct => OrderStatus::Committed,
+    };
     let placed = |order_id| Placed { order_id, sale_id: sale.id, quantity, status };
     match answer {
         Answer::Accepted => Ok((placed(order_id), false)),
@@ -207,7 +214,8 @@ pub(super) async fn show(
     find(&app, id, user).await.map(Json)
 }
 
-/// The gate is asked first: an order leaves it for the ledger and is not seen in neither.
+/// Reads the gate before the ledger. The other way round an order that reaches the ledger between the two reads, and leaves
+/// the gate, would seem to be in neither.
 async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal> {
     let held = holding(app, id, user).await;
     if let Some(order) = app.backend.ledger.order(id).await? {
@@ -224,7 +232,7 @@ async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal
 /// The user's order at the gate, in whichever known sale it is.
 async fn holding(app: &App, id: OrderId, user: UserId) -> Result<Option<Holding>, Refusal> {
     let sales: Vec<_> =
-        app.directory.desks().iter().filter(|d| d.intake.is_some()).map(|d| d.sale.id).collect();
+        app.directory.desks().iter().filter(|d| d.is_sold_here()).map(|d| d.sale.id).collect();
     let held = app.backend.gate.holdings(user, &sales).await?;
     Ok(held.into_iter().find(|holding| holding.order_id == id))
 }
@@ -279,7 +287,7 @@ fn status_events(app: Arc<App>, first: &OrderView, user: UserId) -> impl Stream<
         }
         loop {
             tokio::time::sleep(EVENT_INTERVAL).await;
-            // A back end that is away has no news; the stream goes on when it is back.
+            // While a back end is away the stream waits.
             let Ok(order) = find(&app, id, user).await else { continue };
             if order.status != status {
                 return Some((event(&order), (app, (id, order.status))));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::{Method, RequestBuilder};
-use seckill_core::{Backend, OrderId, SaleId, UserId, now};
+use seckill_core::{Backend, OrderId, SaleId, now};
 use seckill_gateway::Config;
 use seckill_gateway::recover::RecoverConfig;
 use seckill_token::Signer;

@@ -81,17 +81,9 @@ impl Stage {
         self.real.ledger.totals(sale).await.expect("the ledger answers")
     }
 
-    /// The audit, read in the order that it asks for.
     async fn audit(&self, id: SaleId) -> AuditReport {
-        let sale = async || {
-            let sale = self.real.ledger.sale(id).await.expect("the ledger answers");
-            sale.expect("the sale exists")
-        };
-        let before = sale().await;
-        let gate = self.real.gate.level(id).await.expect("the gate answers");
-        let queue = self.real.queue.depth().await.expect("the queue answers");
-        let totals = self.totals(id).await;
-        AuditReport::weigh(&before, gate, queue, totals, &sale().await)
+        let report = AuditReport::read(&self.real, id).await.expect("the back end answers");
+        report.expect("the sale exists")
     }
 
     /// Drains and expects that the sale has come to rest: so many orders in the ledger, all committed, and every unit in

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_core::{
-    Backend, Claim, Decision, Delivery, Fate, GateLevel, LedgerTotals, Order, OrderBatch, OrderId,
+    Backend, Claim, Decision, Delivery, Fate, GateLevel, LedgerTotals, Mode, Order, OrderBatch, OrderId,
     RejectReason, Sale, UserId, Verdict,
 };
 use tokio::task::JoinSet;
@@ -92,7 +92,7 @@ pub async fn concurrent_writers_give_each_order_one_end(Subject { backend, .. }:
     const WRITERS: usize = 8;
     let mut sales = Vec::new();
     for stock in [100, 60] {
-        sales.push(backend.ledger.create_sale(&new_sale(stock, 2), 0).await.unwrap());
+        sales.push(backend.ledger.create_sale(&new_sale(stock, 2), Mode::Queue).await.unwrap());
     }
     // Several orders of each user, and more users in either sale than it has units.
     let orders: Vec<_> = (0..480_u64)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seckill_core::{
-    Claim, Decision, Fault, GateLevel, Holding, MAX_BATCH_ORDERS, NewSale, Reservation, ReservationId,
+    Claim, Decision, Fault, GateLevel, Holding, MAX_BATCH_ORDERS, Mode, NewSale, Reservation, ReservationId,
     Reserved, SaleId, UserId,
 };
 
@@ -12,7 +12,7 @@ use crate::eventually;
 
 /// A gate that knows nothing of a sale says so.
 pub async fn an_empty_gate_has_no_level(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     backend.gate.ping().await.unwrap();
     assert_eq!(backend.gate.level(sale.id).await.unwrap(), None);
     assert_eq!(backend.gate.holdings(UserId(1), &[sale.id]).await.unwrap(), []);
@@ -20,7 +20,7 @@ pub async fn an_empty_gate_has_no_level(Subject { backend, .. }: Subject) {
 
 /// Opening is idempotent: it never gives sold units back.
 pub async fn opening_again_fills_once(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     backend.gate.open(&sale, EPOCH).await.unwrap();
     let fresh = GateLevel { epoch: EPOCH, remaining: 5, orders: 0, pending_orders: 0 };
     assert_eq!(level(&backend, &sale).await, fresh);
@@ -32,7 +32,7 @@ pub async fn opening_again_fills_once(Subject { backend, .. }: Subject) {
 
 /// A later opening fills the gate, an earlier one that comes late leaves it alone.
 pub async fn an_older_opening_changes_nothing(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     backend.gate.open(&sale, 2).await.unwrap();
     backend.gate.reserve(sale.id, 2, &[], &claims(0..2)).await.unwrap();
     backend.gate.open(&sale, 1).await.unwrap();
@@ -165,7 +165,7 @@ pub async fn a_retry_gets_the_first_order(Subject { backend, .. }: Subject) {
 
 /// No data, no order: neither invented nor refused for good.
 pub async fn an_unknown_sale_fails_closed(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let refused = backend.gate.reserve(sale.id, EPOCH, &[], &[claim(1, 1)]).await;
     assert!(matches!(refused, Err(Fault::Unavailable { .. })), "{refused:?}");
     assert_eq!(backend.gate.level(sale.id).await.unwrap(), None, "the refusal has left something behind");
@@ -173,7 +173,7 @@ pub async fn an_unknown_sale_fails_closed(Subject { backend, .. }: Subject) {
 
 /// A gateway that missed a filling of the gate, or a gate that lost its latest one, sells nothing.
 pub async fn another_epoch_fails_closed(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     backend.gate.open(&sale, 2).await.unwrap();
     let mine = claim(1, 1);
     let reservation = backend.gate.reserve(sale.id, 2, &[], &[mine]).await.unwrap().reservation.unwrap();
@@ -264,7 +264,7 @@ pub async fn a_reservation_is_stranded_once_it_is_old_enough(Subject { backend, 
 /// A poll for an order finds it at the gate before the ledger has it.
 pub async fn holdings_are_told_by_user_and_sale(Subject { backend, .. }: Subject) {
     let (one, two) = (open_sale(&backend, 5, 2).await, open_sale(&backend, 5, 2).await);
-    let unopened = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let unopened = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let (in_one, in_two, other) = (claim(1, 2), claim(1, 1), claim(2, 1));
     let settled = reserve(&backend, &one, &[in_one, other]).await.reservation.unwrap();
     reserve(&backend, &two, &[in_two]).await;

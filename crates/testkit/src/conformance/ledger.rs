@@ -2,8 +2,8 @@
 //! often, and from how many writers.
 
 use seckill_core::{
-    Backend, Claim, Fate, LedgerOrder, LedgerTotals, NewSale, Order, OrderId, RejectReason, Sale, SaleId,
-    UNGATED, UserId,
+    Backend, Claim, Fate, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason, Sale,
+    SaleId, UserId,
 };
 
 use super::stage::{Subject, assert_totals, claim, new_sale, order};
@@ -26,9 +26,9 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
         starts_at: "2000-01-01T00:00:00.001Z".parse().unwrap(),
         ends_at: "2999-12-31T23:59:59.999Z".parse().unwrap(),
     };
-    for (new, epoch) in [(plain, 0), (longest, UNGATED)] {
+    for (new, mode) in [(plain, Mode::Queue), (longest, Mode::Direct)] {
         assert_eq!(new.check(), Ok(()));
-        let sale = ledger.create_sale(&new, epoch).await.unwrap();
+        let sale = ledger.create_sale(&new, mode).await.unwrap();
         let age = seckill_core::now() - sale.created_at;
         assert!(
             age.abs() < chrono::Duration::minutes(10),
@@ -47,7 +47,8 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
             per_user_limit: new.per_user_limit,
             starts_at: new.starts_at,
             ends_at: new.ends_at,
-            epoch,
+            mode,
+            epoch: 0,
             created_at: sale.created_at,
         };
         assert_eq!(sale, expected);
@@ -62,7 +63,7 @@ pub async fn sales_are_listed_newest_first(Subject { backend, .. }: Subject) {
     assert_eq!(backend.ledger.sales(10).await.unwrap(), Vec::<Sale>::new());
     let mut sales = Vec::new();
     for stock in 1..=4 {
-        sales.insert(0, backend.ledger.create_sale(&new_sale(stock, 1), 0).await.unwrap());
+        sales.insert(0, backend.ledger.create_sale(&new_sale(stock, 1), Mode::Queue).await.unwrap());
     }
     assert!(sales.iter().map(|sale| sale.id).is_sorted_by(|newer, older| newer > older));
     assert_eq!(backend.ledger.sales(10).await.unwrap(), sales);
@@ -72,7 +73,7 @@ pub async fn sales_are_listed_newest_first(Subject { backend, .. }: Subject) {
 
 /// Of two who open a sale, the one on the later epoch has the last word.
 pub async fn an_epoch_is_never_lowered(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     for (marked, epoch) in [(1, 1), (1, 1), (3, 3), (2, 3)] {
         backend.ledger.mark_opened(sale.id, marked).await.unwrap();
         let expected = Sale { epoch, ..sale.clone() };
@@ -82,7 +83,7 @@ pub async fn an_epoch_is_never_lowered(Subject { backend, .. }: Subject) {
 
 /// The usual case.
 pub async fn a_new_order_is_committed(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 2), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 2), Mode::Queue).await.unwrap();
     let orders = [order(sale.id, 1, 2), order(sale.id, 2, 1)];
     assert_eq!(commit(&backend, &orders).await, [Fate::Committed; 2]);
     for order in &orders {
@@ -104,7 +105,7 @@ pub async fn a_new_order_is_committed(Subject { backend, .. }: Subject) {
 
 /// The queue delivers at least once.
 pub async fn a_redelivered_order_is_answered_and_changes_nothing(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let old = [order(sale.id, 1, 1), order(sale.id, 2, 1)];
     commit(&backend, &old).await;
     let before = backend.ledger.order(old[0].claim.order_id).await.unwrap();
@@ -119,7 +120,7 @@ pub async fn a_redelivered_order_is_answered_and_changes_nothing(Subject { backe
 
 /// A batch gathers several messages, and one of them may be a duplicate.
 pub async fn an_order_id_twice_in_a_batch_is_one_order(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let twice = order(sale.id, 1, 1);
     let bad = order(sale.id, 2, 0);
     let fates = commit(&backend, &[twice.clone(), bad.clone(), twice, bad]).await;
@@ -134,7 +135,7 @@ pub async fn an_order_id_twice_in_a_batch_is_one_order(Subject { backend, .. }: 
 
 /// Two orders of a user: in one batch, and in two.
 pub async fn a_user_has_one_order_in_a_sale(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(9, 2), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(9, 2), Mode::Queue).await.unwrap();
     let reason = Fate::Rejected(RejectReason::UserHasOrder);
     let fates = commit(&backend, &[order(sale.id, 1, 1), order(sale.id, 2, 1), order(sale.id, 1, 2)]).await;
     assert_eq!(fates, [Fate::Committed, Fate::Committed, reason]);
@@ -146,7 +147,7 @@ pub async fn a_user_has_one_order_in_a_sale(Subject { backend, .. }: Subject) {
 
 /// The ledger has the last word on the stock, and sells what is left to whom it is enough for.
 pub async fn what_would_oversell_is_rejected(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(4, 3), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(4, 3), Mode::Queue).await.unwrap();
     let sold_out = Fate::Rejected(RejectReason::SoldOut);
     let batch = [order(sale.id, 1, 3), order(sale.id, 2, 2), order(sale.id, 3, 1), order(sale.id, 4, 1)];
     let fates = commit(&backend, &batch).await;
@@ -158,7 +159,7 @@ pub async fn what_would_oversell_is_rejected(Subject { backend, .. }: Subject) {
 
 /// One bad order takes nobody with it.
 pub async fn a_bad_order_is_rejected_alone(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(1_000, 2), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(1_000, 2), Mode::Queue).await.unwrap();
     for (bad, reason) in [
         (order(sale.id, 1, 0), RejectReason::BadQuantity),
         (order(sale.id, 2, 3), RejectReason::BadQuantity),
@@ -184,13 +185,13 @@ pub async fn a_bad_order_is_rejected_alone(Subject { backend, .. }: Subject) {
 
 /// An order that was refused once is not let in later, although the reason may have gone.
 pub async fn a_rejection_is_final(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(2, 2), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(2, 2), Mode::Queue).await.unwrap();
     let too_many = order(sale.id, 2, 2);
     let unknown = order(SaleId(sale.id.0 + 1), 3, 1);
     let fates = commit(&backend, &[order(sale.id, 1, 1), too_many.clone(), unknown.clone()]).await;
     let (sold_out, no_sale) = (RejectReason::SoldOut, RejectReason::UnknownSale);
     assert_eq!(fates, [Fate::Committed, Fate::Rejected(sold_out), Fate::Rejected(no_sale)]);
-    let later = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let later = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     assert!(later.id > sale.id);
     for _ in 0..2 {
         let fates = commit(&backend, &[too_many.clone(), unknown.clone(), order(sale.id, 1, 1)]).await;
@@ -205,7 +206,7 @@ pub async fn a_rejection_is_final(Subject { backend, .. }: Subject) {
 pub async fn a_batch_may_hold_orders_of_several_sales(Subject { backend, .. }: Subject) {
     let mut sales = Vec::new();
     for stock in [5, 1, 5] {
-        sales.push(backend.ledger.create_sale(&new_sale(stock, 1), 0).await.unwrap());
+        sales.push(backend.ledger.create_sale(&new_sale(stock, 1), Mode::Queue).await.unwrap());
     }
     let [one, two, three] = [0, 1, 2].map(|at: usize| sales[at].id);
     let batch = [
@@ -234,8 +235,8 @@ pub async fn a_batch_may_hold_orders_of_several_sales(Subject { backend, .. }: S
 
 /// An order id has one row in the whole ledger, also should it turn up under two sales.
 pub async fn an_order_belongs_to_the_sale_it_was_first_given_for(Subject { backend, .. }: Subject) {
-    let one = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
-    let two = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let one = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
+    let two = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let first = order(one.id, 1, 1);
     let strayed = Order { sale_id: two.id, ..first.clone() };
     assert_eq!(commit(&backend, std::slice::from_ref(&first)).await, [Fate::Committed]);
@@ -247,7 +248,7 @@ pub async fn an_order_belongs_to_the_sale_it_was_first_given_for(Subject { backe
 
 /// What a buyer sees of a sale: committed and rejected orders, the oldest first, not without end.
 pub async fn a_users_orders_come_oldest_first(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let of_mine = async || backend.ledger.orders_of(UserId(1), sale.id).await.unwrap();
     assert_eq!(of_mine().await, Vec::<LedgerOrder>::new());
     let mut ids = Vec::new();
@@ -270,8 +271,8 @@ pub async fn a_users_orders_come_oldest_first(Subject { backend, .. }: Subject) 
 
 /// Committed and rejected orders of one sale, by id, each on exactly one page.
 pub async fn a_sales_orders_come_page_by_page(Subject { backend, .. }: Subject) {
-    let sale = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
-    let other = backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
+    let other = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     assert_eq!(backend.ledger.orders_after(sale.id, None, 3).await.unwrap(), Vec::<LedgerOrder>::new());
     let orders: Vec<_> = (0..8).map(|user| order(sale.id, user, 1)).collect();
     for order in &orders {
@@ -302,7 +303,7 @@ pub async fn the_largest_values_are_kept(Subject { backend, .. }: Subject) {
         price_cents: NewSale::MAX_PRICE_CENTS,
         ..new_sale(NewSale::MAX_STOCK, NewSale::MAX_PER_USER_LIMIT)
     };
-    let sale = backend.ledger.create_sale(&new, 0).await.unwrap();
+    let sale = backend.ledger.create_sale(&new, Mode::Queue).await.unwrap();
     let id = |id| OrderId(uuid::Uuid::from_u128(id));
     let claim = |order_id, user| Claim { order_id, ..claim(user, NewSale::MAX_PER_USER_LIMIT) };
     let orders = [claim(id(u128::MAX), u64::MAX), claim(id(0), 0), claim(id(1 << 127), i64::MAX as u64 + 1)]
@@ -327,7 +328,8 @@ pub async fn an_empty_batch_is_nothing(Subject { backend, .. }: Subject) {
 /// More rows than one statement may bind values, with duplicates and strays among them.
 pub async fn a_large_batch_is_committed_whole(Subject { backend, .. }: Subject) {
     const ORDERS: u64 = 10_000;
-    let sale = backend.ledger.create_sale(&new_sale(u32::try_from(ORDERS).unwrap(), 1), 0).await.unwrap();
+    let sale =
+        backend.ledger.create_sale(&new_sale(u32::try_from(ORDERS).unwrap(), 1), Mode::Queue).await.unwrap();
     let mut orders: Vec<_> = (0..ORDERS).map(|user| order(sale.id, user, 1)).collect();
     assert_eq!(commit(&backend, &orders).await, vec![Fate::Committed; orders.len()]);
     // The slow path too, in which every order is looked up.
@@ -343,7 +345,7 @@ pub async fn a_large_batch_is_committed_whole(Subject { backend, .. }: Subject) 
 
 /// Committed is durable.
 pub async fn orders_survive_a_reopen(subject: Subject) {
-    let sale = subject.backend.ledger.create_sale(&new_sale(5, 1), 0).await.unwrap();
+    let sale = subject.backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let (good, bad) = (order(sale.id, 1, 1), order(sale.id, 2, 0));
     commit(&subject.backend, &[good.clone(), bad.clone()]).await;
     let before = subject.backend.ledger.sale(sale.id).await.unwrap();

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use seckill_core::{
     AuditReport, Backend, Claim, Consumer, Delivery, Epoch, Fate, Fault, GateLevel, LedgerTotals,
-    LedgerWriter, NewSale, Order, OrderBatch, OrderId, OrderQueue, QueueDepth, ReservationId, Reserved, Sale,
-    SaleId, StockGate, UserId,
+    LedgerWriter, Mode, NewSale, Order, OrderBatch, OrderId, OrderQueue, QueueDepth, ReservationId, Reserved,
+    Sale, SaleId, StockGate, UserId,
 };
 
 use crate::eventually;
@@ -66,7 +66,7 @@ pub(super) fn new_sale(stock: u32, per_user_limit: u32) -> NewSale {
 
 /// Creates the sale and opens it on [`EPOCH`], in the order in which the system does it.
 pub(super) async fn open(backend: &Backend, new: &NewSale) -> Sale {
-    let sale = backend.ledger.create_sale(new, 0).await.unwrap();
+    let sale = backend.ledger.create_sale(new, Mode::Queue).await.unwrap();
     backend.gate.open(&sale, EPOCH).await.unwrap();
     backend.ledger.mark_opened(sale.id, EPOCH).await.unwrap();
     Sale { epoch: EPOCH, ..sale }
@@ -158,14 +158,8 @@ pub(super) async fn drain_one(backend: &Backend) -> Vec<Fate> {
     fates
 }
 
-/// The audit, read in the order that it asks for.
 pub(super) async fn audit(backend: &Backend, sale: SaleId) -> AuditReport {
-    let before = backend.ledger.sale(sale).await.unwrap().unwrap();
-    let gate = backend.gate.level(sale).await.unwrap();
-    let queue = backend.queue.depth().await.unwrap();
-    let totals = backend.ledger.totals(sale).await.unwrap();
-    let after = backend.ledger.sale(sale).await.unwrap().unwrap();
-    AuditReport::weigh(&before, gate, queue, totals, &after)
+    AuditReport::read(backend, sale).await.unwrap().unwrap()
 }
 
 /// The rows are these, and the running totals say the same.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use seckill_core::{
     Backend, Claim, Consumer, Delivery, DeliveryTag, Epoch, Fate, Fault, GateLevel, Holding, Ledger,
-    LedgerOrder, LedgerTotals, LedgerWriter, NewSale, Order, OrderBatch, OrderId, OrderQueue, Publisher,
-    QueueDepth, Reservation, ReservationId, Reserved, Sale, SaleId, StockGate, UserId,
+    LedgerOrder, LedgerTotals, LedgerWriter, Mode, NewSale, Order, OrderBatch, OrderId, OrderQueue,
+    Publisher, QueueDepth, Reservation, ReservationId, Reserved, Sale, SaleId, StockGate, UserId,
 };
 
 use super::{Call, Faults};
@@ -121,8 +121,8 @@ impl Consumer for Faulty<Box<dyn Consumer>> {
 
 #[async_trait]
 impl Ledger for Faulty<Arc<dyn Ledger>> {
-    async fn create_sale(&self, sale: &NewSale, epoch: Epoch) -> Result<Sale, Fault> {
-        self.faults.around(Call::WriteSale, 0, self.inner.create_sale(sale, epoch)).await
+    async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
+        self.faults.around(Call::WriteSale, 0, self.inner.create_sale(sale, mode)).await
     }
 
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_core::{
-    Backend, Claim, LedgerTotals, NewSale, OrderBatch, OrderId, QueueDepth, Sale, UserId, now,
+    Backend, Claim, LedgerTotals, Mode, NewSale, OrderBatch, OrderId, QueueDepth, Sale, UserId, now,
 };
 use seckill_testkit::eventually;
 use seckill_testkit::faults::Faults;
@@ -51,7 +51,7 @@ impl Stage {
             starts_at: now() - chrono::Duration::hours(1),
             ends_at: now() + chrono::Duration::hours(1),
         };
-        let sale = real.ledger.create_sale(&new, 0).await.expect("the ledger takes a sale");
+        let sale = real.ledger.create_sale(&new, Mode::Queue).await.expect("the ledger takes a sale");
         let (backend, faults) = Faults::wrap(&real);
         Self { backend, faults, real, sale, _folder: folder }
     }

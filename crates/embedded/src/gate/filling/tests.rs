@@ -1,7 +1,7 @@
 //! The decisions of one filling: case by case, and against a model that only keeps a list.
 
 use proptest::prelude::*;
-use seckill_core::SaleId;
+use seckill_core::{Mode, SaleId};
 use uuid::Uuid;
 
 use super::*;
@@ -27,6 +27,7 @@ fn filling(stock: u32) -> Filling {
         per_user_limit: LIMIT,
         starts_at: moment(0),
         ends_at: moment(10),
+        mode: Mode::Queue,
         epoch: 0,
         created_at: moment(0),
     };

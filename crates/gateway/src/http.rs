@@ -17,13 +17,13 @@ use axum::http::{Uri, request::Parts};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
-use seckill_core::Backend;
+use seckill_core::{Backend, Mode};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::Config;
 use crate::directory::Directory;
-use crate::{Config, Mode};
 use auth::Keys;
 use limit::UserLimit;
 use problem::Refusal;

@@ -32,10 +32,10 @@ impl RedisGate {
     pub(crate) fn new(server: ConnectionInfo, pool_size: usize) -> Self {
         Self {
             redis: Redis::new(server, pool_size, Dependency::Gate),
-            open: Script::new(include_str!("open.lua")),
-            reserve: Script::new(include_str!("reserve.lua")),
-            stranded: Script::new(include_str!("stranded.lua")),
-            level: Script::new(include_str!("level.lua")),
+            open: Script::new(include_str!("gate/open.lua")),
+            reserve: Script::new(include_str!("gate/reserve.lua")),
+            stranded: Script::new(include_str!("gate/stranded.lua")),
+            level: Script::new(include_str!("gate/level.lua")),
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Epoch, Fault, Ledger, LedgerOrder, LedgerTotals, LedgerWriter, NewSale, OrderId, Sale,
+    Dependency, Epoch, Fault, Ledger, LedgerOrder, LedgerTotals, LedgerWriter, Mode, NewSale, OrderId, Sale,
     SaleId, UserId,
 };
 use sqlx::mysql::MySqlConnectOptions;
@@ -43,10 +43,10 @@ impl MySqlLedger {
 
 #[async_trait]
 impl Ledger for MySqlLedger {
-    async fn create_sale(&self, sale: &NewSale, epoch: Epoch) -> Result<Sale, Fault> {
+    async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
         let new = sale.clone();
         let insert =
-            self.readers.run(Effect::OneStatement, ANSWER, |c| Box::pin(queries::insert_sale(c, new, epoch)));
+            self.readers.run(Effect::OneStatement, ANSWER, |c| Box::pin(queries::insert_sale(c, new, mode)));
         let id = insert.await?;
         let unread =
             |why: String| Fault::unknown(Dependency::Ledger, format!("sale {id} is recorded, but {why}"));

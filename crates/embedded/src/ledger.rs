@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Epoch, Fault, Ledger, LedgerOrder, LedgerTotals, LedgerWriter, NewSale, Order, OrderId, Sale,
-    SaleId, UNGATED, UserId,
+    Dependency, Epoch, Fault, Ledger, LedgerOrder, LedgerTotals, LedgerWriter, Mode, NewSale, Order, OrderId,
+    Sale, SaleId, UserId,
 };
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 use tokio::sync::Mutex;
@@ -24,8 +24,8 @@ const FILE: &str = "ledger.db";
 const READERS: u32 = 4;
 /// Every version of the schema: what it is called and its SQL.
 const MIGRATIONS: &[(&str, &str)] = &[
-    ("ledger", include_str!("../../../../migrations/sqlite/ledger/0001_ledger.sql")),
-    ("names as on mysql", include_str!("../../../../migrations/sqlite/ledger/0002_names_as_on_mysql.sql")),
+    ("ledger", include_str!("../../../migrations/sqlite/ledger/0001_ledger.sql")),
+    ("names as on mysql", include_str!("../../../migrations/sqlite/ledger/0002_names_as_on_mysql.sql")),
 ];
 /// Rows of one read when all orders are gone through.
 const PAGE: i64 = 4_096;
@@ -57,7 +57,8 @@ impl SqliteLedger {
 
     /// Every sale whose gate has been opened.
     pub(crate) async fn opened_sales(&self) -> Result<Vec<Sale>, Fault> {
-        let query = sqlx::query("SELECT * FROM sales WHERE epoch > 0 AND epoch < ?").bind(UNGATED);
+        let query = sqlx::query("SELECT * FROM sales WHERE epoch > 0 AND epoch < ?")
+            .bind(Mode::Direct.stored_epoch());
         let rows = query.fetch_all(&self.readers).await.map_err(fault)?;
         rows.iter().map(rows::sale).collect()
     }
@@ -106,7 +107,7 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
-    async fn create_sale(&self, sale: &NewSale, epoch: Epoch) -> Result<Sale, Fault> {
+    async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
         const SQL: &str = "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, \
                            ends_at, epoch, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *";
         let insert = sqlx::query(SQL)
@@ -118,7 +119,7 @@ impl Ledger for SqliteLedger {
             .bind(sale.per_user_limit)
             .bind(sale.starts_at.timestamp_millis())
             .bind(sale.ends_at.timestamp_millis())
-            .bind(epoch)
+            .bind(mode.stored_epoch())
             .bind(seckill_core::now().timestamp_millis());
         let mut connection = self.writing.connection.lock().await;
         let mut transaction = connection.begin().await?;

@@ -24,7 +24,7 @@ use crate::sqlite::{self, WriteConnection};
 const FILE: &str = "queue.db";
 /// Every version of the schema: what it is called and its SQL.
 const MIGRATIONS: &[(&str, &str)] =
-    &[("queue", include_str!("../../../../migrations/sqlite/queue/0001_queue.sql"))];
+    &[("queue", include_str!("../../../migrations/sqlite/queue/0001_queue.sql"))];
 /// Batches in memory that no consumer has taken yet; of the largest batches this is about 2 MiB.
 const PAGE: i64 = 64;
 

@@ -1,0 +1,85 @@
+//! A claim on its way to its answer: what the handler hands over, what comes back, and why a claim is refused at once. Both
+//! paths of an order use it, through the queue and direct.
+
+use std::sync::Arc;
+
+use seckill_core::{Claim, OrderId, Timestamp, UserId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// What becomes of a claim, for the one who waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Reserved, and confirmed by the queue; or, in direct mode, committed.
+    Accepted,
+    /// This user has an order here already, and the queue has confirmed it; or, in direct mode, the ledger has it.
+    Replayed {
+        /// That order.
+        order_id: OrderId,
+        /// Its units.
+        quantity: u32,
+    },
+    /// Fewer units are left than wanted.
+    SoldOut {
+        /// Units left.
+        remaining: u32,
+    },
+    /// More units than one user may have.
+    OverLimit {
+        /// Units one user may have.
+        limit: u32,
+    },
+    /// Before the sale's first moment.
+    NotOpen,
+    /// After the sale's last moment.
+    Closed,
+    /// It waited too long for its lane. Nothing was deducted.
+    Overloaded,
+    /// The gate or the queue is away, in direct mode the ledger. Nothing was deducted for this claim.
+    Unavailable(Arc<str>),
+    /// The claim may have been reserved, or is reserved and may have been queued, under this order id. If it was, the
+    /// recoverer queues it. In direct mode: it may have been committed.
+    Unknown {
+        /// The order to ask for.
+        order_id: OrderId,
+    },
+}
+
+/// A claim and the one who waits for its answer.
+pub(crate) struct Ticket {
+    pub(crate) claim: Claim,
+    pub(crate) since: Instant,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+impl Ticket {
+    /// A ticket that starts to wait now, and where its answer will come out.
+    pub(crate) fn new(claim: Claim) -> (Self, oneshot::Receiver<Answer>) {
+        let (answer, receiver) = oneshot::channel();
+        (Self { claim, since: Instant::now(), answer }, receiver)
+    }
+}
+
+/// Why a claim was not taken in. Nothing was deducted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The lane, or the channel to the direct writers, is full.
+    Full,
+    /// The gateway is shutting down, or the sale has gone.
+    ShuttingDown,
+}
+
+impl<T> From<mpsc::error::TrySendError<T>> for NotTaken {
+    fn from(error: mpsc::error::TrySendError<T>) -> Self {
+        match error {
+            mpsc::error::TrySendError::Full(_) => Self::Full,
+            mpsc::error::TrySendError::Closed(_) => Self::ShuttingDown,
+        }
+    }
+}
+
+/// A claim as the gateway makes it: a new order id, the present moment.
+pub(crate) fn new_claim(user_id: UserId, quantity: u32) -> Claim {
+    let accepted_at: Timestamp = seckill_core::now();
+    Claim { order_id: OrderId::generate(), user_id, quantity, accepted_at }
+}
