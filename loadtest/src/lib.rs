@@ -66,7 +66,7 @@ pub use run::{Job, Order, Record, Run, run};
 pub use samples::{Drain, Sample, Samples};
 pub use scenario::Scenario;
 pub use series::Bucket;
-pub use session::{Session, Step, Watched};
+pub use session::{Played, Session, Step, Watched};
 pub use shop::{Audit, SaleView, Shop, bearer};
 pub use stages::{Stage, Stages, parse_duration, parse_rate};
 pub use target::Target;

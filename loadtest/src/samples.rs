@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{SaleView, Shop};
 
-/// How often the sale is looked at: often enough for a line, seldom enough to be no load.
+/// How often the sale is read unless the caller sets another pause: often enough for a line, seldom enough to be no load.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The sale at one moment.
@@ -52,11 +52,26 @@ impl Sample {
     pub fn backlog(&self) -> Option<u64> {
         self.reserved.map(|reserved| reserved.saturating_sub(self.recorded()))
     }
+
+    /// Seconds from `start` to this sample; 0 for a sample from before.
+    pub fn seconds_after(&self, start: SystemTime) -> f64 {
+        self.at.duration_since(start).unwrap_or_default().as_secs_f64()
+    }
 }
 
 /// Samples in the order of time. Cloning shares them.
-#[derive(Debug, Clone, Default)]
-pub struct Samples(Arc<Mutex<Vec<Sample>>>);
+#[derive(Debug, Clone)]
+pub struct Samples {
+    list: Arc<Mutex<Vec<Sample>>>,
+    every: Duration,
+}
+
+impl Default for Samples {
+    /// The sale is read four times a second.
+    fn default() -> Self {
+        Self::every(LOOK_EVERY)
+    }
+}
 
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,14 +85,19 @@ pub enum Drain {
 }
 
 impl Samples {
-    /// Looks at the sale four times a second until `cancel` ends it. A look that fails leaves no sample.
+    /// The sale is read once per `every`, 10 ms or more.
+    pub fn every(every: Duration) -> Self {
+        Self { list: Arc::default(), every: every.max(Duration::from_millis(10)) }
+    }
+
+    /// Reads the sale again and again until `cancel` ends it. A read that fails leaves no sample.
     pub async fn watch(self, mut shop: Shop, sale_id: u64, cancel: CancellationToken) {
         while !cancel.is_cancelled() {
             let look = shop.sale(sale_id);
             if let Some(Ok(Some(view))) = cancel.run_until_cancelled(look).await {
                 self.push(Sample::of(&view));
             }
-            cancel.run_until_cancelled(sleep(LOOK_EVERY)).await;
+            cancel.run_until_cancelled(sleep(self.every)).await;
         }
     }
 
@@ -154,9 +174,41 @@ impl Samples {
         }
     }
 
+    /// Seconds from `start` until the ledger first had as many committed orders as it has now; 0 without samples.
+    pub fn commit_seconds(&self, start: SystemTime) -> f64 {
+        let samples = self.lock();
+        let last = samples.last().map_or(0, |last| last.committed);
+        samples
+            .iter()
+            .find(|sample| sample.committed == last)
+            .map_or(0.0, |sample| sample.seconds_after(start))
+    }
+
+    /// Commits a second from the last sample without a commit (or from `start`) to the last commit; 0 without commits.
+    pub fn commit_rate_mean(&self, start: SystemTime) -> f64 {
+        let until = self.commit_seconds(start);
+        let samples = self.lock();
+        let last = samples.last().map_or(0, |last| last.committed);
+        let first = samples.iter().rfind(|sample| sample.committed == 0);
+        let took = until - first.map_or(0.0, |first| first.seconds_after(start));
+        if took > 0.0 { last as f64 / took } else { 0.0 }
+    }
+
+    /// Commits a second in the busiest second; where all commits took less than a second, their mean.
+    pub fn commit_rate_peak(&self, start: SystemTime) -> f64 {
+        let samples = self.all();
+        let window = |(at, from): (usize, &Sample)| {
+            let seconds = |to: &Sample| to.seconds_after(start) - from.seconds_after(start);
+            let to = samples[at..].iter().find(|to| seconds(to) >= 1.0)?;
+            Some(to.committed.saturating_sub(from.committed) as f64 / seconds(to))
+        };
+        let peak = samples.iter().enumerate().filter_map(window).fold(0.0, f64::max);
+        if peak > 0.0 { peak } else { self.commit_rate_mean(start) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Sample>> {
         // Pushing leaves the list whole, whoever panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,6 +239,31 @@ mod tests {
         let at = |seconds: f64| samples.committed_at(first + Duration::from_secs_f64(seconds));
         assert_eq!(samples.committed_at(first - Duration::from_secs(1)), None);
         assert_eq!([at(0.0), at(0.5), at(1.5), at(9.0)], [Some(0.0), Some(50.0), Some(200.0), Some(300.0)]);
+    }
+
+    /// Committed orders at some seconds after the first of the samples.
+    fn committed_at(points: &[(f64, u64)]) -> (SystemTime, Samples) {
+        let (start, samples) = (SystemTime::now(), Samples::default());
+        for &(seconds, committed) in points {
+            let at = start + Duration::from_secs_f64(seconds);
+            samples.lock().push(Sample { at, committed, rejected: 0, reserved: Some(100), remaining: None });
+        }
+        (start, samples)
+    }
+
+    #[test]
+    fn rates_are_taken_over_whole_seconds() {
+        let points = [(0.0, 0), (0.5, 0), (1.0, 20), (1.5, 60), (2.5, 80), (3.0, 80)];
+        let (start, samples) = committed_at(&points);
+        assert_eq!(samples.commit_seconds(start), 2.5);
+        assert_eq!(samples.commit_rate_mean(start), 40.0);
+        assert_eq!(samples.commit_rate_peak(start), 60.0);
+    }
+
+    #[test]
+    fn a_drain_of_less_than_a_second_has_its_mean_for_a_peak() {
+        let (start, samples) = committed_at(&[(0.0, 0), (0.25, 50), (0.5, 100)]);
+        assert_eq!(samples.commit_rate_peak(start), 200.0);
     }
 
     #[tokio::test]

@@ -18,6 +18,18 @@ pub struct Bucket {
     pub accepted: u64,
 }
 
+impl Bucket {
+    /// Accepted orders a second in the busiest second (ten buckets in a row); a shorter run is scaled to one second.
+    pub fn accepted_rate_peak(series: &[Self]) -> f64 {
+        const SECOND: usize = 10;
+        let accepted = |some: &[Self]| some.iter().map(|bucket| bucket.accepted).sum::<u64>();
+        if series.len() < SECOND {
+            return accepted(series) as f64 * SECOND as f64 / series.len().max(1) as f64;
+        }
+        series.windows(SECOND).map(accepted).max().unwrap_or_default() as f64
+    }
+}
+
 impl Run {
     /// How the requests ended.
     pub fn counts(&self) -> Counts {
@@ -58,5 +70,25 @@ impl Run {
             }
         }
         series
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(accepted: &[u64]) -> Vec<Bucket> {
+        accepted.iter().map(|&accepted| Bucket { accepted, ..Bucket::default() }).collect()
+    }
+
+    #[test]
+    fn the_peak_is_of_a_whole_second() {
+        let mut steps = [0_u64; 30];
+        steps[14] = 50;
+        steps[20] = 30;
+        steps[26] = 100;
+        assert_eq!(Bucket::accepted_rate_peak(&series(&steps)), 130.0);
+        assert_eq!(Bucket::accepted_rate_peak(&series(&[5, 5])), 50.0);
+        assert_eq!(Bucket::accepted_rate_peak(&[]), 0.0);
     }
 }

@@ -10,13 +10,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Aftermath, Audit, Clients, Drain, Error, Header, Job, Order, Plan, PlanReport, Progress, Recorded,
-    Report, SaleReport, Samples, Scenario, Shop, Tokens, Verification, VerificationReport, VerifySettings,
-    verify, verify_in_bulk,
+    Aftermath, Audit, Bucket, Check, Clients, Drain, Error, Header, Job, Order, Plan, PlanReport, Progress,
+    Recorded, Report, SaleReport, Samples, Scenario, Shop, Tokens, Verification, VerificationReport,
+    VerifySettings, verify, verify_in_bulk,
 };
 
 /// The sale's audit is asked again for so long while orders are in flight: it may be a second old.
 const AUDIT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a drain may stand still, unless the caller says something else.
+const DRAIN_STALL: Duration = Duration::from_secs(30);
 /// How long one request may take, unless the scenario says something else.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,6 +50,45 @@ pub struct Session {
     pub watched: Watched,
     /// Hears, in sentences, of what did not go as it should and changes how the run goes on.
     pub say: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// A session that has ended: the report, and what a report has no room for.
+#[derive(Debug, Clone)]
+pub struct Played {
+    /// The report, with its verdict.
+    pub report: Report,
+    /// When the schedule began, by this machine's clock.
+    pub started_at: SystemTime,
+    /// The requests in steps of 100 ms, from the start to the last answer.
+    pub series: Vec<Bucket>,
+    /// The sale, from the start to the verdict.
+    pub samples: Samples,
+    /// The sale's audit after the look-up; `None`: the server has none or did not answer, or nothing was verified.
+    pub audit: Option<Audit>,
+    /// Promised orders without a final row.
+    pub unrecorded: Vec<Check>,
+}
+
+impl Played {
+    /// Accepted orders a second in the busiest second.
+    pub fn accepted_rate_peak(&self) -> f64 {
+        Bucket::accepted_rate_peak(&self.series)
+    }
+
+    /// Commits a second in the busiest second.
+    pub fn commit_rate_peak(&self) -> f64 {
+        self.samples.commit_rate_peak(self.started_at)
+    }
+
+    /// Commits a second from the first commit to the last.
+    pub fn commit_rate_mean(&self) -> f64 {
+        self.samples.commit_rate_mean(self.started_at)
+    }
+
+    /// Seconds from the start to the last commit.
+    pub fn commit_seconds(&self) -> f64 {
+        self.samples.commit_seconds(self.started_at)
+    }
 }
 
 /// How far a session is. Cloning shares it.
@@ -85,6 +126,11 @@ impl Default for Watched {
 }
 
 impl Watched {
+    /// The sale is read once per `every`, 10 ms or more, instead of four times a second.
+    pub fn sampling_every(every: Duration) -> Self {
+        Self { samples: Samples::every(every), ..Self::default() }
+    }
+
     /// The step, and every change of it.
     pub fn steps(&self) -> watch::Receiver<Step> {
         self.step.subscribe()
@@ -97,32 +143,66 @@ impl Watched {
 }
 
 impl Session {
+    /// A session that verifies its orders one by one, waits 30 s for a drain that stands still, has no name and no thresholds,
+    /// and drops its warnings. Set the fields that should be otherwise.
+    pub fn new(plan: Plan, clients: Clients, tokens: Tokens, sale: SaleReport) -> Self {
+        Self {
+            target: clients.target().to_string(),
+            scenario: Scenario::default(),
+            name: None,
+            plan,
+            admin: None,
+            tokens,
+            clients,
+            sale,
+            verify: true,
+            drain_stall: DRAIN_STALL,
+            stop: CancellationToken::new(),
+            watched: Watched::default(),
+            say: Box::new(|_| {}),
+        }
+    }
+
     /// Plays it to its end.
     ///
     /// # Errors
     /// Nothing was sent: the plan cannot be carried out, or there are too few tokens.
     pub async fn play(&mut self) -> Result<Report, Error> {
+        Ok(self.play_in_detail().await?.report)
+    }
+
+    /// Plays it to its end, and keeps what the report has no room for.
+    ///
+    /// # Errors
+    /// As [`Self::play`].
+    pub async fn play_in_detail(&mut self) -> Result<Played, Error> {
         let samples = self.watched.samples.clone();
         let watching = CancellationToken::new();
         let _ends_with_the_session = watching.clone().drop_guard();
         tokio::spawn(samples.clone().watch(Shop::new(&self.clients), self.sale.id, watching.clone()));
-        let (mut report, orders, started_at) = self.send().await?;
+        let Sent { mut report, orders, series, started_at } = self.send().await?;
         let ended_at = started_at + Duration::from_secs_f64(report.duration_seconds);
-        if self.verify && !self.stop.is_cancelled() {
-            report.verification = self.check(&orders, started_at, ended_at).await;
+        let (mut audit, mut unrecorded) = (None, Vec::new());
+        if self.verify
+            && !self.stop.is_cancelled()
+            && let Some(checked) = self.check(&orders, started_at, ended_at).await
+        {
+            report.verification = Some(checked.report);
+            (audit, unrecorded) = (checked.audit, checked.unrecorded);
         }
         report.place(&samples.all(), started_at);
         report.judge(&self.scenario.thresholds, self.stop.is_cancelled());
-        Ok(report)
+        Ok(Played { report, started_at, series, samples, audit, unrecorded })
     }
 
     /// Sends everything. The records end here: beside a million orders there is no room for them.
-    async fn send(&mut self) -> Result<(Report, Vec<Order>, SystemTime), Error> {
+    async fn send(&mut self) -> Result<Sent, Error> {
         let quantity = self.scenario.quantity.unwrap_or(1);
         let job = Job { quantity, ..Job::new(self.plan.clone(), self.sale.id, self.tokens.clone()) };
         let header = self.header(quantity);
         let run = crate::run(&mut self.clients, &job, &self.watched.progress, &self.stop).await?;
-        Ok((Report::of(&run, header), run.orders(), run.started_at))
+        let (report, series) = (Report::of(&run, header), run.series());
+        Ok(Sent { report, orders: run.orders(), series, started_at: run.started_at })
     }
 
     fn header(&self, quantity: u32) -> Header {
@@ -144,7 +224,7 @@ impl Session {
         orders: &[Order],
         started_at: SystemTime,
         run_ended_at: SystemTime,
-    ) -> Option<VerificationReport> {
+    ) -> Option<Checked> {
         self.watched.step.send_replace(Step::Draining);
         let samples = self.watched.samples.clone();
         let promised = orders.iter().filter(|order| order.promised).count() as u64;
@@ -166,7 +246,9 @@ impl Session {
             run_ended_at,
             drained_at,
         };
-        Some(VerificationReport::of(&checked, &aftermath))
+        let report = VerificationReport::of(&checked, &aftermath);
+        let unrecorded = checked.checks.into_iter().filter(Check::is_lost).collect();
+        Some(Checked { report, audit, unrecorded })
     }
 
     /// At once where the admin token is there, otherwise, or where that fails, one by one.
@@ -209,6 +291,21 @@ impl Session {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
+}
+
+/// What is kept of the sending.
+struct Sent {
+    report: Report,
+    orders: Vec<Order>,
+    series: Vec<Bucket>,
+    started_at: SystemTime,
+}
+
+/// What the look-up and the audit found.
+struct Checked {
+    report: VerificationReport,
+    audit: Option<Audit>,
+    unrecorded: Vec<Check>,
 }
 
 impl Scenario {

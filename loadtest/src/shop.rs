@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::HeaderValue;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Answer, Client, Clients, Error, Target, Template, Tokens};
 
@@ -65,8 +66,8 @@ impl SaleView {
     }
 }
 
-/// The audit of a sale, as far as it is used here.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The audit of a sale. Serialized, it is what the server sent, with every field.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Audit {
     /// Units in the ledger above the stock.
     pub oversold: u64,
@@ -79,6 +80,27 @@ pub struct Audit {
     /// What is wrong, in sentences.
     #[serde(default)]
     pub findings: Vec<String>,
+    /// Every other field that the server sent, under its name.
+    #[serde(flatten)]
+    pub others: serde_json::Map<String, Value>,
+}
+
+impl Audit {
+    /// Orders in the ledger; `None`: the server did not send the count.
+    pub fn committed_orders(&self) -> Option<u64> {
+        self.others.get("committed_orders")?.as_u64()
+    }
+
+    /// Orders that the ledger has rejected; `None`: the server did not send the count.
+    pub fn rejected_orders(&self) -> Option<u64> {
+        self.others.get("rejected_orders")?.as_u64()
+    }
+
+    /// Units that the gate has set aside and the ledger has not recorded, below 0 where the gate has lost data; `None`: the
+    /// server did not send the count.
+    pub fn in_flight_units(&self) -> Option<i64> {
+        self.others.get("in_flight")?.as_i64()
+    }
 }
 
 /// The interface of the sales, on a connection of its own, so that it never waits behind the buyers.
