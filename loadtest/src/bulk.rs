@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use hyper::header::HeaderValue;
 
-use crate::verify::{Followed, Stand, follow};
-use crate::{Clients, End, Error, Failure, Order, Template, Tokens, Verification, VerifySettings};
+use crate::verify::{Followed, OrderState};
+use crate::{Clients, End, Error, Failure, Order, Template, VerifySettings};
 
 /// The first line of the list.
 const HEAD: &[u8] = b"order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms";
@@ -26,32 +26,25 @@ pub struct Recorded {
     pub users_sold_twice: u64,
 }
 
-/// Reads the list of the sale's recorded orders and looks every order up in it, then asks by itself for each that is not
-/// there, as [`verify`](crate::verify()) does. Call it once the queue has drained.
+/// Reads the list of the sale's recorded orders and looks every order up in it. Call it once the queue has drained. Orders
+/// that are not in the list are still open in what it returns. `None`: `cancel` ended it before the list was read.
 ///
 /// # Errors
-/// [`Error::Shop`] when the list cannot be read to its end; nothing is known then, and [`verify`](crate::verify()) will do.
-///
-/// # Panics
-/// When an order that is not in the list has no token.
-pub async fn verify_in_bulk(
-    clients: &mut Clients,
+/// [`Error::Shop`] when the list cannot be read to its end; nothing is known then.
+pub(crate) async fn look_up(
+    clients: &Clients,
     sale_id: u64,
     admin: &HeaderValue,
     orders: &[Order],
-    tokens: &Tokens,
     settings: &VerifySettings,
     cancel: &CancellationToken,
-) -> Result<(Verification, Recorded), Error> {
+) -> Result<Option<(Followed, Recorded)>, Error> {
     let mut list = List::new(Followed::new(orders, settings.started_at), settings);
     let reading = read(clients, sale_id, admin, &mut list);
-    let Some(read) = cancel.run_until_cancelled(reading).await else {
-        let nothing = follow(clients, list.followed, tokens, settings, cancel).await;
-        return Ok((nothing, Recorded::default()));
-    };
+    let Some(read) = cancel.run_until_cancelled(reading).await else { return Ok(None) };
     read?;
     let recorded = list.recorded();
-    Ok((follow(clients, list.followed, tokens, settings, cancel).await, recorded))
+    Ok(Some((list.followed, recorded)))
 }
 
 async fn read(clients: &Clients, sale_id: u64, admin: &HeaderValue, list: &mut List) -> Result<(), Error> {
@@ -146,7 +139,7 @@ impl List {
         let same = |&&at: &&u32| self.followed.checks[at as usize].order.order_id == order_id;
         let found: Vec<u32> = self.by_id[first..].iter().take_while(same).copied().collect();
         for at in found {
-            self.followed.stands(at as usize, Stand { end, recorded_ms: Some(recorded_ms) });
+            self.followed.set(at as usize, OrderState { end, recorded_ms: Some(recorded_ms) });
             self.looked_up.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         Some(())

@@ -10,8 +10,10 @@ use loadtest::{Error, Scenario, parse_duration};
 /// Fires the buyers of a flash sale at a server, and checks that every promised order reaches its end.
 ///
 /// The model is open unless you ask otherwise: requests leave on schedule whether or not the last ones came back, and
-/// latency counts from the intended start. Exit codes: 0 pass, 1 the test could not be carried out, 2 usage, 3 a promise was
-/// broken, 99 a threshold was missed, 130 interrupted.
+/// latency counts from the intended start.
+///
+/// Exit codes: 0 pass (or not verified), 1 the test could not be carried out, 2 wrong usage, 3 a promise was broken,
+/// 4 unclear whether every promise was kept, 99 a threshold was missed, 130 interrupted.
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 pub(crate) struct Cli {

@@ -1,11 +1,12 @@
 //! One command from beginning to end: a run made ready, played and reported, and the comparison of two. The steps of a run
 //! are in the library's `session`.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use loadtest::{CancellationToken, Report, SCHEMA_VERSION, Session, Shop, Watched};
+use loadtest::{CancellationToken, Plan, Played, Report, SCHEMA_VERSION, Session, Shop, Watched};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Failure, RunOptions};
@@ -53,12 +54,33 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
         watched: watched.clone(),
         say: Box::new(move |text| view.say(text)),
     };
-    let report = tokio::select! {
-        report = session.play() => report?,
+    let played = tokio::select! {
+        played = session.play_in_detail() => played?,
         () = live::follow(view, &watched, lasts) => unreachable!("the view is shown until it is dropped"),
     };
-    write(&options, &report)?;
-    Ok(ExitCode::from(report.verdict.exit_code()))
+    write(&options, &played.report)?;
+    write_lost_orders(&played, &session.plan);
+    Ok(ExitCode::from(played.report.verdict.exit_code()))
+}
+
+/// Writes the promised orders without a final row to a file in the working directory where some of them are lost, and prints
+/// its path. A file that cannot be written does not change the verdict.
+fn write_lost_orders(played: &Played, plan: &Plan) {
+    let lost = played.report.verification.as_ref().filter(|checked| !checked.cancelled);
+    if lost.is_none_or(|checked| checked.lost == 0) {
+        return;
+    }
+    let name = format!("lost-orders-{}.csv", played.report.sale.id);
+    let file = std::path::absolute(&name).unwrap_or_else(|_| name.into());
+    let mut text = "order_id,user_id,found\n".to_owned();
+    for check in &played.unrecorded {
+        let _ =
+            writeln!(text, "{},{},{}", check.order.order_id, plan.user(check.order.buyer), check.end.word());
+    }
+    match std::fs::write(&file, text) {
+        Ok(()) => eprintln!("the orders without a final row are in {}", file.display()),
+        Err(error) => eprintln!("cannot write the orders without a final row to {}: {error}", file.display()),
+    }
 }
 
 /// The report, to wherever it is wanted.

@@ -48,7 +48,7 @@ mod tokens;
 mod verify;
 mod weigh;
 
-pub use bulk::{Recorded, verify_in_bulk};
+pub use bulk::Recorded;
 pub use client::{Answer, Client, Clients, Failure};
 pub use compare::compare;
 pub use error::Error;
@@ -67,7 +67,7 @@ pub use samples::{Drain, Sample, Samples};
 pub use scenario::Scenario;
 pub use series::Bucket;
 pub use session::{Played, Session, Step, Watched};
-pub use shop::{Audit, SaleView, Shop, bearer};
+pub use shop::{Audit, AuditState, SaleView, Shop, bearer};
 pub use stages::{Stage, Stages, parse_duration, parse_rate};
 pub use target::Target;
 pub use template::Template;

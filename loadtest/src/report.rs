@@ -221,9 +221,12 @@ pub struct VerificationReport {
     pub committed: u64,
     /// Of these, orders that the ledger has recorded as rejected.
     pub rejected: u64,
-    /// Of these, orders without a final row: promised and not kept.
+    /// Of these, orders without a final row that nothing accounts for any more: promised and not kept.
     pub lost: u64,
-    /// Of these, orders of which the server would not say what became of them.
+    /// Of these, orders without a final row that may still get one: the audit has them in flight, or the gate is rebuilt.
+    #[serde(default)]
+    pub in_flight: u64,
+    /// Of these, orders of which the server did not say what became of them.
     pub unclear: u64,
     /// What became of the orders whose outcome was unknown (503 `outcome-unknown`) and never told later.
     pub unknown: UnknownReport,
@@ -233,6 +236,12 @@ pub struct VerificationReport {
     pub duplicates: u64,
     /// Whether every unit of stock is in exactly one place, as the sale's audit says; `None`: the audit did not say.
     pub conserved: Option<bool>,
+    /// Whether the sale has a gate, without which the audit cannot say whether stock is conserved. A direct sale has none.
+    #[serde(default = "yes")]
+    pub has_gate: bool,
+    /// Whether the sale's gate was being rebuilt when the orders were looked up.
+    #[serde(default)]
+    pub rebuilding: bool,
     /// The sale's audit in one word, such as `clean`; `None`: the server has none.
     pub audit_verdict: Option<String>,
     /// What the sale's audit found wrong, in sentences.
@@ -243,6 +252,11 @@ pub struct VerificationReport {
     pub drain_seconds: Option<f64>,
     /// Whether it was ended before every order was looked up, so that `lost` proves nothing.
     pub cancelled: bool,
+}
+
+/// Reports of before sales without a gate were told apart do not have the field.
+fn yes() -> bool {
+    true
 }
 
 /// What became of the orders whose outcome was unknown.
@@ -294,7 +308,7 @@ impl Verdict {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Pass | Self::Unverified => 0,
-            Self::Unclear => 1,
+            Self::Unclear => 4,
             Self::Violated => 3,
             Self::ThresholdMissed => 99,
             Self::Interrupted => 130,
@@ -365,11 +379,14 @@ pub(crate) mod tests {
                 committed: 1_000,
                 rejected: 0,
                 lost: 0,
+                in_flight: 0,
                 unclear: 0,
                 unknown: UnknownReport::default(),
                 oversold: 0,
                 duplicates: 0,
                 conserved: Some(true),
+                has_gate: true,
+                rebuilding: false,
                 audit_verdict: Some("clean".to_owned()),
                 audit_findings: Vec::new(),
                 end_to_end: latency,
@@ -397,6 +414,6 @@ pub(crate) mod tests {
         use Verdict::{Interrupted, Pass, ThresholdMissed, Unclear, Unverified, Violated};
         let codes =
             [Pass, Unverified, Unclear, Violated, ThresholdMissed, Interrupted].map(Verdict::exit_code);
-        assert_eq!(codes, [0, 0, 1, 3, 99, 130]);
+        assert_eq!(codes, [0, 0, 4, 3, 99, 130]);
     }
 }

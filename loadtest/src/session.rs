@@ -7,12 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use hyper::header::HeaderValue;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bulk;
+use crate::verify::{Followed, ask_for_open, follow};
 use crate::{
-    Aftermath, Audit, Bucket, Check, Clients, Drain, Error, Header, Job, Order, Plan, PlanReport, Progress,
-    Recorded, Report, SaleReport, Samples, Scenario, Shop, Tokens, Verification, VerificationReport,
-    VerifySettings, verify, verify_in_bulk,
+    Aftermath, Audit, AuditState, Bucket, Check, Clients, Drain, Error, Header, Job, Order, Plan, PlanReport,
+    Progress, Recorded, Report, SaleReport, SaleView, Samples, Scenario, Shop, Tokens, VerificationReport,
+    VerifySettings,
 };
 
 /// The sale's audit is asked again for so long while orders are in flight: it may be a second old.
@@ -236,13 +239,29 @@ impl Session {
         }
         let drained_at = samples.drained_at().filter(|_| drain == Drain::Done);
         self.watched.step.send_replace(Step::Verifying { orders: orders.len() });
-        let (checked, recorded) = self.look_up(orders, started_at).await;
+        let settings = VerifySettings {
+            within: self.drain_stall,
+            started_at: Some(started_at),
+            looked_up: self.watched.looked_up.clone(),
+            ..VerifySettings::default()
+        };
+        let (mut followed, recorded, cancelled) = self.look_up(orders, &settings).await;
         let audit = self.audit().await;
+        if followed.has_unrecorded() {
+            // The audit is newer than the look-up: rows that have arrived since must not be held against it.
+            let deadline = Instant::now() + settings.within;
+            let Self { clients, tokens, stop, .. } = &mut *self;
+            ask_for_open(clients, &mut followed, tokens, &settings, deadline, stop).await;
+        }
+        let sale = Shop::new(&self.clients).sale(self.sale.id).await.ok().flatten();
+        let checked = followed.finish(cancelled);
         let aftermath = Aftermath {
             stock: self.sale.stock,
             quantity: self.scenario.quantity.unwrap_or(1),
             recorded,
             audit: audit.as_ref(),
+            has_gate: sale.as_ref().is_none_or(SaleView::has_gate),
+            rebuilding: sale.as_ref().is_some_and(SaleView::is_rebuilding),
             run_ended_at,
             drained_at,
         };
@@ -251,32 +270,38 @@ impl Session {
         Some(Checked { report, audit, unrecorded })
     }
 
-    /// At once where the admin token is there, otherwise, or where that fails, one by one.
+    /// In the list of all recorded orders where the admin token is there; what is not in it, or everything where the list
+    /// cannot be read, one by one. Also returns whether it was cancelled.
     async fn look_up(
         &mut self,
         orders: &[Order],
-        started_at: SystemTime,
-    ) -> (Verification, Option<Recorded>) {
-        let settings = VerifySettings {
-            within: self.drain_stall,
-            started_at: Some(started_at),
-            looked_up: self.watched.looked_up.clone(),
-            ..VerifySettings::default()
-        };
+        settings: &VerifySettings,
+    ) -> (Followed, Option<Recorded>, bool) {
         let Self { clients, tokens, stop, admin, sale, say, .. } = self;
         if let Some(admin) = admin {
-            match verify_in_bulk(clients, sale.id, admin, orders, tokens, &settings, stop).await {
-                Ok((checked, recorded)) => return (checked, Some(recorded)),
+            match bulk::look_up(clients, sale.id, admin, orders, settings, stop).await {
+                Ok(Some((mut followed, recorded))) => {
+                    let cancelled = follow(clients, &mut followed, tokens, settings, stop).await;
+                    return (followed, Some(recorded), cancelled);
+                }
+                Ok(None) => {
+                    return (Followed::new(orders, settings.started_at), Some(Recorded::default()), true);
+                }
                 Err(error) => say(&format!("{error}; asking for every order by itself")),
             }
         }
-        (verify_each(clients, orders, tokens, settings, stop).await, None)
+        // One by one takes as long as there are orders. A thousand a second is slow for any server that has taken them.
+        let within = settings.within + Duration::from_millis(orders.len() as u64);
+        let settings = VerifySettings { within, ..settings.clone() };
+        let mut followed = Followed::new(orders, settings.started_at);
+        let cancelled = follow(clients, &mut followed, tokens, &settings, stop).await;
+        (followed, None, cancelled)
     }
 
     /// `None` where the server has no audit, or does not answer.
     async fn audit(&self) -> Option<Audit> {
         let mut shop = Shop::new(&self.clients);
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         loop {
             let audit = match shop.audit(self.sale.id).await {
                 Ok(audit) => audit?,
@@ -285,7 +310,8 @@ impl Session {
                     return None;
                 }
             };
-            if audit.verdict != "in_flight" || began.elapsed() > AUDIT_WITHIN || self.stop.is_cancelled() {
+            let settled = !matches!(audit.state(), AuditState::InFlight | AuditState::Rebuilding);
+            if settled || began.elapsed() > AUDIT_WITHIN || self.stop.is_cancelled() {
                 return Some(audit);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -313,18 +339,4 @@ impl Scenario {
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)
     }
-}
-
-/// One by one takes as long as there are orders; only orders without an end are given up after a time.
-async fn verify_each(
-    clients: &mut Clients,
-    orders: &[Order],
-    tokens: &Tokens,
-    settings: VerifySettings,
-    stop: &CancellationToken,
-) -> Verification {
-    // A thousand look-ups a second is slow for any server that could have taken the orders.
-    let all = Duration::from_millis(orders.len() as u64);
-    let settings = VerifySettings { within: settings.within + all, ..settings };
-    verify(clients, orders, tokens, &settings, stop).await
 }

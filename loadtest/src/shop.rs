@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::{Answer, Client, Clients, Error, Target, Template, Tokens};
 
+/// The phase of a sale whose gate is being rebuilt, and an audit's word for it.
+const REBUILDING: &str = "rebuilding";
+
 /// A sale as anybody sees it. What a server leaves out is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SaleView {
@@ -29,8 +32,10 @@ pub struct SaleView {
     pub remaining: Option<u64>,
     /// Orders that the gate has set aside.
     pub reserved_orders: Option<u64>,
-    /// `upcoming`, `open` or `closed`.
+    /// `upcoming`, `open`, `closed` or `rebuilding`.
     pub phase: Option<String>,
+    /// `queue`, or `direct` for a sale without a gate and a queue.
+    pub mode: Option<String>,
     /// The first moment of the sale, RFC 3339.
     pub starts_at: Option<String>,
     /// The first moment after the sale, RFC 3339.
@@ -47,6 +52,16 @@ impl SaleView {
         self.orders + self.rejected_orders
     }
 
+    /// Whether the sale has a gate: a direct sale has none.
+    pub fn has_gate(&self) -> bool {
+        self.mode.as_deref() != Some("direct")
+    }
+
+    /// Whether the sale's gate is being rebuilt, so that nobody can buy and orders may still be on their way.
+    pub fn is_rebuilding(&self) -> bool {
+        self.phase.as_deref() == Some(REBUILDING)
+    }
+
     /// Whether orders are taken now.
     ///
     /// # Errors
@@ -59,7 +74,10 @@ impl SaleView {
         let reason = match (self.phase.as_deref(), self.epoch) {
             (Some("upcoming"), _) => format!("it opens at {}; wait, or give another --sale", times().0),
             (Some("closed"), _) => format!("it closed at {}; give another --sale", times().1),
-            (_, Some(0)) => "its gate is not filled yet; check that the server reaches its gate".to_owned(),
+            (Some(REBUILDING), _) => "its gate is being rebuilt; wait until it is open again".to_owned(),
+            (_, Some(0)) if self.has_gate() => {
+                "its gate is not filled yet; check that the server reaches its gate".to_owned()
+            }
             _ => return Ok(()),
         };
         Err(Error::NotOpen { sale: self.id, reason })
@@ -75,7 +93,7 @@ pub struct Audit {
     pub duplicates: u64,
     /// Whether every unit is in exactly one place.
     pub conserved: bool,
-    /// `clean`, `in_flight`, `gate_missing` or `violated`.
+    /// `clean`, `in_flight`, `gate_missing`, `rebuilding`, `lost` or `violated`.
     pub verdict: String,
     /// What is wrong, in sentences.
     #[serde(default)]
@@ -86,6 +104,17 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// What the audit says of promised orders without a final row.
+    pub fn state(&self) -> AuditState {
+        match self.verdict.as_str() {
+            "clean" => AuditState::Clean,
+            "in_flight" => AuditState::InFlight,
+            REBUILDING => AuditState::Rebuilding,
+            "violated" | "lost" => AuditState::Broken,
+            _ => AuditState::NotKnown,
+        }
+    }
+
     /// Orders in the ledger; `None`: the server did not send the count.
     pub fn committed_orders(&self) -> Option<u64> {
         self.others.get("committed_orders")?.as_u64()
@@ -101,6 +130,21 @@ impl Audit {
     pub fn in_flight_units(&self) -> Option<i64> {
         self.others.get("in_flight")?.as_i64()
     }
+}
+
+/// An audit's verdict, as far as it concerns orders without a final row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditState {
+    /// Nothing is in flight: an order without a row gets none.
+    Clean,
+    /// Orders are on their way to the ledger.
+    InFlight,
+    /// The gate is being rebuilt.
+    Rebuilding,
+    /// The audit has found a broken invariant.
+    Broken,
+    /// The gate has no data, or the verdict is a word that this version does not know.
+    NotKnown,
 }
 
 /// The interface of the sales, on a connection of its own, so that it never waits behind the buyers.
@@ -250,9 +294,11 @@ mod tests {
             serde_json::from_str::<SaleView>(&json).unwrap().check_open()
         };
         assert!(view("").is_ok() && view(r#","phase":"open","epoch":1"#).is_ok());
+        assert!(view(r#","phase":"open","mode":"direct","epoch":0"#).is_ok());
         for (extra, told) in [
             (r#","phase":"upcoming""#, "opens at S"),
             (r#","phase":"closed""#, "closed at E"),
+            (r#","phase":"rebuilding""#, "being rebuilt"),
             (r#","phase":"open","epoch":0"#, "gate is not filled"),
         ] {
             assert!(view(extra).unwrap_err().to_string().contains(told), "{extra}");

@@ -81,8 +81,11 @@ impl fmt::Display for VerificationReport {
         };
         writeln!(f, "orders      {} promised, looked up {how}", self.promised)?;
         write!(f, "            {} committed, {} rejected", self.committed, self.rejected)?;
+        if self.in_flight > 0 {
+            write!(f, ", {} still in flight", self.in_flight)?;
+        }
         if self.unclear > 0 {
-            write!(f, ", {} not told", self.unclear)?;
+            write!(f, ", {} not known", self.unclear)?;
         }
         let unknown = &self.unknown;
         if unknown.orders > 0 {

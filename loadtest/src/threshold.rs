@@ -92,7 +92,7 @@ macro_rules! verified {
 }
 
 /// Everything that a threshold may be set on.
-static METRICS: [Metric; 39] = [
+static METRICS: [Metric; 40] = [
     time!("p50", latency.corrected.all, p50_us),
     time!("p90", latency.corrected.all, p90_us),
     time!("p95", latency.corrected.all, p95_us),
@@ -128,6 +128,7 @@ static METRICS: [Metric; 39] = [
     verified!(committed),
     verified!(rejected),
     verified!(lost),
+    verified!(in_flight),
     verified!(oversold),
     verified!(duplicates),
     Metric { name: "cpu_share", unit: Unit::Share, of: |r| r.generator.cpu_share },

@@ -60,6 +60,17 @@ pub enum End {
 }
 
 impl End {
+    /// The word for it, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Rejected => "rejected",
+            Self::Queued => "queued",
+            Self::Missing => "missing",
+            Self::Unclear => "unclear",
+        }
+    }
+
     /// Whether the order has a final row.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Committed | Self::Rejected)
@@ -79,6 +90,11 @@ impl Check {
     /// Whether the server has promised the order and has no final row for it.
     pub fn is_lost(&self) -> bool {
         self.order.promised && !self.end.is_final()
+    }
+
+    /// Whether the server has promised the order, and says now that it has no final row for it.
+    pub fn is_unrecorded(&self) -> bool {
+        self.order.promised && matches!(self.end, End::Queued | End::Missing)
     }
 }
 
@@ -127,36 +143,48 @@ pub async fn verify(
     settings: &VerifySettings,
     cancel: &CancellationToken,
 ) -> Verification {
-    follow(clients, Followed::new(orders, settings.started_at), tokens, settings, cancel).await
+    let mut followed = Followed::new(orders, settings.started_at);
+    let cancelled = follow(clients, &mut followed, tokens, settings, cancel).await;
+    followed.finish(cancelled)
 }
 
-/// [`verify`] of the orders that are not at their end yet.
+/// Asks for the orders without a final row until all have one. Returns whether `cancel` ended it before.
 pub(crate) async fn follow(
     clients: &mut Clients,
-    mut followed: Followed,
+    followed: &mut Followed,
     tokens: &Tokens,
     settings: &VerifySettings,
     cancel: &CancellationToken,
-) -> Verification {
+) -> bool {
     let deadline = Instant::now() + settings.within;
     loop {
-        let open: Vec<usize> = followed.open().collect();
-        if open.is_empty() {
-            return followed.finish(false);
-        }
-        let asked = open.iter().map(|&at| followed.checks[at].order).collect();
-        for (at, stand) in ask(clients, asked, tokens, settings, deadline, cancel).await {
-            followed.stands(open[at], stand);
-        }
-        if followed.open().next().is_some() && !pause(settings, deadline, cancel).await {
-            return followed.finish(cancel.is_cancelled());
+        let all_final = ask_for_open(clients, followed, tokens, settings, deadline, cancel).await;
+        if all_final || !pause(settings, deadline, cancel).await {
+            return !all_final && cancel.is_cancelled();
         }
     }
 }
 
-/// Where an order stands, and since when.
+/// Asks once for every order without a final row. Returns whether all have one now.
+pub(crate) async fn ask_for_open(
+    clients: &mut Clients,
+    followed: &mut Followed,
+    tokens: &Tokens,
+    settings: &VerifySettings,
+    deadline: Instant,
+    cancel: &CancellationToken,
+) -> bool {
+    let open: Vec<usize> = followed.open().collect();
+    let asked = open.iter().map(|&at| followed.checks[at].order).collect();
+    for (at, state) in ask(clients, asked, tokens, settings, deadline, cancel).await {
+        followed.set(open[at], state);
+    }
+    followed.open().next().is_none()
+}
+
+/// What the server says of one order.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stand {
+pub(crate) struct OrderState {
     pub(crate) end: End,
     /// When it reached its end, in milliseconds since 1970, where the server says.
     pub(crate) recorded_ms: Option<u64>,
@@ -181,8 +209,8 @@ impl Followed {
         }
     }
 
-    /// Notes where one order stands.
-    pub(crate) fn stands(&mut self, at: usize, Stand { end, recorded_ms }: Stand) {
+    /// Stores what the server says of the order at a place.
+    pub(crate) fn set(&mut self, at: usize, OrderState { end, recorded_ms }: OrderState) {
         let check = &mut self.checks[at];
         check.end = end;
         let Some(recorded_ms) = recorded_ms.filter(|_| end.is_final()) else { return };
@@ -193,11 +221,16 @@ impl Followed {
         }
     }
 
+    /// Whether a promised order has no final row, though the server was asked for it and answered.
+    pub(crate) fn has_unrecorded(&self) -> bool {
+        self.checks.iter().any(Check::is_unrecorded)
+    }
+
     fn open(&self) -> impl Iterator<Item = usize> {
         (0..self.checks.len()).filter(|&at| !self.checks[at].end.is_final())
     }
 
-    fn finish(self, cancelled: bool) -> Verification {
+    pub(crate) fn finish(self, cancelled: bool) -> Verification {
         Verification {
             checks: self.checks,
             cancelled,
@@ -225,7 +258,7 @@ pub async fn wait_for_drain(
         orders.iter().rev().filter(|order| order.promised).take(PROBES).copied().collect();
     loop {
         let ends = ask(clients, newest.clone(), tokens, settings, deadline, cancel).await;
-        if newest.is_empty() || ends.iter().any(|(_, stand)| stand.end.is_final()) {
+        if newest.is_empty() || ends.iter().any(|(_, state)| state.end.is_final()) {
             return true;
         }
         if !pause(settings, deadline, cancel).await {
@@ -247,7 +280,7 @@ async fn ask(
     settings: &VerifySettings,
     deadline: Instant,
     cancel: &CancellationToken,
-) -> Vec<(usize, Stand)> {
+) -> Vec<(usize, OrderState)> {
     let pass = Arc::new(Pass {
         next: AtomicUsize::new(0),
         path: clients.target().path("/api/v1/orders/"),
@@ -303,19 +336,19 @@ enum Status {
 }
 
 impl Pass {
-    async fn ask_while_any(self: Arc<Self>, mut client: Client) -> (Client, Vec<(usize, Stand)>) {
-        let mut stands = Vec::new();
+    async fn ask_while_any(self: Arc<Self>, mut client: Client) -> (Client, Vec<(usize, OrderState)>) {
+        let mut states = Vec::new();
         while Instant::now() < self.deadline && !self.cancel.is_cancelled() {
             let at = self.next.fetch_add(1, Relaxed);
             let Some(order) = self.orders.get(at) else { break };
-            stands.push((at, self.ask(order, &mut client).await));
+            states.push((at, self.ask(order, &mut client).await));
             self.looked_up.fetch_add(1, Relaxed);
         }
-        (client, stands)
+        (client, states)
     }
 
-    async fn ask(&self, order: &Order, client: &mut Client) -> Stand {
-        let unfinished = |end| Stand { end, recorded_ms: None };
+    async fn ask(&self, order: &Order, client: &mut Client) -> OrderState {
+        let unfinished = |end| OrderState { end, recorded_ms: None };
         let uri = format!("{}{}", self.path, order.order_id);
         let uri = uri.try_into().expect("the path of a URL, and an order id, make a path");
         let request = self.template.request(uri, self.tokens.header(order.buyer));
@@ -324,8 +357,8 @@ impl Pass {
             (404, _) => unfinished(End::Missing),
             (200, Ok(body)) if body.order_id == order.order_id => match body.status {
                 Status::Queued => unfinished(End::Queued),
-                Status::Committed => Stand { end: End::Committed, recorded_ms: body.recorded_ms() },
-                Status::Rejected => Stand { end: End::Rejected, recorded_ms: body.recorded_ms() },
+                Status::Committed => OrderState { end: End::Committed, recorded_ms: body.recorded_ms() },
+                Status::Rejected => OrderState { end: End::Rejected, recorded_ms: body.recorded_ms() },
             },
             _ => unfinished(End::Unclear),
         }

@@ -10,8 +10,8 @@ use crate::report::{
     SCHEMA_VERSION, SaleReport, Second, StageReport, UnknownReport, Verdict, VerificationReport,
 };
 use crate::{
-    Arrivals, Audit, Check, End, Kind, Latency, Outcome, Plan, Record, Recorded, Run, Sample, Threshold,
-    Verification,
+    Arrivals, Audit, AuditState, Check, End, Kind, Latency, Outcome, Plan, Record, Recorded, Run, Sample,
+    Threshold, Verification,
 };
 
 /// Above this share of late requests, 0 to 1, the load was not the one that was asked for.
@@ -188,12 +188,19 @@ impl Report {
             ));
         }
         if let Some(checked) = &self.verification {
+            if checked.in_flight > 0 {
+                unclear.push(format!(
+                    "still in flight: {} of {} promised orders have no final row yet and still wait for the workers",
+                    checked.in_flight, checked.promised
+                ));
+            }
             if checked.unclear > 0 {
                 unclear.push(format!(
                     "the server did not say what became of {} promised orders",
                     checked.unclear
                 ));
             }
+            unclear.extend(conservation_not_known(checked));
             if checked.cancelled {
                 unclear.push(
                     "the check was cancelled, so nobody knows whether every promise was kept".to_owned(),
@@ -202,6 +209,20 @@ impl Report {
         }
         unclear
     }
+}
+
+/// Why nobody can say whether stock is conserved; `None`: somebody can, or the sale has no gate to compare with.
+fn conservation_not_known(checked: &VerificationReport) -> Option<String> {
+    if checked.conserved.is_some() || !checked.has_gate {
+        return None;
+    }
+    let why = match checked.audit_verdict.as_deref() {
+        _ if checked.rebuilding => "the sale's gate is being rebuilt".to_owned(),
+        None => "the server has no audit of the sale, or did not answer".to_owned(),
+        Some("gate_missing") => "the sale's gate has no data".to_owned(),
+        Some(word) => format!("the audit's verdict is {}", word.replace('_', " ")),
+    };
+    Some(format!("whether stock is conserved is not known: {why}"))
 }
 
 fn missed(threshold: &crate::ThresholdReport) -> String {
@@ -220,34 +241,88 @@ pub struct Aftermath<'a> {
     pub quantity: u32,
     /// The list of all recorded orders; `None`: each order was asked for by itself.
     pub recorded: Option<Recorded>,
-    /// The sale's audit; `None`: the server has none.
+    /// The sale's audit; `None`: the server has none, or did not answer.
     pub audit: Option<&'a Audit>,
+    /// Whether the sale has a gate; a direct sale has none.
+    pub has_gate: bool,
+    /// Whether the sale's gate is being rebuilt.
+    pub rebuilding: bool,
     /// When the last answer of the run came.
     pub run_ended_at: SystemTime,
     /// When the backlog was seen to be gone; `None`: it was not.
     pub drained_at: Option<SystemTime>,
 }
 
+/// Promised orders without a final row, by what is known of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Unrecorded {
+    lost: u64,
+    in_flight: u64,
+    not_known: u64,
+}
+
+impl Unrecorded {
+    /// An order is lost only where the audit says so, or where the audit has fewer orders in flight than rows are missing.
+    fn of(orders: u64, aftermath: &Aftermath<'_>) -> Self {
+        let lost = Self { lost: orders, ..Self::default() };
+        let in_flight = Self { in_flight: orders, ..Self::default() };
+        let Some(audit) = aftermath.audit else {
+            return if aftermath.rebuilding {
+                in_flight
+            } else {
+                Self { not_known: orders, ..Self::default() }
+            };
+        };
+        match audit.state() {
+            AuditState::Broken => lost,
+            _ if aftermath.rebuilding => in_flight,
+            AuditState::Rebuilding => in_flight,
+            AuditState::Clean => lost,
+            AuditState::InFlight => {
+                let units = audit.in_flight_units().map(|units| u64::try_from(units).unwrap_or_default());
+                let quantity = u64::from(aftermath.quantity.max(1));
+                let in_flight = units.map_or(orders, |units| units.div_ceil(quantity).min(orders));
+                Self { in_flight, lost: orders - in_flight, not_known: 0 }
+            }
+            // Without a gate there is no queue either: an order is in the ledger before it is promised.
+            AuditState::NotKnown if !aftermath.has_gate => lost,
+            AuditState::NotKnown => Self { not_known: orders, ..Self::default() },
+        }
+    }
+}
+
+/// Whether the audit found every unit in one place; `None`: it could not say, as without a gate.
+fn conserved(aftermath: &Aftermath<'_>) -> Option<bool> {
+    let audit = aftermath.audit?;
+    match audit.state() {
+        AuditState::Broken => Some(audit.conserved),
+        AuditState::Clean | AuditState::InFlight if !aftermath.rebuilding => Some(audit.conserved),
+        _ => None,
+    }
+}
+
 impl VerificationReport {
-    /// Weighs what became of the orders. The server's own audit can only make it worse.
+    /// Reports what became of the orders.
     pub fn of(checked: &Verification, aftermath: &Aftermath<'_>) -> Self {
         let (promised, unknown): (Vec<&Check>, Vec<&Check>) =
             checked.checks.iter().partition(|check| check.order.promised);
         let count = |checks: &[&Check], end| checks.iter().filter(|check| check.end == end).count() as u64;
-        let lost = count(&promised, End::Queued) + count(&promised, End::Missing);
+        let open = promised.iter().filter(|check| check.is_unrecorded()).count() as u64;
+        let Unrecorded { lost, in_flight, not_known } = Unrecorded::of(open, aftermath);
         let audit = aftermath.audit;
         let units = checked.count(End::Committed) * u64::from(aftermath.quantity);
         let units = units.max(aftermath.recorded.map_or(0, |recorded| recorded.committed_units));
         let oversold = aftermath.stock.map_or(0, |stock| units.saturating_sub(stock));
         let twice = aftermath.recorded.map_or(0, |recorded| recorded.users_sold_twice);
-        let drained_at = checked.last_recorded_at.or(aftermath.drained_at).filter(|_| lost == 0);
+        let drained_at = checked.last_recorded_at.or(aftermath.drained_at).filter(|_| open == 0);
         Self {
             method: if aftermath.recorded.is_some() { Method::Bulk } else { Method::Each },
             promised: promised.len() as u64,
             committed: count(&promised, End::Committed),
             rejected: count(&promised, End::Rejected),
             lost,
-            unclear: count(&promised, End::Unclear),
+            in_flight,
+            unclear: count(&promised, End::Unclear) + not_known,
             unknown: UnknownReport {
                 orders: unknown.len() as u64,
                 committed: count(&unknown, End::Committed),
@@ -260,7 +335,10 @@ impl VerificationReport {
                 .buyers_with_two_orders()
                 .max(twice)
                 .max(audit.map_or(0, |audit| audit.duplicates)),
-            conserved: audit.filter(|audit| audit.verdict != "gate_missing").map(|audit| audit.conserved),
+            conserved: conserved(aftermath),
+            has_gate: aftermath.has_gate,
+            rebuilding: aftermath.rebuilding
+                || audit.is_some_and(|audit| audit.state() == AuditState::Rebuilding),
             audit_verdict: audit.map(|audit| audit.verdict.clone()),
             audit_findings: audit.map(|audit| audit.findings.clone()).unwrap_or_default(),
             end_to_end: checked.end_to_end,

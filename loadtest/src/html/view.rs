@@ -180,6 +180,9 @@ fn lost(checked: &VerificationReport) -> (Mark, String) {
             (Mark::Warn, format!("not known: ended with {} open", count(checked.lost + checked.unclear)))
         }
         _ if checked.lost > 0 => (Mark::Bad, value),
+        _ if checked.in_flight > 0 => {
+            (Mark::Warn, format!("{value}, {} still in flight", count(checked.in_flight)))
+        }
         _ if checked.unclear > 0 => (Mark::Warn, format!("{value}, {} not known", count(checked.unclear))),
         _ => (Mark::Good, value),
     }

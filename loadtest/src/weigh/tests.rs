@@ -135,14 +135,70 @@ fn the_verdict_is_the_worst_that_is_true() {
     for spoil in spoiled {
         assert_eq!(judged(spoil, &missed, true), Verdict::Violated);
     }
-    let unclear: [fn(&mut Report); 3] = [
+    let unclear: [fn(&mut Report); 5] = [
         |report| checked(report).unclear = 1,
+        |report| checked(report).in_flight = 1,
+        |report| checked(report).conserved = None,
         |report| (checked(report).lost, checked(report).cancelled) = (5, true),
         |report| (report.counts.accepted, report.counts.sold_out, report.counts.refused) = (0, 0, 2_000),
     ];
     for spoil in unclear {
         assert_eq!(judged(spoil, &missed, false), Verdict::Unclear);
     }
+}
+
+#[test]
+fn a_sale_without_a_gate_needs_no_audit_of_the_gate() {
+    let mut report = report();
+    let checked = report.verification.as_mut().unwrap();
+    (checked.has_gate, checked.conserved) = (false, None);
+    report.judge(&[], false);
+    assert_eq!(report.verdict, Verdict::Pass);
+}
+
+#[test]
+fn orders_without_a_row_are_lost_only_where_the_audit_or_the_rows_say_so() {
+    let audit = |verdict: &str, in_flight: Option<i64>| Audit {
+        verdict: verdict.to_owned(),
+        others: serde_json::Map::from_iter(in_flight.map(|units| ("in_flight".to_owned(), units.into()))),
+        ..Audit::default()
+    };
+    // Ten orders of two units have no row: what is known of them, as lost, in flight and not known.
+    let split = |audit: Option<&Audit>, has_gate, rebuilding| {
+        let aftermath = Aftermath {
+            stock: None,
+            quantity: 2,
+            recorded: None,
+            audit,
+            has_gate,
+            rebuilding,
+            run_ended_at: SystemTime::UNIX_EPOCH,
+            drained_at: None,
+        };
+        let Unrecorded { lost, in_flight, not_known } = Unrecorded::of(10, &aftermath);
+        (lost, in_flight, not_known)
+    };
+    for (verdict, in_flight, expected) in [
+        ("clean", Some(0), (10, 0, 0)),
+        ("violated", Some(20), (10, 0, 0)),
+        ("lost", Some(20), (10, 0, 0)),
+        ("in_flight", None, (0, 10, 0)),
+        ("in_flight", Some(20), (0, 10, 0)),
+        ("in_flight", Some(100), (0, 10, 0)),
+        ("in_flight", Some(7), (6, 4, 0)),
+        ("in_flight", Some(-3), (10, 0, 0)),
+        ("rebuilding", None, (0, 10, 0)),
+        ("gate_missing", None, (0, 0, 10)),
+        ("a_new_word", None, (0, 0, 10)),
+    ] {
+        let audit = audit(verdict, in_flight);
+        assert_eq!(split(Some(&audit), true, false), expected, "{verdict} {in_flight:?}");
+    }
+    let gate_missing = audit("gate_missing", None);
+    assert_eq!(split(Some(&gate_missing), false, false), (10, 0, 0), "a direct sale has no queue");
+    assert_eq!(split(Some(&gate_missing), true, true), (0, 10, 0));
+    assert_eq!(split(None, true, true), (0, 10, 0));
+    assert_eq!(split(None, true, false), (0, 0, 10));
 }
 
 fn check(buyer: u32, id: u128, promised: bool, end: End) -> Check {
@@ -169,6 +225,8 @@ fn the_ledgers_own_list_weighs_more_than_the_servers_audit() {
         quantity: 1,
         recorded: Some(Recorded { orders: 9, committed_units: 8, users_sold_twice: 2 }),
         audit: Some(&clean),
+        has_gate: true,
+        rebuilding: false,
         run_ended_at: SystemTime::UNIX_EPOCH,
         drained_at: None,
     };

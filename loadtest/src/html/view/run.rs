@@ -72,7 +72,8 @@ pub(super) fn verification(checked: &VerificationReport) -> Vec<Row> {
         ("Orders promised", count(checked.promised)),
         ("Of these in the ledger", count(checked.committed)),
         ("Of these recorded as rejected", count(checked.rejected)),
-        ("Of these without a final row", count(checked.lost)),
+        ("Of these lost", count(checked.lost)),
+        ("Of these still in flight", count(checked.in_flight)),
         ("Looked up", method(checked.method).to_owned()),
         (
             "The sale’s audit",
