@@ -10,13 +10,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bulk;
-use crate::verify::{Followed, ask_for_open, follow};
-use crate::{
-    Aftermath, Audit, AuditState, Bucket, Check, Clients, Drain, Error, Header, Job, Order, Plan, PlanReport,
-    Progress, Recorded, Report, SaleReport, SaleView, Samples, Scenario, Shop, Tokens, VerificationReport,
-    VerifySettings,
-};
+use crate::check::bulk;
+use crate::check::bulk::Recorded;
+use crate::check::samples::{Drain, Samples};
+use crate::check::shop::{Audit, AuditState, SaleView, Shop};
+use crate::check::verify::{Check, Followed, VerifySettings, ask_for_open, follow};
+use crate::error::Error;
+use crate::plan::scenario::Scenario;
+use crate::plan::schedule::Plan;
+use crate::plan::tokens::Tokens;
+use crate::report::measured::Header;
+use crate::report::schema::{PlanReport, Report, SaleReport, VerificationReport};
+use crate::report::series::Bucket;
+use crate::report::verification::Aftermath;
+use crate::send::client::Clients;
+use crate::send::progress::Progress;
+use crate::send::run::{Job, Order, run};
 
 /// The sale's audit is asked again for so long while orders are in flight: it may be a second old.
 const AUDIT_WITHIN: Duration = Duration::from_secs(5);
@@ -35,7 +44,7 @@ pub struct Session {
     pub name: Option<String>,
     /// Who comes when.
     pub plan: Plan,
-    /// Looks all orders up at once, as [`bearer`](crate::bearer) makes it; `None`: they are looked up one by one.
+    /// Looks all orders up at once, as [`bearer`](crate::check::shop::bearer) makes it; `None`: they are looked up one by one.
     pub admin: Option<HeaderValue>,
     /// One a buyer.
     pub tokens: Tokens,
@@ -194,7 +203,7 @@ impl Session {
             (audit, unrecorded) = (checked.audit, checked.unrecorded);
         }
         report.place(&samples.all(), started_at);
-        report.judge(&self.scenario.thresholds, self.stop.is_cancelled());
+        report.set_verdict(&self.scenario.thresholds, self.stop.is_cancelled());
         Ok(Played { report, started_at, series, samples, audit, unrecorded })
     }
 
@@ -203,7 +212,7 @@ impl Session {
         let quantity = self.scenario.quantity.unwrap_or(1);
         let job = Job { quantity, ..Job::new(self.plan.clone(), self.sale.id, self.tokens.clone()) };
         let header = self.header(quantity);
-        let run = crate::run(&mut self.clients, &job, &self.watched.progress, &self.stop).await?;
+        let run = run(&mut self.clients, &job, &self.watched.progress, &self.stop).await?;
         let (report, series) = (Report::of(&run, header), run.series());
         Ok(Sent { report, orders: run.orders(), series, started_at: run.started_at })
     }
