@@ -1,5 +1,8 @@
-//! The load generator of a flash sale: it sends the buyers on a schedule, keeps every answer, and follows every order
-//! that was promised to its end. It sees only HTTP and knows nothing of the system behind it.
+//! The load generator of a flash sale. It sends the buyers' requests on a schedule, keeps every answer, and looks up every
+//! promised order until the order has a final row. It uses the HTTP interface only.
+//!
+//! [`session`] plays a run from the first request to the verdict. Below it, [`plan`] decides what is sent, [`send`] sends it,
+//! [`check`] looks at the sale and its orders, and [`report`] computes and shows the report.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), loadtest::Error> {

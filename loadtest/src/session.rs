@@ -1,5 +1,5 @@
-//! A run from its first request to its verdict: sending, waiting for the drain, looking every order up, the audit, the
-//! report. Whoever wants to see how far it is looks at [`Watched`]; nothing is shown here.
+//! A run from its first request to its verdict: sending, waiting for the drain, looking up every order, the audit, the
+//! report. [`Watched`] has its progress. Nothing is printed here.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -27,40 +27,41 @@ use crate::send::client::Clients;
 use crate::send::progress::Progress;
 use crate::send::run::{Job, Order, run};
 
-/// The sale's audit is asked again for so long while orders are in flight: it may be a second old.
+/// While the audit has orders in flight it is read again, for so long: the server may answer with an audit a second old.
 const AUDIT_WITHIN: Duration = Duration::from_secs(5);
-/// How long a drain may stand still, unless the caller says something else.
+/// How long a drain may stand still, unless the caller sets another time.
 const DRAIN_STALL: Duration = Duration::from_secs(30);
-/// How long one request may take, unless the scenario says something else.
+/// How long one request may take, unless the scenario sets another time.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A run with everything that it needs.
 pub struct Session {
-    /// The base address, for the report.
+    /// The base address, as the report shows it.
     pub target: String,
-    /// What the plan was made of.
+    /// The scenario that the plan was made from.
     pub scenario: Scenario,
     /// The scenario's name; `None`: it has none.
     pub name: Option<String>,
-    /// Who comes when.
+    /// The requests and their times.
     pub plan: Plan,
-    /// Looks all orders up at once, as [`bearer`](crate::check::shop::bearer) makes it; `None`: they are looked up one by one.
+    /// The admin token, as [`bearer`](crate::check::shop::bearer) makes it: all orders are looked up in one list. `None`: they are
+    /// looked up one by one.
     pub admin: Option<HeaderValue>,
-    /// One a buyer.
+    /// One token for each buyer.
     pub tokens: Tokens,
     /// The connections.
     pub clients: Clients,
-    /// What is bought from.
+    /// The sale that the buyers order from.
     pub sale: SaleReport,
-    /// Whether to wait for the drain and look the orders up.
+    /// Whether to wait for the drain and look up the orders.
     pub verify: bool,
-    /// What is left is taken for lost when nothing has been committed for so long.
+    /// The wait for the drain, and then for single orders, ends when nothing has been committed for so long.
     pub drain_stall: Duration,
-    /// Ends what is under way in order; what there is, is reported.
+    /// Ends the run early. Requests under way are waited for, and the report has what was measured until then.
     pub stop: CancellationToken,
-    /// How far it is.
+    /// The progress of the run.
     pub watched: Watched,
-    /// Hears, in sentences, of what did not go as it should and changes how the run goes on.
+    /// Called with a sentence when a step failed and the run goes on in another way.
     pub say: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -103,29 +104,29 @@ impl Played {
     }
 }
 
-/// How far a session is. Cloning shares it.
+/// The progress of a session. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Watched {
     /// The requests.
     pub progress: Arc<Progress>,
-    /// The sale, four times a second.
+    /// The sale over time.
     pub samples: Samples,
-    /// Orders looked up.
+    /// Orders looked up so far.
     pub looked_up: Arc<AtomicU64>,
     step: Arc<watch::Sender<Step>>,
 }
 
-/// What a session is at.
+/// A step of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Step {
     /// Requests leave on schedule.
     #[default]
     Sending,
-    /// Everything is answered; accepted orders are on their way into the ledger.
+    /// Every request was answered. Accepted orders are on their way to the ledger.
     Draining,
     /// Orders are looked up.
     Verifying {
-        /// How many.
+        /// How many orders.
         orders: usize,
     },
 }
@@ -143,12 +144,12 @@ impl Watched {
         Self { samples: Samples::every(every), ..Self::default() }
     }
 
-    /// The step, and every change of it.
+    /// The current step, and every change of it.
     pub fn steps(&self) -> watch::Receiver<Step> {
         self.step.subscribe()
     }
 
-    /// The step.
+    /// The current step.
     pub fn step(&self) -> Step {
         *self.step.borrow()
     }
@@ -186,7 +187,7 @@ impl Session {
     /// Plays it to its end, and keeps what the report has no room for.
     ///
     /// # Errors
-    /// As [`Self::play`].
+    /// The same as those of [`Self::play`].
     pub async fn play_in_detail(&mut self) -> Result<Played, Error> {
         let samples = self.watched.samples.clone();
         let watching = CancellationToken::new();
@@ -207,7 +208,7 @@ impl Session {
         Ok(Played { report, started_at, series, samples, audit, unrecorded })
     }
 
-    /// Sends everything. The records end here: beside a million orders there is no room for them.
+    /// Sends all requests. The records are dropped here, because a million of them would fill the memory.
     async fn send(&mut self) -> Result<Sent, Error> {
         let quantity = self.scenario.quantity.unwrap_or(1);
         let job = Job { quantity, ..Job::new(self.plan.clone(), self.sale.id, self.tokens.clone()) };
@@ -230,7 +231,7 @@ impl Session {
         Header { target: self.target.clone(), sale: self.sale.clone(), plan }
     }
 
-    /// Waits for the drain and looks every order up. `None`: it was interrupted before anything was looked up.
+    /// Waits for the drain and looks up every order. `None`: it was interrupted before the first look-up.
     async fn check(
         &mut self,
         orders: &[Order],
@@ -243,7 +244,7 @@ impl Session {
         let drain = samples.drained(promised, self.drain_stall, &self.stop).await;
         match drain {
             Drain::Cancelled => return None,
-            Drain::Stalled => (self.say)("the drain has stalled; looking every order up all the same"),
+            Drain::Stalled => (self.say)("the drain has stalled; looking up every order all the same"),
             Drain::Done => {}
         }
         let drained_at = samples.drained_at().filter(|_| drain == Drain::Done);
@@ -257,7 +258,7 @@ impl Session {
         let (mut followed, recorded, cancelled) = self.look_up(orders, &settings).await;
         let audit = self.audit().await;
         if followed.has_unrecorded() {
-            // The audit is newer than the look-up: rows that have arrived since must not be held against it.
+            // The audit is newer than the look-up. Rows that arrived between the two must not count as missing.
             let deadline = Instant::now() + settings.within;
             let Self { clients, tokens, stop, .. } = &mut *self;
             ask_for_open(clients, &mut followed, tokens, &settings, deadline, stop).await;
@@ -279,8 +280,8 @@ impl Session {
         Some(Checked { report, audit, unrecorded })
     }
 
-    /// In the list of all recorded orders where the admin token is there; what is not in it, or everything where the list
-    /// cannot be read, one by one. Also returns whether it was cancelled.
+    /// With the admin token the orders are looked up in the list of all recorded orders. Orders that are not in it, or all of
+    /// them where the list cannot be read, are looked up one by one. Also returns whether it was cancelled.
     async fn look_up(
         &mut self,
         orders: &[Order],
@@ -299,7 +300,7 @@ impl Session {
                 Err(error) => say(&format!("{error}; asking for every order by itself")),
             }
         }
-        // One by one takes as long as there are orders. A thousand a second is slow for any server that has taken them.
+        // Looking up one by one takes a time for each order: 1 ms, which is slow for a server that could accept them.
         let within = settings.within + Duration::from_millis(orders.len() as u64);
         let settings = VerifySettings { within, ..settings.clone() };
         let mut followed = Followed::new(orders, settings.started_at);
@@ -307,7 +308,7 @@ impl Session {
         (followed, None, cancelled)
     }
 
-    /// `None` where the server has no audit, or does not answer.
+    /// The sale's audit. `None`: the server has none, or did not answer.
     async fn audit(&self) -> Option<Audit> {
         let mut shop = Shop::new(&self.clients);
         let began = Instant::now();

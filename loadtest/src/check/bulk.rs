@@ -1,5 +1,5 @@
-//! Looks all orders up at once, in the list of a sale's recorded orders that an admin may read, and finds in that list
-//! what no single buyer could see: units sold above the stock, users who were sold to twice.
+//! Looks up all orders in the list of a sale's recorded orders, which an admin may read. The list also shows what no single
+//! buyer can see: units sold above the stock, and users with two orders.
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,26 +14,26 @@ use crate::send::template::Template;
 
 /// The first line of the list.
 const HEAD: &[u8] = b"order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms";
-/// A line is not longer than this; anything longer is no list of orders.
+/// The longest line of a list of orders.
 const MAX_LINE: usize = 1_024;
 const DOING: &str = "read the sale's recorded orders";
 
-/// What the ledger holds for a sale, whoever bought.
+/// The totals of the list: all orders of the sale, also those of other buyers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recorded {
     /// Orders in the list.
     pub orders: u64,
-    /// Units of those that are committed.
+    /// Units of the committed orders.
     pub committed_units: u64,
     /// Users with two committed orders.
     pub users_sold_twice: u64,
 }
 
-/// Reads the list of the sale's recorded orders and looks every order up in it. Call it once the queue has drained. Orders
-/// that are not in the list are still open in what it returns. `None`: `cancel` ended it before the list was read.
+/// Reads the list of the sale's recorded orders and looks up every order in it. Call it after the queue has drained. Orders that
+/// are not in the list have no final row in the result. `None`: `cancel` ended it before the list was read.
 ///
 /// # Errors
-/// [`Error::Shop`] when the list cannot be read to its end; nothing is known then.
+/// [`Error::Shop`] when the list cannot be read to its end.
 pub(crate) async fn look_up(
     clients: &Clients,
     sale_id: u64,
@@ -63,7 +63,7 @@ async fn read(clients: &Clients, sale_id: u64, admin: &HeaderValue, list: &mut L
     }
 }
 
-/// The list as it comes in, piece by piece.
+/// The list while it arrives in pieces.
 struct List {
     followed: Followed,
     /// Places in `followed`, by order id.
@@ -73,7 +73,7 @@ struct List {
     lines: u64,
     orders: u64,
     committed_units: u64,
-    /// Of every committed order.
+    /// The user of every committed order.
     users: Vec<u64>,
     looked_up: std::sync::Arc<std::sync::atomic::AtomicU64>,
     wrong: Option<String>,
@@ -138,7 +138,7 @@ impl List {
         }
         let checks = &self.followed.checks;
         let first = self.by_id.partition_point(|&at| checks[at as usize].order.order_id < order_id);
-        // Two buyers may have been given one order id: both are found by it.
+        // Two buyers may have been given the same order id. Both are found.
         let same = |&&at: &&u32| self.followed.checks[at as usize].order.order_id == order_id;
         let found: Vec<u32> = self.by_id[first..].iter().take_while(same).copied().collect();
         for at in found {
@@ -148,7 +148,7 @@ impl List {
         Some(())
     }
 
-    /// The list is here. A server that broke off has broken the connection, and is not asked this.
+    /// Checks the whole list after its last piece.
     fn end(&mut self) -> Result<(), String> {
         if !self.rest.is_empty() {
             let last = std::mem::take(&mut self.rest);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_found_however_the_list_is_cut_into_pieces() {
+    fn orders_are_found_in_pieces_of_any_size() {
         let text = csv(&[(5, 1, 2, "committed"), (6, 1, 1, "committed"), (9, 3, 1, "rejected")]);
         for size in [1, 7, 64, text.len()] {
             let mut list = list();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_list_is_refused() {
+    fn a_text_that_is_not_such_a_list_is_refused() {
         let mut too_long = csv(&[]);
         too_long.extend(vec![b'x'; 5_000]);
         let bad = [b"".to_vec(), b"{}\n".to_vec(), csv(&[(5, 1, 1, "lost")]), csv(&[]).repeat(2), too_long];

@@ -1,4 +1,4 @@
-//! The sale over time, looked at while a run goes on and while it drains: what the ledger has, what still waits.
+//! The sale over time, during the run and during the drain: orders in the ledger, and orders that still wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -20,13 +20,13 @@ pub struct Sample {
     pub committed: u64,
     /// Orders that the ledger has rejected.
     pub rejected: u64,
-    /// Orders that the gate has set aside; `None`: it cannot say.
+    /// Orders that the gate has reserved; `None`: not known.
     pub reserved: Option<u64>,
-    /// Units that the gate has not set aside; `None`: it cannot say.
+    /// Units that the gate has not reserved; `None`: not known.
     pub remaining: Option<u64>,
 }
 
-/// A server may answer from what it read a moment ago. A time further back than this tells of another clock.
+/// A server may answer from a read a moment ago. When that read is longer ago than this, the clocks of the two machines differ.
 const CLOCKS_AGREE: Duration = Duration::from_secs(1);
 
 impl Sample {
@@ -43,7 +43,7 @@ impl Sample {
         }
     }
 
-    /// Orders that have reached their end.
+    /// Orders with a final row.
     pub fn recorded(&self) -> u64 {
         self.committed + self.rejected
     }
@@ -76,9 +76,9 @@ impl Default for Samples {
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
-    /// Every order that the gate had set aside has reached its end.
+    /// Every order that the gate has reserved has a final row.
     Done,
-    /// Nothing has moved for too long; what is left may be lost.
+    /// No count has changed for too long.
     Stalled,
     /// It was cancelled.
     Cancelled,
@@ -103,7 +103,7 @@ impl Samples {
 
     fn push(&self, sample: Sample) {
         let mut samples = self.lock();
-        // The server may answer twice from one read.
+        // The server may send two answers from one read.
         if samples.last().is_none_or(|last| last.at < sample.at) {
             samples.push(sample);
         }
@@ -121,17 +121,17 @@ impl Samples {
         Some(before.committed as f64 + share * (next.committed as f64 - before.committed as f64))
     }
 
-    /// The newest.
+    /// The newest sample.
     pub fn last(&self) -> Option<Sample> {
         self.lock().last().copied()
     }
 
-    /// All of them.
+    /// All samples.
     pub fn all(&self) -> Vec<Sample> {
         self.lock().clone()
     }
 
-    /// When the ledger was first seen to have as much as it has now.
+    /// The time of the first sample that has as many recorded orders as the newest one.
     pub fn drained_at(&self) -> Option<SystemTime> {
         let samples = self.lock();
         let all = samples.last()?.recorded();
@@ -149,8 +149,8 @@ impl Samples {
         if took > 0.0 { last.recorded().saturating_sub(first.recorded()) as f64 / took } else { 0.0 }
     }
 
-    /// Waits, while somebody watches, until everything that the gate has set aside has reached its end; where the gate
-    /// cannot say how much that is, until as many orders as were promised have. Gives up when nothing has moved for `stall`.
+    /// Waits until every order that the gate has reserved has a final row; where that number is not known, until `promised`
+    /// orders have one. Ends when no count has changed for `stall`. [`Self::watch`] must be running.
     pub async fn drained(&self, promised: u64, stall: Duration, cancel: &CancellationToken) -> Drain {
         let began = SystemTime::now();
         let mut moved = (Instant::now(), None);
@@ -207,7 +207,7 @@ impl Samples {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Sample>> {
-        // Pushing leaves the list whole, whoever panicked.
+        // The list is intact after a panic: pushing is the only change.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The sale that is bought from, through its public interface: made, looked at, audited. Sends no order.
+//! The sale, through the public HTTP interface: creates it, reads it and its audit. Sends no order.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ use crate::send::template::Template;
 /// The phase of a sale whose gate is being rebuilt, and an audit's word for it.
 const REBUILDING: &str = "rebuilding";
 
-/// A sale as anybody sees it. What a server leaves out is `None`.
+/// A sale as the server shows it to everybody. Fields that the server leaves out are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SaleView {
     /// Its id.
@@ -32,9 +32,9 @@ pub struct SaleView {
     /// Orders that the ledger has rejected.
     #[serde(default)]
     pub rejected_orders: u64,
-    /// Units that the gate has not set aside.
+    /// Units that the gate has not reserved.
     pub remaining: Option<u64>,
-    /// Orders that the gate has set aside.
+    /// Orders that the gate has reserved.
     pub reserved_orders: Option<u64>,
     /// `upcoming`, `open`, `closed` or `rebuilding`.
     pub phase: Option<String>,
@@ -44,14 +44,14 @@ pub struct SaleView {
     pub starts_at: Option<String>,
     /// The first moment after the sale, RFC 3339.
     pub ends_at: Option<String>,
-    /// When the server read all of this, RFC 3339.
+    /// When the server read these fields, RFC 3339.
     pub as_of: Option<String>,
-    /// Which filling of the gate it is on; 0: the gate takes no orders yet.
+    /// How often the gate has been filled; 0: it takes no orders yet.
     pub epoch: Option<u32>,
 }
 
 impl SaleView {
-    /// Orders that have reached their end.
+    /// Orders with a final row.
     pub fn recorded(&self) -> u64 {
         self.orders + self.rejected_orders
     }
@@ -72,7 +72,9 @@ impl SaleView {
     /// [`Error::NotOpen`] with what to do about it.
     pub fn check_open(&self) -> Result<(), Error> {
         let times = || {
-            let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "a time not told".to_owned());
+            let time = |time: &Option<String>| {
+                time.clone().unwrap_or_else(|| "a time that the server does not report".to_owned())
+            };
             (time(&self.starts_at), time(&self.ends_at))
         };
         let reason = match (self.phase.as_deref(), self.epoch) {
@@ -108,7 +110,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// What the audit says of promised orders without a final row.
+    /// What the verdict means for promised orders without a final row.
     pub fn state(&self) -> AuditState {
         match self.verdict.as_str() {
             "clean" => AuditState::Clean,
@@ -129,7 +131,7 @@ impl Audit {
         self.others.get("rejected_orders")?.as_u64()
     }
 
-    /// Units that the gate has set aside and the ledger has not recorded, below 0 where the gate has lost data; `None`: the
+    /// Units that the gate has reserved and the ledger has not recorded, below 0 where the gate has lost data; `None`: the
     /// server did not send the count.
     pub fn in_flight_units(&self) -> Option<i64> {
         self.others.get("in_flight")?.as_i64()
@@ -151,7 +153,7 @@ pub enum AuditState {
     NotKnown,
 }
 
-/// The interface of the sales, on a connection of its own, so that it never waits behind the buyers.
+/// The requests about a sale. They have their own connection, so that they never wait behind the buyers.
 pub struct Shop {
     client: Client,
     target: Target,
@@ -206,20 +208,20 @@ impl Shop {
         }
     }
 
-    /// That the server takes the admin token, so that a wrong one is told before the run and not after it.
+    /// Checks that the server accepts the admin token, so that a wrong one is reported before the run.
     ///
     /// # Errors
-    /// [`Error::Shop`] when it does not. A server that has no list of a sale's orders is asked for nothing.
+    /// [`Error::Shop`] when the server refuses it. A server without a list of a sale's orders is not an error.
     pub async fn check_admin(&mut self, admin: &HeaderValue, sale: u64) -> Result<(), Error> {
         let uri = self.uri(&format!("/api/v1/sales/{sale}/audit/orders"));
         let request = Template::head(&self.target).request(uri, admin.clone());
         self.check(request, "look orders up", "the server does not take the admin token").await
     }
 
-    /// That the server takes the first buyer's token: where it takes none, the run would measure how fast it refuses.
+    /// Checks that the server accepts the first buyer's token. Otherwise the run would only measure refusals.
     ///
     /// # Errors
-    /// [`Error::Shop`] when it does not.
+    /// [`Error::Shop`] when the server refuses it.
     pub async fn check_buyers(&mut self, tokens: &Tokens, sale: u64) -> Result<(), Error> {
         const REASON: &str = "the server does not take their tokens; give the secret that it signs with, like \
                               --jwt-secret SECRET, or tokens that have not run out";
@@ -280,7 +282,7 @@ fn parse<T: DeserializeOwned>(doing: &'static str, answer: &Answer) -> Result<T,
         .map_err(|error| refused(doing, format!("the server's answer cannot be read: {error}")))
 }
 
-/// An answer in one line: the status, and the start of what it says.
+/// An answer in one line: the status, and the start of the body.
 fn described(answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.body);
     let start: String = text.chars().take(300).collect();
@@ -292,20 +294,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sale_that_takes_no_orders_says_why() {
+    fn a_sale_that_takes_no_orders_has_the_reason() {
         let view = |extra: &str| {
             let json = format!(r#"{{"id":1,"stock":5,"starts_at":"S","ends_at":"E"{extra}}}"#);
             serde_json::from_str::<SaleView>(&json).unwrap().check_open()
         };
         assert!(view("").is_ok() && view(r#","phase":"open","epoch":1"#).is_ok());
         assert!(view(r#","phase":"open","mode":"direct","epoch":0"#).is_ok());
-        for (extra, told) in [
+        for (extra, reason) in [
             (r#","phase":"upcoming""#, "opens at S"),
             (r#","phase":"closed""#, "closed at E"),
             (r#","phase":"rebuilding""#, "being rebuilt"),
             (r#","phase":"open","epoch":0"#, "gate is not filled"),
         ] {
-            assert!(view(extra).unwrap_err().to_string().contains(told), "{extra}");
+            assert!(view(extra).unwrap_err().to_string().contains(reason), "{extra}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Follows every order that an answer has named to its end, and says which never got there.
+//! Looks up every order whose id was in an answer, until the order has a final row or the time is over.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use crate::send::latency::{Latency, Times};
 use crate::send::run::Order;
 use crate::send::template::Template;
 
-/// Of the newest orders, so many are looked at to tell whether the queue has drained: more than one, for any may be lost.
+/// How many of the newest orders are looked up to find out whether the queue has drained. More than one, because any order may
+/// be lost.
 const PROBES: usize = 3;
 
-/// How long, and how often, orders are asked for.
+/// How long, and how often, orders are looked up.
 #[derive(Debug, Clone)]
 pub struct VerifySettings {
-    /// After this time, orders without an end are given up.
+    /// After this time, orders without a final row are looked up no more.
     pub within: Duration,
-    /// The pause before unfinished orders are asked for again.
+    /// The pause before orders without a final row are looked up again.
     pub pause: Duration,
-    /// When the run began; `None`: the time from the intended start to the commit is not wanted.
+    /// When the run began; `None`: the time from the intended start to the commit is not computed.
     pub started_at: Option<SystemTime>,
-    /// Counts the orders that have been looked up, for whoever shows how far it is. An order that is asked for again
-    /// counts again.
+    /// Counts the orders that have been looked up. An order that is looked up again counts again.
     pub looked_up: Arc<AtomicU64>,
 }
 
@@ -46,7 +46,7 @@ impl Default for VerifySettings {
     }
 }
 
-/// Where an order stood when it was last asked for.
+/// The state of an order when it was last looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
@@ -54,11 +54,11 @@ pub enum End {
     Committed,
     /// Recorded by the ledger as rejected.
     Rejected,
-    /// Not at its end: still on its way.
+    /// No final row: the server says that the order is still on its way.
     Queued,
-    /// Not at its end: the server knows of no such order (404).
+    /// No final row: the server does not know the order (404).
     Missing,
-    /// Not known: the server was not asked, or gave no answer that says where the order stands.
+    /// Not known: the server was not asked, or its answer has no state of the order.
     Unclear,
 }
 
@@ -80,61 +80,61 @@ impl End {
     }
 }
 
-/// One order and what became of it.
+/// One order and its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
     /// The order.
     pub order: Order,
-    /// Where it stood at last.
+    /// Its state when it was last looked up.
     pub end: End,
 }
 
 impl Check {
-    /// Whether the server has promised the order and has no final row for it.
+    /// Whether the server has promised the order, and no final row of it is known.
     pub fn is_lost(&self) -> bool {
         self.order.promised && !self.end.is_final()
     }
 
-    /// Whether the server has promised the order, and says now that it has no final row for it.
+    /// Whether the server has promised the order, and answered the last look-up without a final row.
     pub fn is_unrecorded(&self) -> bool {
         self.order.promised && matches!(self.end, End::Queued | End::Missing)
     }
 }
 
-/// What became of all orders.
+/// The states of all orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
     /// Every order, by buyer.
     pub checks: Vec<Check>,
-    /// Whether it was cancelled while orders were open: these may still reach their end.
+    /// Whether it was cancelled while orders had no final row: they may still get one.
     pub cancelled: bool,
-    /// From the intended start of a buyer's first request to the order's commit, as far as the server says when that was.
+    /// From the intended start of a buyer's first request to the order's commit, where the server reports the time of the commit.
     pub end_to_end: Latency,
-    /// When the last of the orders reached its end, by the ledger's clock; `None`: the server did not say.
+    /// When the last final row was written, by the ledger's clock; `None`: the server did not report it.
     pub last_recorded_at: Option<SystemTime>,
 }
 
 impl Verification {
-    /// Orders that stood at `end`.
+    /// Orders in the state `end`.
     pub fn count(&self, end: End) -> u64 {
         self.checks.iter().filter(|check| check.end == end).count() as u64
     }
 
-    /// Orders that were promised and have no final row. Where the server could not be asked, this says so of its orders
-    /// too: see how many are [`End::Unclear`].
+    /// Promised orders of which no final row is known. Orders that could not be looked up are among them: see how many are
+    /// [`End::Unclear`].
     pub fn lost(&self) -> u64 {
         self.checks.iter().filter(|check| check.is_lost()).count() as u64
     }
 
-    /// Buyers who were given two order ids for the same wish.
+    /// Buyers who were given two different order ids.
     pub fn buyers_with_two_orders(&self) -> u64 {
         let runs = self.checks.chunk_by(|one, other| one.order.buyer == other.order.buyer);
         runs.filter(|orders| orders.len() > 1).count() as u64
     }
 }
 
-/// Asks for every order, then again and again for those that are not at their end, until all are, or the time is up, or
-/// `cancel` ends it. Call it once the queue has drained: the first pass asks for all orders. `orders` are those of
+/// Looks up every order, then again and again those without a final row, until all have one, or the time is over, or `cancel`
+/// ends it. Call it after the queue has drained, because the first pass looks up all orders. `orders` are those of
 /// [`Run::orders`](crate::send::run::Run::orders). May last one request time-out longer than the settings say.
 ///
 /// # Panics
@@ -151,7 +151,7 @@ pub async fn verify(
     followed.finish(cancelled)
 }
 
-/// Asks for the orders without a final row until all have one. Returns whether `cancel` ended it before.
+/// Looks up the orders without a final row until all have one. Returns whether `cancel` ended it before.
 pub(crate) async fn follow(
     clients: &mut Clients,
     followed: &mut Followed,
@@ -168,7 +168,7 @@ pub(crate) async fn follow(
     }
 }
 
-/// Asks once for every order without a final row. Returns whether all have one now.
+/// Looks up every order without a final row once. Returns whether all have one now.
 pub(crate) async fn ask_for_open(
     clients: &mut Clients,
     followed: &mut Followed,
@@ -185,15 +185,15 @@ pub(crate) async fn ask_for_open(
     followed.open().next().is_none()
 }
 
-/// What the server says of one order.
+/// The server's answer about one order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OrderState {
     pub(crate) end: End,
-    /// When it reached its end, in milliseconds since 1970, where the server says.
+    /// When the final row was written, in milliseconds since 1970, where the server reports it.
     pub(crate) recorded_ms: Option<u64>,
 }
 
-/// Orders on their way to being a [`Verification`].
+/// Collects the states of orders for a [`Verification`].
 pub(crate) struct Followed {
     pub(crate) checks: Vec<Check>,
     started_us: Option<u64>,
@@ -212,7 +212,7 @@ impl Followed {
         }
     }
 
-    /// Stores what the server says of the order at a place.
+    /// Stores the server's answer about the order at a place.
     pub(crate) fn set(&mut self, at: usize, OrderState { end, recorded_ms }: OrderState) {
         let check = &mut self.checks[at];
         check.end = end;
@@ -224,7 +224,7 @@ impl Followed {
         }
     }
 
-    /// Whether a promised order has no final row, though the server was asked for it and answered.
+    /// Whether a promised order has no final row by the server's own answer.
     pub(crate) fn has_unrecorded(&self) -> bool {
         self.checks.iter().any(Check::is_unrecorded)
     }
@@ -243,9 +243,8 @@ impl Followed {
     }
 }
 
-/// Waits until one of the newest orders is at its end, and with it, as the queue is in order, nearly all before it. It
-/// asks for three orders at a time, so that a long queue is not slowed by being watched. `false`: the time was up, or
-/// `cancel` ended it.
+/// Waits until one of the three newest orders has a final row. The queue is in order, so nearly all orders before it have one,
+/// too. Few orders are looked up, so that this does not slow the drain. `false`: the time was over, or `cancel` ended it.
 ///
 /// # Panics
 /// When an order's buyer has no token.
@@ -270,12 +269,12 @@ pub async fn wait_for_drain(
     }
 }
 
-/// Whether there is time for another pass.
+/// Waits, and returns whether there is time for another pass.
 async fn pause(settings: &VerifySettings, deadline: Instant, cancel: &CancellationToken) -> bool {
     cancel.run_until_cancelled(sleep(settings.pause)).await.is_some() && Instant::now() < deadline
 }
 
-/// Asks for each order once, over all connections; answers by place. Those that the time was too short for are left out.
+/// Looks up each order once, over all connections. Returns the answers by place, without the orders that there was no time for.
 async fn ask(
     clients: &mut Clients,
     orders: Vec<Order>,
@@ -309,7 +308,7 @@ async fn ask(
     ends
 }
 
-/// One pass over some orders, worked off by all connections together.
+/// One pass over some orders, which all connections share.
 struct Pass {
     orders: Vec<Order>,
     next: AtomicUsize,

@@ -1,5 +1,5 @@
-//! A load as users write it: flags of the command line and fields of a scenario file are the same struct. Turned into a
-//! plan here; nothing is sent.
+//! A load as users write it: the flags of the command line and the fields of a scenario file are the same struct. It is turned
+//! into a plan here.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::plan::schedule::{Arrivals, MAX_REQUESTS, Plan};
 use crate::plan::stages::{Stages, parse_duration, parse_rate};
 use crate::report::threshold::Threshold;
 
-/// How long a constant rate lasts unless something else is said.
+/// How long a constant rate lasts, unless a duration is given.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
-/// Different buyers of a closed run that only time ends.
+/// Different buyers of a closed run that ends after a time.
 const DEFAULT_CLOSED_BUYERS: u64 = 200_000;
-/// Connections of the open model at the start, unless something else is said.
+/// Connections of the open model at the start, unless a number is given.
 const DEFAULT_CONNECTIONS: u16 = 256;
-/// And at the most.
+/// Connections of the open model at the most, unless a number is given.
 const DEFAULT_MAX_CONNECTIONS: u16 = 2_048;
 /// More seeds than this would need user ids above what a signed 64-bit integer holds.
 const SEEDS: u64 = 900_000_000_000;
@@ -33,11 +33,11 @@ const PRESETS: [(&str, &str); 6] = [
     ("bots", include_str!("../../scenarios/bots.toml")),
 ];
 
-/// What is sent, when, by whom, and what it must keep to. In a file the fields have the flags' names, with `_` for `-`.
+/// What is sent, when and by whom, and the thresholds. In a file the fields have the flags' names, with `_` for `-`.
 #[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
-    /// Open model: so many buyers come every second. With a preset or file of stages: its highest rate becomes this one.
+    /// Open model: so many buyers come every second. With a preset or a file that has stages: the highest rate is set to this.
     #[arg(long, value_parser = parse_rate, allow_negative_numbers = true, help_heading = "Load")]
     pub rate: Option<f64>,
     /// Open model: rates to move to in a straight line, each within a time, such as 5s:200,2s:20000,10s:20000,5s:0.
@@ -63,8 +63,8 @@ pub struct Scenario {
     #[arg(long, value_parser = parse_duration, help_heading = "Load")]
     #[serde(deserialize_with = "duration")]
     pub warmup: Option<Duration>,
-    /// Decides who the buyers are, which of them send again, and which are bots: the same seed, the same run; another
-    /// seed, other buyers [default: 1].
+    /// The seed decides who the buyers are, which of them send again, and which are bots. The same seed makes the same run,
+    /// another seed has other buyers [default: 1].
     #[arg(long, help_heading = "Buyers")]
     pub seed: Option<u64>,
     /// The user id of the first buyer, instead of one that follows from the seed; the others count up from it.
@@ -79,7 +79,7 @@ pub struct Scenario {
     /// Requests that every buyer sends at once, such as 3 for double clicks.
     #[arg(long, help_heading = "Buyers")]
     pub copies: Option<u32>,
-    /// The share of buyers, 0 to 1, that hammers: sends the same request every 20 ms.
+    /// The share of buyers, 0 to 1, that are bots: they send the same request every 20 ms.
     #[arg(long, help_heading = "Buyers")]
     pub bots: Option<f64>,
     /// Requests of one bot [default: 50].
@@ -95,7 +95,7 @@ pub struct Scenario {
     #[arg(long, value_parser = parse_duration, help_heading = "Load")]
     #[serde(deserialize_with = "duration")]
     pub timeout: Option<Duration>,
-    /// What the run must keep to, such as 'p99<200ms', 'oversold==0' or 'accepted_rate>3000'; may be given again.
+    /// A condition on the results, such as 'p99<200ms', 'oversold==0' or 'accepted_rate>3000'; may be given again.
     #[arg(long = "threshold", value_name = "THRESHOLD", help_heading = "Report")]
     #[serde(deserialize_with = "thresholds")]
     pub thresholds: Vec<Threshold>,
@@ -122,7 +122,8 @@ impl Scenario {
             .map_err(|error| Error::Scenario { reason: error.to_string().trim_end().to_owned() })
     }
 
-    /// What is not said here is as in `base`, a preset or a file. A rate scales the base's stages; thresholds add up.
+    /// Fields that are not set are taken from `base`, a preset or a file. A rate scales the base's stages. The thresholds of both
+    /// apply.
     #[must_use]
     pub fn over(self, base: Self) -> Self {
         let (rate, stages) = match (self.rate, self.stages, base.stages) {
@@ -154,19 +155,19 @@ impl Scenario {
         }
     }
 
-    /// Whether nothing says how much load there is.
+    /// Whether no field sets how much load there is.
     pub fn is_loadless(&self) -> bool {
         self.rate.is_none() && self.stages.is_none() && self.connections.is_none()
     }
 
-    /// The plan that it describes.
+    /// The plan of this scenario.
     ///
     /// # Errors
     /// [`Error::Clash`] for fields that contradict each other, [`Error::Plan`] for one outside its range.
     pub fn plan(&self) -> Result<Plan, Error> {
         let arrivals = self.arrivals()?;
         let seed = self.seed.unwrap_or(1);
-        // Every seed has a range of its own, as large as the largest run.
+        // Every seed has its own range of user ids, as large as the largest run.
         let first_user = self.first_user.unwrap_or_else(|| 1 + seed.saturating_sub(1) % SEEDS * MAX_REQUESTS);
         let new = Plan::new(arrivals, first_user);
         let plan = Plan {

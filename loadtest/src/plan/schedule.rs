@@ -1,5 +1,5 @@
-//! Who sends what when. In the open model a request leaves at its time whether or not earlier ones were answered.
-//! Nothing here sends anything.
+//! The plan and its schedule: which buyer sends a request at which time. In the open model a request leaves at its time,
+//! whether or not earlier ones were answered.
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ const BOT_EVERY: Duration = Duration::from_millis(20);
 /// The most requests of one plan: a schedule that large, with its tokens and records, takes about 2.5 GB.
 pub const MAX_REQUESTS: u64 = 10_000_000;
 
-/// How many buyers come, when, and how they behave. The same plan always makes the same schedule.
+/// How many buyers come, when, and what they send. The same plan always makes the same schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// When buyers come.
     pub arrivals: Arrivals,
     /// The user id of buyer 0; the others follow, one by one.
     pub first_user: u64,
-    /// Decides who sends again, after how long, and who is a bot.
+    /// The seed of the random choices: who sends again, after how long, and who is a bot.
     pub seed: u64,
     /// Requests that every buyer sends at once: 1 to 100.
     pub copies: u32,
     /// The share of buyers, 0 to 1, that sends the same request once more 0 to 50 ms after the first.
     pub retry_ratio: f64,
-    /// The share of buyers, 0 to 1, that hammers: sends the same request every 20 ms.
+    /// The share of buyers, 0 to 1, that are bots: they send the same request every 20 ms.
     pub bots: f64,
     /// Requests of one bot: 1 to 10,000.
     pub bot_requests: u32,
-    /// The plan ends with its so many-th request; `None`: when all buyers have come.
+    /// The plan ends after so many requests; `None`: when all buyers have come.
     pub requests: Option<u64>,
 }
 
 /// When buyers come.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Arrivals {
-    /// Open: evenly spaced over a time; 0 for all at once, as fast as the connections carry them.
+    /// Open: evenly spaced over a time. With 0 all come at once, and leave as fast as the connections allow.
     Spread {
         /// 1 to 10,000,000.
         buyers: u64,
@@ -46,8 +46,8 @@ pub enum Arrivals {
     },
     /// Open: at a rate that changes over time.
     Stages(Stages),
-    /// Closed: on each connection the next as soon as the one before was answered. Once all buyers have come they come
-    /// again, and the interface answers with their first order.
+    /// Closed: each connection sends the next request as soon as the one before was answered. When all buyers have come, they
+    /// come again, and the server answers with their first order.
     Closed {
         /// 1 to 10,000,000.
         buyers: u64,
@@ -61,7 +61,7 @@ pub enum Arrivals {
 pub struct Slot {
     /// When it is meant to leave, in microseconds from the start of the run.
     pub due_us: u64,
-    /// Whose it is, counted from 0.
+    /// The buyer who sends it, counted from 0.
     pub buyer: u32,
     /// Whether it is not the buyer's first request.
     pub repeat: bool,
@@ -96,11 +96,11 @@ impl Plan {
 
     /// How many different buyers the schedule may need: the plan may end before all of them have come.
     pub fn comers(&self) -> u64 {
-        // Whoever comes, comes with a request.
+        // Every buyer who comes sends a request.
         self.requests.map_or(self.buyers(), |requests| requests.min(self.buyers()))
     }
 
-    /// How long it sends; 0 where only the number of requests ends it.
+    /// How long requests leave; 0 where only the number of requests ends the run.
     pub fn lasts(&self) -> Duration {
         match &self.arrivals {
             Arrivals::Spread { over, .. } => *over,
@@ -200,13 +200,13 @@ fn share(of: u64, ratio: f64) -> u64 {
     (of as f64 * ratio).round() as u64
 }
 
-/// Decides, as buyers come, how each behaves.
+/// Decides for each buyer, in the order in which they come, what they send.
 struct Crowd<'a> {
     plan: &'a Plan,
     random: SplitMix,
     /// Buyers yet to come.
     left: u64,
-    /// Of these, how many will send again, and how many are bots.
+    /// How many of them will send again, and how many are bots.
     retries: u64,
     bots: u64,
     bot_random: SplitMix,
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_share_of_buyers_hammers() {
+    fn the_exact_share_of_buyers_are_bots() {
         let plan = Plan { bots: 0.05, bot_requests: 40, ..Plan::spread(1_000, 1, Duration::from_secs(1)) };
         let slots = plan.schedule().unwrap();
         assert_eq!(slots.len() as u64, plan.total().unwrap());

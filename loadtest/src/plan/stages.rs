@@ -1,11 +1,11 @@
-//! A rate over time: stages as users write them, and the moments at which buyers come. Sends nothing.
+//! A rate over time: stages as users write them, and the times at which buyers come.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// How stages are written, as shown to whoever got it wrong.
+/// An example of stages, for error messages.
 const EXAMPLE: &str = "5s:200,2s:20000,10s:20000,5s:0";
 /// The highest rate, in buyers a second: far more than one machine can send, few enough to count without rounding.
 pub(crate) const MAX_RATE: f64 = 10_000_000.0;
@@ -13,7 +13,7 @@ pub(crate) const MAX_RATE: f64 = 10_000_000.0;
 /// One stage: the rate moves from where it was to `rate` in a straight line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stage {
-    /// How long that takes; 0 for a jump.
+    /// How long the stage takes; 0 for a jump.
     pub lasts: Duration,
     /// The rate at its end, in buyers a second: 0 to 10,000,000.
     pub rate: f64,
@@ -24,7 +24,7 @@ pub struct Stage {
 pub struct Stages {
     /// The rate at the start of the first stage, in buyers a second: 0 to 10,000,000.
     pub start_rate: f64,
-    /// At least one.
+    /// At least one stage.
     pub stages: Vec<Stage>,
 }
 
@@ -57,12 +57,12 @@ impl Stages {
         let stages = text.split(',').map(|part| stage(part.trim())).collect::<Result<Vec<_>, _>>()?;
         let all = Self { start_rate: 0.0, stages };
         if all.buyers() == 0 {
-            return Err(wrong("not one buyer comes in them".to_owned()));
+            return Err(wrong("no buyer comes in them".to_owned()));
         }
         Ok(all)
     }
 
-    /// How long all of them last.
+    /// How long all stages take together.
     pub fn duration(&self) -> Duration {
         self.stages.iter().map(|stage| stage.lasts).sum()
     }
@@ -91,7 +91,7 @@ impl Stages {
         whole(all)
     }
 
-    /// When they come, in microseconds from the start, in order.
+    /// The times at which buyers come, in microseconds from the start, in order.
     pub(crate) fn arrivals(&self) -> impl Iterator<Item = u64> {
         let mut from = (0.0, self.start_rate, 0.0);
         let mut next = 0_u64;
@@ -114,7 +114,7 @@ fn area(rate: f64, stage: &Stage) -> f64 {
     (rate + stage.rate) / 2.0 * stage.lasts.as_secs_f64()
 }
 
-/// How many whole buyers have come when the fractions add up to `sum`; the millionth is for rounding.
+/// How many whole buyers have come when the fractions add up to `sum`. The millionth compensates for rounding.
 fn whole(sum: f64) -> u64 {
     (sum - 1e-6).ceil().max(0.0) as u64
 }
@@ -144,7 +144,7 @@ impl fmt::Display for Stages {
 /// Reads `500ms`, `1.5s`, `2m`, `1m 30s`.
 ///
 /// # Errors
-/// A sentence's end that says what is wrong and what is right.
+/// The end of a sentence: what is wrong, and an example of the right form.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if let Ok(duration) = humantime::parse_duration(text) {
@@ -168,7 +168,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Reads a rate, in a second.
 ///
 /// # Errors
-/// A sentence's end that says what is wrong and what is right.
+/// The end of a sentence: what is wrong, and an example of the right form.
 pub fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: f64 =
         text.trim().parse().map_err(|_| format!("{text:?} is no rate; give a number a second, like 5000"))?;
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_of_no_time_is_a_jump() {
+    fn a_stage_of_zero_seconds_is_a_jump() {
         let times = arrivals("0s:500,2s:500,0s:1000,1s:1000");
         assert_eq!(times.len(), 2_000);
         assert_eq!(times.iter().filter(|&&time| time < 2_000_000).count(), 1_000);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_stages_are_told_with_the_right_form() {
+    fn an_error_in_stages_has_an_example_of_the_right_form() {
         for bad in
             ["", "5s", "5:200", "5s:fast", "5s:-1", "s:1", "5s:200,", "5s:0", "5s:1e9", "5s:NaN", "1e30s:5"]
         {

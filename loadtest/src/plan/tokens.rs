@@ -1,4 +1,4 @@
-//! The buyers' bearer tokens, ready to be put into a header. How a token is made is the caller's affair.
+//! The buyers' bearer tokens, ready to be put into a header. The caller makes them.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::plan::schedule::Plan;
 
 const SCHEME: &[u8] = b"Bearer ";
 
-/// One bearer token a buyer. All of them lie in one piece of memory, so that a million tokens cost little more than
-/// their text and a request copies none of it. Cloning is cheap.
+/// One bearer token for each buyer. All of them are in one piece of memory: a million tokens cost little more than their
+/// text, and a request copies nothing. Cloning is cheap.
 #[derive(Clone)]
 pub struct Tokens {
     text: Bytes,
@@ -39,7 +39,7 @@ impl Tokens {
         Ok(Self { text: text.into(), ends: ends.into() })
     }
 
-    /// One token for every buyer whom the plan may need, made from the user id now, so that signing does not slow the run.
+    /// Makes one token for every buyer of the plan, before the run, so that signing does not slow the run down.
     ///
     /// # Errors
     /// [`Error::Token`] for one that no header can carry.
@@ -70,7 +70,7 @@ impl Tokens {
 }
 
 impl std::fmt::Debug for Tokens {
-    /// Tells how many there are, never what they are.
+    /// Prints how many there are, never the tokens.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tokens({})", self.len())
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_buyer_has_their_own_header() {
+    fn every_buyer_has_a_header() {
         let tokens = Tokens::from_list(["a", "bc", "d.e-f_"]).unwrap();
         let headers: Vec<_> = (0..3).map(|buyer| tokens.header(buyer)).collect();
         assert_eq!(headers, ["Bearer a", "Bearer bc", "Bearer d.e-f_"]);

@@ -1,4 +1,4 @@
-//! Two reports side by side. Weighs nothing: which of two numbers is better, the reader knows.
+//! Two reports side by side. It does not judge which of two numbers is better.
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
@@ -7,7 +7,7 @@ use crate::report::schema::{Report, Verdict};
 use crate::report::text::align_numbers;
 use crate::send::latency::Latency;
 
-/// A table of both reports' numbers, with how many times A each of B's is.
+/// A table of both reports' numbers, with the ratio B / A.
 pub fn compare(a: &Report, b: &Report) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(["", "A", "B", "B / A"]);
@@ -70,7 +70,7 @@ fn number(value: Option<f64>) -> String {
     })
 }
 
-/// What must be known before the numbers are believed.
+/// Notes that a reader needs before comparing the numbers.
 fn notes(a: &Report, b: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     for (name, report) in [("A", a), ("B", b)] {

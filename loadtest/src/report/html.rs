@@ -1,5 +1,5 @@
-//! The report as one self-contained page: what it says is put together in [`view`], what its charts show in [`charts`],
-//! and how it looks is in the files beside them. Opens no file and measures nothing.
+//! The report as one self-contained page. [`view`] makes its texts, [`charts`] the data of its charts; template, style and script
+//! are the files beside them.
 
 mod charts;
 mod format;
@@ -23,9 +23,8 @@ struct Page<'a> {
     view: View,
 }
 
-/// The report as an HTML page that needs no other file and asks for none: style, script, chart library (plotly.js, most
-/// of its 5 MB) and numbers are in it, and its content security policy lets nothing else in. What the report says is
-/// shown as text, whatever it contains.
+/// The report as an HTML page that needs no other file: style, script, chart library (plotly.js, most of its 5 MB) and numbers
+/// are in it, and its content security policy forbids everything else. The report's texts are escaped, whatever they contain.
 pub fn render(report: &Report) -> String {
     let libraries = plotly::Plot::offline_js_sources();
     let page = Page {
@@ -38,15 +37,15 @@ pub fn render(report: &Report) -> String {
     page.render().expect("a template of plain fields can be written to a string")
 }
 
-/// The first script of the chart library's page head, which is plotly.js. The second one sets formulas, half as large
-/// again, and this page has none.
+/// The first script of the chart library's page head, which is plotly.js. The second one is for formulas, which this page does
+/// not have.
 fn plotly_js(libraries: &str) -> &str {
     let (_, rest) = libraries.split_once('>').expect("a script element has a start tag");
     let (script, _) = rest.split_once("</script>").expect("a script element has an end");
     script
 }
 
-/// JSON in which no text can end the `<script>` around it: `<` occurs only within strings, where it may be escaped.
+/// JSON for a `<script>` element. No text in it can end the element: `<` occurs only in strings, and is escaped there.
 fn script_json(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_string(value).expect("numbers and strings can be written as JSON");
     json.replace('<', "\\u003c")
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chart_library_is_cut_out_whole_and_alone() {
+    fn the_script_has_the_whole_chart_library_and_nothing_else() {
         let libraries = plotly::Plot::offline_js_sources();
         let script = plotly_js(&libraries);
         assert!(script.contains("plotly.js v"), "{}", &script[..200]);

@@ -18,7 +18,7 @@ const SATURATED_ABOVE: f64 = 0.01;
 /// The width of one step of the series.
 const SECOND_US: u64 = 1_000_000;
 
-/// What a report says beside what was measured.
+/// The part of a report that is known before the run.
 #[derive(Debug, Clone)]
 pub struct Header {
     /// The base address.
@@ -30,7 +30,7 @@ pub struct Header {
 }
 
 impl PlanReport {
-    /// What a plan says of itself; what it does not know, such as the connections, is 0 or 1 and left to the caller.
+    /// The fields that the plan has. The caller sets the others, such as the connections, which are 0 or 1 here.
     pub fn of(plan: &Plan) -> Self {
         let stage = |seconds: Duration, rate| StageReport { seconds: seconds.as_secs_f64(), rate };
         let (model, start_rate, stages) = match &plan.arrivals {
@@ -98,7 +98,7 @@ impl Report {
         }
     }
 
-    /// Puts what the sale looked like beside the requests, second by second. The series grows by the drain.
+    /// Adds the samples of the sale to the series, second by second. The series gets longer by the drain.
     pub fn place(&mut self, samples: &[Sample], started_at: SystemTime) {
         let mut last_at = 0;
         for sample in samples {
@@ -108,7 +108,7 @@ impl Report {
                 let at_ms = self.series.len() as u64 * 1_000;
                 self.series.push(Second { at_ms, ..Second::default() });
             }
-            // A second in which nobody looked is as the one before.
+            // A second without a sample gets the values of the second before.
             let before = self.series[last_at];
             for skipped in self.series[last_at..second].iter_mut().skip(1) {
                 (skipped.committed, skipped.backlog, skipped.remaining) =

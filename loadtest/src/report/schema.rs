@@ -1,5 +1,4 @@
-//! The report: everything worth knowing about a run, as `--json` writes it and the page, the comparison and the
-//! thresholds read it. Plain data; measures, weighs and draws nothing.
+//! The fields of the report, as `--json` writes them and as the page, the comparison and the thresholds read them.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +11,18 @@ use crate::send::progress::Counts;
 /// does not change it.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Everything worth knowing about a run. Times from the start of the run are from the moment at which the schedule begins.
+/// The report of a run. Times from the start of the run count from the moment at which the schedule begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`SCHEMA_VERSION`] of the program that wrote it.
     pub schema_version: u32,
-    /// That program's version.
+    /// The version of that program.
     pub tool_version: String,
     /// The base address that the requests went to.
     pub target: String,
-    /// What was on sale.
+    /// The sale.
     pub sale: SaleReport,
-    /// What was meant to be sent.
+    /// The plan.
     pub plan: PlanReport,
     /// When the schedule began: RFC 3339, UTC, milliseconds.
     pub started_at: String,
@@ -33,7 +32,7 @@ pub struct Report {
     pub counts: Counts,
     /// Requests by HTTP status and problem, such as `403 not-open`: of what `counts` calls refused or malformed.
     pub refusals: BTreeMap<String, u64>,
-    /// What went wrong with the first connection that failed.
+    /// The error of the first connection that failed.
     pub connection_error: Option<String>,
     /// Means over the run, the warm-up left out.
     pub rates: RatesReport,
@@ -41,45 +40,45 @@ pub struct Report {
     pub latency: LatencyReport,
     /// The run and the drain, second by second.
     pub series: Vec<Second>,
-    /// How the load generator itself fared.
+    /// The load generator itself: its CPU time, and how late it was.
     pub generator: GeneratorReport,
-    /// What became of the orders; `None`: it was not asked for, or the run was interrupted before.
+    /// What became of the orders; `None`: they were not looked up, by choice or because the run was interrupted.
     pub verification: Option<VerificationReport>,
-    /// Every threshold that was set.
+    /// Every threshold, and whether it was kept.
     pub thresholds: Vec<ThresholdReport>,
-    /// All of it in one word.
+    /// The verdict.
     pub verdict: Verdict,
     /// Why the verdict is what it is, in sentences; empty when it is [`Verdict::Pass`].
     pub reasons: Vec<String>,
 }
 
-/// The sale that was bought from.
+/// The sale that the buyers ordered from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaleReport {
     /// Its id.
     pub id: u64,
-    /// Units on sale; `None` when the server did not say.
+    /// Units on sale; `None`: not known.
     pub stock: Option<u64>,
     /// Whether it was made for this run.
     pub created: bool,
 }
 
-/// How requests are let go.
+/// When requests leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Model {
     /// On a schedule, whether or not earlier ones were answered.
     Open,
-    /// On each connection as soon as the one before was answered.
+    /// On each connection, as soon as the one before was answered.
     Closed,
 }
 
-/// What was meant to be sent.
+/// The plan of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
     /// The preset's name, or the scenario file's; `None` for a plan made of flags alone.
     pub scenario: Option<String>,
-    /// How requests are let go.
+    /// When requests leave.
     pub model: Model,
     /// The rate at the start of the first stage, in buyers a second; `None` in the closed model.
     pub start_rate: Option<f64>,
@@ -91,17 +90,17 @@ pub struct PlanReport {
     pub buyers: u64,
     /// The user id of the first buyer.
     pub first_user: u64,
-    /// Decides who the buyers are, which of them send again, and which are bots.
+    /// The seed that decides who the buyers are, which of them send again, and which are bots.
     pub seed: u64,
     /// Requests that every buyer sends at once.
     pub copies: u32,
     /// The share of buyers that sends the same request again shortly after.
     pub retry_ratio: f64,
-    /// The share of buyers that hammers.
+    /// The share of buyers that are bots.
     pub bots: f64,
     /// Requests of one bot.
     pub bot_requests: u32,
-    /// Units that every buyer wants.
+    /// Units of every order.
     pub quantity: u32,
     /// Connections at the start.
     pub connections: u64,
@@ -116,7 +115,7 @@ pub struct PlanReport {
 /// One stage of the open model: the rate moves from where it was to `rate` in a straight line.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
-    /// How long it takes; 0 for a jump.
+    /// How long the stage takes; 0 for a jump.
     pub seconds: f64,
     /// The rate at its end, in buyers a second.
     pub rate: f64,
@@ -127,7 +126,7 @@ pub struct StageReport {
 pub struct RatesReport {
     /// Requests that left.
     pub sent: f64,
-    /// Requests that came to any end.
+    /// Requests that were answered or timed out.
     pub answered: f64,
     /// 202.
     pub accepted: f64,
@@ -136,9 +135,9 @@ pub struct RatesReport {
 /// How long answers took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LatencyReport {
-    /// From the intended start: what buyers waited. A server that stalls cannot hide here (no coordinated omission).
+    /// From the intended start: how long buyers waited. A stall of the server is in it (no coordinated omission).
     pub corrected: Latencies,
-    /// From the actual send: what the server took. Where this is much less, requests had to wait to be sent.
+    /// From the actual send: how long the server took. Where this is much less, requests had to wait before they were sent.
     pub uncorrected: Latencies,
 }
 
@@ -156,46 +155,45 @@ pub struct Latencies {
 pub struct Second {
     /// When it begins, in milliseconds from the start of the run.
     pub at_ms: u64,
-    /// Requests that were meant to leave in it.
+    /// Requests that were due in it.
     pub due: u64,
     /// Requests that left in it.
     pub sent: u64,
-    /// 202 that came in it.
+    /// Answers 202 that arrived in it.
     pub accepted: u64,
-    /// 200, the same order again, that came in it.
+    /// Answers 200 (the same order again) that arrived in it.
     pub replayed: u64,
-    /// 409 `sold-out` that came in it.
+    /// Answers 409 `sold-out` that arrived in it.
     pub sold_out: u64,
-    /// Everything else that came in it: refusals, unknown outcomes, time-outs, broken connections.
+    /// All other ends in it: refusals, unknown outcomes, time-outs, broken connections.
     pub errors: u64,
-    /// Half of the requests meant to leave in it took no longer, from the intended start, in microseconds; `None`: there
-    /// were none.
+    /// The median latency of the requests that were due in it, from the intended start, in microseconds; `None`: there were
+    /// none.
     pub p50_us: Option<u64>,
-    /// 99 of 100 of them took no longer.
+    /// The 99th percentile of the same.
     pub p99_us: Option<u64>,
     /// Orders of the sale in the ledger at its end; `None`: not known.
     pub committed: Option<u64>,
     /// Orders between the gate and the ledger at its end; `None`: not known.
     pub backlog: Option<u64>,
-    /// Units that the gate has not set aside at its end; `None`: not known.
+    /// Units that the gate has not reserved at its end; `None`: not known.
     pub remaining: Option<u64>,
 }
 
-/// How the load generator itself fared.
+/// The load generator itself.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct GeneratorReport {
-    /// CPU time that it used while it sent, as a share of one core: 1.5 is one core and a half; `None`: the system does
-    /// not say.
+    /// CPU time during the sending, as a share of one core: 1.5 is one core and a half; `None`: the system does not report it.
     pub cpu_share: Option<f64>,
-    /// Whether more than 1 % of the requests left late, so that the load was not the one that was asked for.
+    /// Whether more than 1 % of the requests left late. Then the load was not the planned one.
     pub saturated: bool,
     /// Requests that left late.
     pub late: u64,
     /// Their share of all that left, 0 to 1.
     pub late_share: f64,
-    /// A request that left more than this after its time counts as late, in milliseconds.
+    /// A request that left later than this after its time counts as late, in milliseconds.
     pub late_after_ms: f64,
-    /// From the intended start until leaving: how far requests were behind.
+    /// From the intended start until leaving.
     pub lag: Latency,
     /// The most connections that were open.
     pub connections: u64,
@@ -216,28 +214,28 @@ pub enum Method {
 pub struct VerificationReport {
     /// How the orders were looked up.
     pub method: Method,
-    /// Orders promised: different ids answered with 202, or with 200 for a first promise that got lost on its way.
+    /// Promised orders: different ids answered with 202, or with 200 where the first answer did not arrive.
     pub promised: u64,
     /// Of these, orders in the ledger.
     pub committed: u64,
     /// Of these, orders that the ledger has recorded as rejected.
     pub rejected: u64,
-    /// Of these, orders without a final row that nothing accounts for any more: promised and not kept.
+    /// Of these, orders without a final row that will never get one.
     pub lost: u64,
     /// Of these, orders without a final row that may still get one: the audit has them in flight, or the gate is rebuilt.
     #[serde(default)]
     pub in_flight: u64,
     /// Of these, orders of which the server did not say what became of them.
     pub unclear: u64,
-    /// What became of the orders whose outcome was unknown (503 `outcome-unknown`) and never told later.
+    /// What became of the orders with an unknown outcome (503 `outcome-unknown`) that no later answer promised.
     pub unknown: UnknownReport,
     /// Units sold above the stock.
     pub oversold: u64,
     /// Buyers who were given two orders, by the answers or by the ledger.
     pub duplicates: u64,
-    /// Whether every unit of stock is in exactly one place, as the sale's audit says; `None`: the audit did not say.
+    /// Whether every unit of stock is in exactly one place, by the sale's audit; `None`: not known.
     pub conserved: Option<bool>,
-    /// Whether the sale has a gate, without which the audit cannot say whether stock is conserved. A direct sale has none.
+    /// Whether the sale has a gate. A direct sale has none, and without a gate the audit cannot check that stock is conserved.
     #[serde(default = "yes")]
     pub has_gate: bool,
     /// Whether the sale's gate was being rebuilt when the orders were looked up.
@@ -245,17 +243,17 @@ pub struct VerificationReport {
     pub rebuilding: bool,
     /// The sale's audit in one word, such as `clean`; `None`: the server has none.
     pub audit_verdict: Option<String>,
-    /// What the sale's audit found wrong, in sentences.
+    /// The findings of the sale's audit, in sentences.
     pub audit_findings: Vec<String>,
     /// From the intended start of a buyer's first request to the order's commit, by the two machines' clocks.
     pub end_to_end: Latency,
-    /// From the last answer of the run until the last order was in the ledger, in seconds; `None`: it did not get there.
+    /// From the last answer of the run until the last order was in the ledger, in seconds; `None`: not all got there.
     pub drain_seconds: Option<f64>,
-    /// Whether it was ended before every order was looked up, so that `lost` proves nothing.
+    /// Whether the look-up was ended before every order was looked up. Then `lost` is not reliable.
     pub cancelled: bool,
 }
 
-/// Reports of before sales without a gate were told apart do not have the field.
+/// Older reports do not have the field.
 fn yes() -> bool {
     true
 }
@@ -269,36 +267,36 @@ pub struct UnknownReport {
     pub committed: u64,
     /// Recorded by the ledger as rejected.
     pub rejected: u64,
-    /// They never came to be.
+    /// The server knows no such order.
     pub absent: u64,
-    /// Still not told.
+    /// Not known.
     pub open: u64,
 }
 
-/// One threshold and how it went.
+/// One threshold and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThresholdReport {
     /// As it was given, such as `p99<200ms`.
     pub text: String,
     /// What was measured, in the threshold's unit (latency in microseconds); `None`: nothing was measured.
     pub measured: Option<f64>,
-    /// Whether it was kept; one of which nothing was measured is not.
+    /// Whether it was kept. Without a measurement it is not kept.
     pub kept: bool,
 }
 
-/// A run in one word, from best to worst as far as they can be compared.
+/// The verdict of a run, roughly from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every promise was kept, and every threshold.
     Pass,
-    /// Every threshold was kept; whether the promises were was not asked.
+    /// Every threshold was kept; the orders were not looked up.
     Unverified,
     /// A threshold was missed.
     ThresholdMissed,
-    /// The run was interrupted; the numbers are of what it had.
+    /// The run was interrupted; the numbers are of the part that ran.
     Interrupted,
-    /// Whether the promises were kept could not be found out.
+    /// It is not known whether the promises were kept.
     Unclear,
     /// A promise was broken: an order lost, a unit sold twice, a buyer given two.
     Violated,
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_has_its_exit_code() {
+    fn each_verdict_has_an_exit_code() {
         use Verdict::{Interrupted, Pass, ThresholdMissed, Unclear, Unverified, Violated};
         let codes =
             [Pass, Unverified, Unclear, Violated, ThresholdMissed, Interrupted].map(Verdict::exit_code);

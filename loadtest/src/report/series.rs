@@ -1,4 +1,4 @@
-//! A run over time. Counts what the records say; reads no clock.
+//! A run over time, and its totals, from the records.
 
 use std::time::Duration;
 
@@ -45,12 +45,12 @@ impl Run {
         progress.counts()
     }
 
-    /// From the intended start until the end, over all requests that were answered or timed out: what buyers waited.
+    /// From the intended start until the end, over all requests that were answered or timed out: how long buyers waited.
     pub fn latency(&self) -> Latency {
         Latency::of(self.answered().map(Record::latency_us))
     }
 
-    /// From leaving until the end, over the same: what the server took.
+    /// From leaving until the end, over the same requests: how long the server took.
     pub fn service(&self) -> Latency {
         Latency::of(self.answered().map(|record| u64::from(record.service_us)))
     }

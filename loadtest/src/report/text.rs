@@ -1,4 +1,4 @@
-//! The report as text for a terminal or a log. Weighs nothing.
+//! The report as text for a terminal or a log.
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ impl Report {
             generator.late_share * 100.0
         )?;
         if generator.saturated {
-            // Without this line a slow generator would pass for a slow server, or a slow server for a small load.
+            // Without this line a slow generator could be mistaken for a slow server, or a slow server for a small load.
             writeln!(
                 f,
                 "            GENERATOR SATURATED: {:.1} % of the requests left more than {} ms late (p99 {}, max {}): \
@@ -92,7 +92,7 @@ impl fmt::Display for VerificationReport {
         if unknown.orders > 0 {
             write!(
                 f,
-                "\nunknown     {} orders: {} committed, {} rejected, {} never came to be, {} still open",
+                "\nunknown     {} orders: {} committed, {} rejected, {} without an order, {} not known",
                 unknown.orders, unknown.committed, unknown.rejected, unknown.absent, unknown.open
             )?;
         }
@@ -167,7 +167,7 @@ fn latencies(report: &Report) -> Table {
             row("from the actual send", &latency.uncorrected.all);
             row("  accepted", &latency.uncorrected.accepted);
         }
-        // A closed run has no intended starts: a stall holds back the requests that would have shown it.
+        // A closed run has no intended starts: during a stall the requests are not sent that would show it.
         Model::Closed => {
             row("from the send (closed model: hides stalls)", &latency.uncorrected.all);
             row("  accepted", &latency.uncorrected.accepted);
@@ -193,13 +193,13 @@ mod tests {
     fn the_text_has_the_numbers_and_the_verdict() {
         let mut report = report();
         let text = report.to_string();
-        for told in [
+        for part in [
             "accepted",
             "from the intended start",
             "oversold 0   lost 0   duplicates 0   conserved yes",
             "verdict     pass",
         ] {
-            assert!(text.contains(told), "{told} is missing in\n{text}");
+            assert!(text.contains(part), "{part} is missing in\n{text}");
         }
         assert!(!text.contains("SATURATED"));
         report.generator.saturated = true;

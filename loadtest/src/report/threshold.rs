@@ -1,4 +1,4 @@
-//! Thresholds: what a run must keep to, as users write it, such as `p99<200ms`. Measures nothing itself.
+//! Thresholds: conditions on a report as users write them, such as `p99<200ms`.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use crate::plan::stages::parse_duration;
 use crate::report::schema::{Report, ThresholdReport};
 use crate::send::latency::Latency;
 
-/// How thresholds are written, as shown to whoever got one wrong.
+/// Examples of thresholds, for error messages.
 const EXAMPLE: &str = "'p99<200ms', 'oversold==0', 'accepted_rate>3000' or 'late_share<1%'";
 
 /// One condition on a report.
@@ -29,7 +29,7 @@ enum Comparison {
     NotEqual,
 }
 
-/// Every comparison; those of two characters first, for one begins like another.
+/// Every comparison. Those of two characters are first, because they begin with another one.
 const COMPARISONS: [(&str, Comparison); 6] = [
     ("<=", Comparison::AtMost),
     (">=", Comparison::AtLeast),
@@ -39,7 +39,7 @@ const COMPARISONS: [(&str, Comparison); 6] = [
     (">", Comparison::More),
 ];
 
-/// What a metric's numbers are.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     /// Microseconds; bounds are written with a unit.
@@ -93,7 +93,7 @@ macro_rules! verified {
     };
 }
 
-/// Everything that a threshold may be set on.
+/// Everything that a threshold can be set on.
 static METRICS: [Metric; 40] = [
     time!("p50", latency.corrected.all, p50_us),
     time!("p90", latency.corrected.all, p90_us),
@@ -141,7 +141,7 @@ fn time(latency: &Latency, value: fn(&Latency) -> u64) -> Option<f64> {
     (latency.count > 0).then(|| value(latency) as f64)
 }
 
-/// Requests that got no answer of the sale: refused, unknown, malformed, timed out, or on a broken connection.
+/// Requests without an order or sold out for an answer: refused, unknown, malformed, timed out, or on a broken connection.
 fn errors(report: &Report) -> u64 {
     let counts = &report.counts;
     counts.refused + counts.unknown + counts.malformed + counts.timed_out + counts.connection_errors
@@ -168,7 +168,7 @@ impl FromStr for Threshold {
             reason,
             example: EXAMPLE,
         };
-        let at = text.find(['<', '>', '=', '!']).ok_or_else(|| wrong("it compares nothing".to_owned()))?;
+        let at = text.find(['<', '>', '=', '!']).ok_or_else(|| wrong("it has no comparison".to_owned()))?;
         let (name, rest) = (text[..at].trim(), &text[at..]);
         let (sign, comparison) = COMPARISONS
             .into_iter()
@@ -202,8 +202,7 @@ impl Unit {
 }
 
 impl Threshold {
-    /// Whether the report keeps it. One of which nothing was measured is missed: a check that could not be made has not
-    /// been passed.
+    /// Evaluates the threshold on a report. Where nothing was measured the threshold is missed.
     pub fn evaluate(&self, report: &Report) -> ThresholdReport {
         let measured = (self.metric.of)(report);
         let kept = measured.is_some_and(|measured| match self.comparison {
@@ -219,7 +218,7 @@ impl Threshold {
 }
 
 impl ThresholdReport {
-    /// What was measured, as people read it.
+    /// The measured value, with its unit.
     pub fn shown(&self) -> String {
         let Some(measured) = self.measured else { return "nothing".to_owned() };
         let unit = self.text.parse().map_or(Unit::Number, |threshold: Threshold| threshold.metric.unit);
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_is_held_against_the_bound() {
+    fn a_report_is_compared_with_the_bound() {
         for kept in [
             "p99<200ms",
             "p99 <= 0.1s",
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_not_kept() {
+    fn a_threshold_without_a_measurement_is_not_kept() {
         let mut report = report();
         report.verification = None;
         let evaluated = "lost==0".parse::<Threshold>().unwrap().evaluate(&report);
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_thresholds_are_told_with_the_right_form() {
+    fn an_error_in_a_threshold_has_an_example_of_the_right_form() {
         for bad in [
             "",
             "p99",

@@ -15,20 +15,20 @@ impl Report {
         } else if interrupted {
             (
                 Verdict::Interrupted,
-                vec!["the run was interrupted; these are the numbers that it had".to_owned()],
+                vec!["the run was interrupted; the numbers are of the part that ran".to_owned()],
             )
         } else if !unclear.is_empty() {
             (Verdict::Unclear, unclear)
         } else if !missed.is_empty() {
             (Verdict::ThresholdMissed, missed)
         } else if self.verification.is_none() {
-            (Verdict::Unverified, vec!["what became of the orders was not asked".to_owned()])
+            (Verdict::Unverified, vec!["the orders were not looked up".to_owned()])
         } else {
             (Verdict::Pass, Vec::new())
         };
     }
 
-    /// Promises that the system has broken, in sentences.
+    /// The broken promises, in sentences.
     fn broken(&self) -> Vec<String> {
         let Some(checked) = &self.verification else { return Vec::new() };
         let mut broken = Vec::new();
@@ -49,12 +49,12 @@ impl Report {
             );
         }
         if !broken.is_empty() {
-            broken.extend(checked.audit_findings.iter().map(|finding| format!("the audit says: {finding}")));
+            broken.extend(checked.audit_findings.iter().map(|finding| format!("the audit found: {finding}")));
         }
         broken
     }
 
-    /// Why nobody can say whether the promises were kept, in sentences.
+    /// Why it is not known whether the promises were kept, in sentences.
     fn unclear(&self) -> Vec<String> {
         let counts = &self.counts;
         let mut unclear = Vec::new();
@@ -64,7 +64,7 @@ impl Report {
                 format!("; {count} were refused with {problem}")
             });
             unclear.push(format!(
-                "not one of {} requests was answered with an order or sold out{most}",
+                "none of the {} requests was answered with an order or sold out{most}",
                 counts.sent
             ));
         }
@@ -84,7 +84,7 @@ impl Report {
             unclear.extend(conservation_not_known(checked));
             if checked.cancelled {
                 unclear.push(
-                    "the check was cancelled, so nobody knows whether every promise was kept".to_owned(),
+                    "the check was cancelled, so it is not known whether every promise was kept".to_owned(),
                 );
             }
         }
@@ -92,7 +92,7 @@ impl Report {
     }
 }
 
-/// Why nobody can say whether stock is conserved; `None`: somebody can, or the sale has no gate to compare with.
+/// Why it is not known whether stock is conserved. `None`: it is known, or the sale has no gate to compare with.
 fn conservation_not_known(checked: &VerificationReport) -> Option<String> {
     if checked.conserved.is_some() || !checked.has_gate {
         return None;
@@ -119,7 +119,7 @@ mod tests {
     use crate::report::sample::report;
 
     #[test]
-    fn the_verdict_is_the_worst_that_is_true() {
+    fn the_verdict_is_the_worst_that_applies() {
         let missed: [Threshold; 1] = ["p50<1us".parse().unwrap()];
         let verdict = |spoil: fn(&mut Report), thresholds: &[Threshold], interrupted| {
             let mut report = report();

@@ -24,7 +24,7 @@ pub struct Aftermath<'a> {
     pub rebuilding: bool,
     /// When the last answer of the run came.
     pub run_ended_at: SystemTime,
-    /// When the backlog was seen to be gone; `None`: it was not.
+    /// When the drain was done; `None`: it was not.
     pub drained_at: Option<SystemTime>,
 }
 
@@ -37,7 +37,7 @@ struct Unrecorded {
 }
 
 impl Unrecorded {
-    /// An order is lost only where the audit says so, or where the audit has fewer orders in flight than rows are missing.
+    /// An order is lost only if the audit says so, or if the audit has fewer orders in flight than rows are missing.
     fn of(orders: u64, aftermath: &Aftermath<'_>) -> Self {
         let lost = Self { lost: orders, ..Self::default() };
         let in_flight = Self { in_flight: orders, ..Self::default() };
@@ -66,7 +66,7 @@ impl Unrecorded {
     }
 }
 
-/// Whether the audit found every unit in one place; `None`: it could not say, as without a gate.
+/// Whether the audit found every unit in one place; `None`: not known, for example without a gate.
 fn conserved(aftermath: &Aftermath<'_>) -> Option<bool> {
     let audit = aftermath.audit?;
     match audit.state() {

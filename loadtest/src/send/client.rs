@@ -1,6 +1,6 @@
-//! One HTTP/1.1 keep-alive connection, and a set of them. Knows nothing of what is asked or answered.
+//! One HTTP/1.1 keep-alive connection, and a set of them.
 //!
-//! The connection is driven by the task that uses it, not by a task of its own: an answer then costs one wake-up.
+//! The task that uses a connection also drives it, so an answer costs one wake-up.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use crate::send::target::Target;
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Connections that are made at one time, so that a server's accept queue does not overflow.
 const CONNECT_AT_ONCE: usize = 64;
-/// The time-out of a request unless the caller sets another one.
+/// The time-out of a request, unless the caller sets another one.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Sending = Request<Full<Bytes>>;
@@ -47,11 +47,11 @@ pub struct Answer {
 pub enum Failure {
     /// The time-out has passed.
     TimedOut,
-    /// The connection could not be made, or broke; the text says how.
+    /// The connection could not be made, or it broke; with the reason.
     Connection(String),
 }
 
-/// One connection at a time, made when it is needed and made anew when it has broken.
+/// One connection at a time. It is made when it is needed, and made again after it has broken.
 pub struct Client {
     addresses: Arc<[SocketAddr]>,
     timeout: Duration,
@@ -71,9 +71,9 @@ impl Client {
         }
     }
 
-    /// Sends one request and waits for its whole answer. A request of which no byte was written, because the idle
-    /// connection had been found closed, is sent on a new one; any other is sent once, for the server may have acted on
-    /// it. After a failure, or when this future is dropped, the connection is closed.
+    /// Sends one request and waits for its whole answer. When the idle connection was closed and no byte was written, the
+    /// request is sent on a new connection. Otherwise it is sent once only, because the server may have acted on it. After a
+    /// failure, or when this future is dropped, the connection is closed.
     ///
     /// # Errors
     /// The time-out covers connecting, sending and reading.
@@ -94,12 +94,11 @@ impl Client {
         })
     }
 
-    /// Sends one request and hands the answer's body on in pieces, however long it is; gives the status. The time-out
-    /// covers the time until the head is here, and then each piece by itself. The connection is
-    /// made for it, and closed.
+    /// Sends one request on a new connection, calls `take` with each piece of the answer's body, however long it is, and returns
+    /// the status. The time-out applies to the time until the head has arrived, and then to each piece.
     ///
     /// # Errors
-    /// As [`Self::send`]; `take` has been given a part then.
+    /// The same as those of [`Self::send`]. `take` may have got a part of the body by then.
     pub async fn stream(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -126,7 +125,7 @@ impl Client {
         Ok(head.status.as_u16())
     }
 
-    /// The link is kept only once the whole answer is here; on every other way out it is dropped, which closes it.
+    /// Keeps the link when the whole answer has arrived. In every other case the link is dropped, which closes it.
     async fn exchange(
         &mut self,
         mut link: Link,
@@ -139,7 +138,7 @@ impl Client {
     }
 }
 
-/// A number of clients of one target. Their connections stay open from one use to the next.
+/// Clients of one target. Their connections stay open from one use to the next.
 pub struct Clients {
     target: Target,
     addresses: Arc<[SocketAddr]>,
@@ -184,8 +183,8 @@ impl Clients {
         Ok(clients)
     }
 
-    /// Lets a run open more connections, up to `most`, while requests are due and every connection is busy. Without it
-    /// requests wait for a free connection, and the load is only as open as the connections are many.
+    /// Lets a run open more connections, up to `most`, while requests are due and every connection is busy. Without it requests
+    /// wait for a free connection, and a slow server slows the load down.
     #[must_use]
     pub fn growing_to(mut self, most: usize) -> Self {
         self.most = self.count.max(most);
@@ -202,7 +201,7 @@ impl Clients {
         &self.target
     }
 
-    /// Hands all of them out. Those that never come back are replaced by new ones the next time.
+    /// Returns all clients. Those that are not put back are replaced by new ones at the next call.
     pub(crate) fn take(&mut self) -> Vec<Client> {
         let mut clients = std::mem::take(&mut self.idle);
         let count = self.count.max(clients.len());
@@ -211,7 +210,7 @@ impl Clients {
         clients
     }
 
-    /// One more, beside all others; it connects with its first request.
+    /// Returns an additional client. It connects with its first request.
     pub(crate) fn another(&self) -> Client {
         Client { timeout: self.timeout, ..Client::new(self.addresses.clone()) }
     }
@@ -237,18 +236,18 @@ async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Link, Fa
     Ok(Link { sender, connection: Some(connection) })
 }
 
-/// An open connection and the means to send on it.
+/// An open connection, and the sender for it.
 struct Link {
     sender: SendRequest<Full<Bytes>>,
-    /// `None` once it has ended.
+    /// `None` after it has ended.
     connection: Option<Connection<TokioIo<TcpStream>, Full<Bytes>>>,
 }
 
 /// Why an exchange gave no answer.
 enum Broken {
-    /// Not a byte of the request was written. Boxed, for it is rare and large.
+    /// No byte of the request was written. Boxed, because it is rare and large.
     Unsent(Box<Sending>, String),
-    /// Nobody knows how much of it the server has seen.
+    /// The server may have seen a part or all of the request.
     Failed(Failure),
 }
 
@@ -281,7 +280,7 @@ impl Link {
     }
 }
 
-/// Polls the connection on behalf of whoever waits for something that only the connection can bring about.
+/// Polls the connection together with a future that waits for it.
 struct Driver<'a> {
     connection: &'a mut Option<Connection<TokioIo<TcpStream>, Full<Bytes>>>,
     alarm: &'a mut Alarm,
@@ -298,7 +297,7 @@ impl Driver<'_> {
                 Some(Poll::Ready(Err(error))) => Some(chain(&error)),
             };
             if ended.is_some() {
-                // Dropping it gives back a request that it had not taken, and ends everything that waits for it.
+                // The drop returns a request that the connection had not taken, and ends every future that waits for it.
                 *self.connection = None;
             }
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -338,8 +337,8 @@ fn join(front: &[u8], back: &[u8]) -> Bytes {
     whole.freeze()
 }
 
-/// A deadline that moves with every request. The timer behind it is set again only when it goes off or is too late, not
-/// for every request: thousands of requests share one entry in the runtime's timer wheel.
+/// A deadline that moves with every request. The timer is not set for every request, only when it has fired or is too late:
+/// thousands of requests share one entry in the runtime's timer wheel.
 struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
 }

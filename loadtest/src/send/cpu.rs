@@ -1,11 +1,11 @@
-//! The CPU time of this process. Nothing else is measured here.
+//! The CPU time of this process.
 
 use std::time::Duration;
 
-/// Linux counts CPU time for user space in hundredths of a second on every architecture that it still runs on.
+/// Linux reports CPU time to user space in hundredths of a second, on every architecture.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// What this process has used so far; `None` where the system does not say, which is everywhere but on Linux.
+/// The CPU time that this process has used so far; `None` on systems other than Linux.
 pub(crate) fn used() -> Option<Duration> {
     read(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }

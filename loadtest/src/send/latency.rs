@@ -1,17 +1,17 @@
-//! Distributions of times in HDR histograms. Knows nothing of requests.
+//! Distributions of times, in HDR histograms.
 
 use std::fmt;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// The longest time that a histogram tells apart, in microseconds: as long as a record can hold, twice.
+/// The longest time in a histogram, in microseconds: twice the longest time of a record.
 const MAX_US: u64 = 2 * u32::MAX as u64;
 
 /// A distribution of times, in microseconds, to three significant digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Latency {
-    /// How many requests it is of; where 0, all else is 0 too.
+    /// How many times it is made of. If 0, all other fields are 0, too.
     pub count: u64,
     /// Half of them took no longer.
     pub p50_us: u64,
@@ -36,7 +36,7 @@ impl Latency {
     }
 }
 
-/// Times on their way to being a [`Latency`].
+/// Collects times for a [`Latency`].
 #[derive(Debug)]
 pub(crate) struct Times(Histogram<u64>);
 

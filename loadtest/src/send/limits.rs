@@ -1,6 +1,6 @@
-//! What the system allows this process.
+//! Limits that the system sets for this process.
 
-/// How many files this process may have open; `None` where the system does not say.
+/// How many files this process may have open; `None` on systems other than Linux.
 pub fn open_files() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find(|line| line.starts_with("Max open files"))?;

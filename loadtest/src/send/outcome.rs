@@ -1,4 +1,4 @@
-//! What an answer means. Knows the words of the HTTP interface; sends and counts nothing.
+//! What an answer means, by the words of the HTTP interface.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::send::client::Answer;
 
-/// Names of problems that one [`Reader`] tells apart; a server that makes up more gets the rest under one name.
+/// How many different names of problems one [`Reader`] keeps. All further ones get the name [`OTHER`].
 const MAX_PROBLEMS: usize = 32;
 /// The name for an error whose body names no problem.
 const UNNAMED: &str = "unnamed";
@@ -18,12 +18,12 @@ const OTHER: &str = "other";
 /// How one request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// 202: the order is promised.
+    /// 202: the server has promised the order.
     Accepted {
         /// The order.
         order_id: Uuid,
     },
-    /// 200: this buyer had been promised the order before.
+    /// 200: the server had promised this buyer the order before.
     Replayed {
         /// The first order.
         order_id: Uuid,
@@ -39,19 +39,19 @@ pub enum Outcome {
         /// The last segment of the problem's `type`, such as `not-open`; `unnamed` when the body names none.
         problem: Arc<str>,
     },
-    /// 503 `outcome-unknown`: the order may come to be.
+    /// 503 `outcome-unknown`: the order may get a row later.
     Unknown {
         /// The order.
         order_id: Uuid,
     },
-    /// A success that does not say what the interface promises: no order id, or a 200 without `Idempotent-Replayed`.
+    /// A success without what the interface promises: without an order id, or a 200 without `Idempotent-Replayed`.
     Malformed {
         /// The HTTP status.
         status: u16,
     },
-    /// No whole answer within the time-out. The order may come to be, but its id is not known.
+    /// No whole answer within the time-out. There may be an order, but its id is not known.
     TimedOut,
-    /// The connection could not be made, or broke before the whole answer was there. The order may come to be.
+    /// The connection could not be made, or it broke before the whole answer had arrived. There may be an order.
     ConnectionError,
 }
 
@@ -102,13 +102,13 @@ impl Outcome {
         }
     }
 
-    /// Whether the server has promised the order, so that it must reach its end: a 202, or a 200 that repeats one.
+    /// Whether the server has promised the order, so that it must get a final row: a 202, or a 200 that repeats one.
     pub fn is_promise(&self) -> bool {
         matches!(self, Self::Accepted { .. } | Self::Replayed { .. })
     }
 }
 
-/// Reads answers. Keeps the names of problems it has met, so that a million refusals share a few strings.
+/// Reads answers. It keeps the names of problems, so that a million refusals share a few strings.
 #[derive(Debug, Default)]
 pub struct Reader {
     problems: Vec<Arc<str>>,

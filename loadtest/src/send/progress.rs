@@ -1,4 +1,4 @@
-//! Counters that a caller may sample while a run goes on. They never hold up a request.
+//! Counters that a caller may read during a run.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,26 +8,26 @@ use serde::{Deserialize, Serialize};
 use crate::send::latency::{Latency, Times};
 use crate::send::outcome::Kind;
 
-/// How far a run is, counted as it goes.
+/// The counters of a run.
 #[derive(Debug, Default)]
 pub struct Progress {
     planned: AtomicU64,
     sent: AtomicU64,
     late: AtomicU64,
     by_kind: [AtomicU64; Kind::COUNT],
-    /// Latency since it was last taken; `None` until somebody wants it.
+    /// The latencies since the last call of `take_recent`; `None` before the first call.
     recent: Mutex<Option<Times>>,
 }
 
-/// The counters at one moment. While a run goes on they are read one after the other, so they may differ by the few
-/// requests that were answered meanwhile.
+/// The counters at one moment. They are read one after the other, so during a run they may differ by the few requests that
+/// were answered between two reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Requests of the schedule.
     pub planned: u64,
     /// Requests that have left.
     pub sent: u64,
-    /// Of these, requests that left later than they should, because every connection, or this machine, was busy.
+    /// Of these, requests that left late, because every connection, or this machine, was busy.
     pub late: u64,
     /// 202.
     pub accepted: u64,
@@ -41,16 +41,16 @@ pub struct Counts {
     pub refused: u64,
     /// 503 `outcome-unknown`.
     pub unknown: u64,
-    /// Successes that do not say what the interface promises.
+    /// Successes without what the interface promises.
     pub malformed: u64,
-    /// No whole answer in time.
+    /// No whole answer within the time-out.
     pub timed_out: u64,
     /// The connection could not be made, or broke.
     pub connection_errors: u64,
 }
 
 impl Counts {
-    /// Requests that have come to any end.
+    /// Requests that have ended, in any way.
     pub fn ended(&self) -> u64 {
         self.accepted
             + self.replayed
@@ -83,7 +83,7 @@ impl Progress {
             malformed: of(Kind::Malformed),
             timed_out: of(Kind::TimedOut),
             connection_errors: of(Kind::ConnectionError),
-            // Read last, so that no more seem to have ended than were sent.
+            // Read last: never more requests ended than were sent.
             sent: self.sent.load(Relaxed),
             late: self.late.load(Relaxed),
             planned: self.planned.load(Relaxed),
@@ -101,8 +101,8 @@ impl Progress {
         }
     }
 
-    /// The latency, from the intended start, of the requests that have ended since the last call. The first call begins
-    /// the measurement and gives none: a run that nobody watches does not pay for it.
+    /// The latency, from the intended start, of the requests that have ended since the last call. The first call starts the
+    /// measurement and returns an empty one, so a run without a viewer does not pay for it.
     pub fn take_recent(&self) -> Latency {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let times = recent.get_or_insert_with(Times::new);

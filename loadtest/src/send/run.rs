@@ -1,4 +1,4 @@
-//! Sends a schedule over a set of connections and keeps every answer. Draws no conclusions.
+//! Sends a schedule over a set of connections and keeps every answer.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -19,31 +19,31 @@ use crate::send::outcome::{Outcome, Reader};
 use crate::send::progress::Progress;
 use crate::send::template::Template;
 
-/// Records that a connection gathers before it puts them with the others: few enough that ten thousand connections hold
-/// little, many enough that the lock is rarely taken.
+/// How many records a connection collects before it moves them to the common list: few, so that ten thousand connections hold
+/// little memory, but enough that the lock is rarely taken.
 const LOT: usize = 32;
-/// How often it is looked whether more connections are needed.
+/// The pause between two checks whether more connections are needed.
 const GROW_EVERY: Duration = Duration::from_millis(1);
-/// Connections under way to being open at one time: where a server's accept queue overflows, one takes a second or more.
+/// How many connections are opened at one time. When a server's accept queue overflows, opening one takes a second or more.
 const OPENING: usize = 64;
 
-/// What a run sends.
+/// The input of a run.
 #[derive(Debug, Clone)]
 pub struct Job {
-    /// Who comes when.
+    /// The requests and their times.
     pub plan: Plan,
-    /// The sale.
+    /// The sale's id.
     pub sale_id: u64,
-    /// Units that every buyer wants.
+    /// Units of every order.
     pub quantity: u32,
-    /// One token a buyer.
+    /// One token for each buyer.
     pub tokens: Tokens,
-    /// A request that leaves more than this after its time counts as late. The runtime's timer alone accounts for 1 ms.
+    /// A request that leaves later than this after its time counts as late. The runtime's timer alone may take 1 ms.
     pub late_after: Duration,
 }
 
 impl Job {
-    /// One unit a buyer; late after 5 ms.
+    /// Every buyer orders one unit; a request is late after 5 ms.
     pub fn new(plan: Plan, sale_id: u64, tokens: Tokens) -> Self {
         Self { plan, sale_id, quantity: 1, tokens, late_after: Duration::from_millis(5) }
     }
@@ -54,9 +54,9 @@ impl Job {
 pub struct Record {
     /// Its place in the schedule.
     pub slot: Slot,
-    /// From its time in the schedule until it left; 71 minutes at the most.
+    /// From its time in the schedule until it left, in microseconds; 71 minutes at the most.
     pub lag_us: u32,
-    /// From its leaving until its end; 71 minutes at the most.
+    /// From leaving until its end, in microseconds; 71 minutes at the most.
     pub service_us: u32,
     /// How it ended.
     pub outcome: Outcome,
@@ -73,26 +73,26 @@ impl Record {
         self.sent_us().saturating_add(u64::from(self.service_us))
     }
 
-    /// From its time in the schedule until its end, in microseconds: what a buyer waited who came when planned.
+    /// From its time in the schedule until its end, in microseconds: how long the buyer waited.
     pub fn latency_us(&self) -> u64 {
         u64::from(self.lag_us) + u64::from(self.service_us)
     }
 }
 
-/// An order that some answer has named.
+/// An order whose id was in an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
-    /// Whose it is, counted from 0.
+    /// The buyer, counted from 0.
     pub buyer: u32,
-    /// The order.
+    /// The order's id.
     pub order_id: Uuid,
-    /// Whether the server has promised it (202, or 200 repeating one), so that it must reach its end.
+    /// Whether the server has promised it (202, or a 200 that repeats one), so that it must get a final row.
     pub promised: bool,
     /// When the first request that was answered with it was meant to leave, in microseconds from the start of the run.
     pub due_us: u64,
 }
 
-/// What a run brought.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     /// Requests of the schedule; more than there are records when the run was cancelled. In the closed model, as many as
@@ -104,32 +104,32 @@ pub struct Run {
     pub duration: Duration,
     /// Every request that left, in the order of the schedule.
     pub records: Vec<Record>,
-    /// What went wrong with the first connection that failed.
+    /// The error of the first connection that failed.
     pub connection_error: Option<String>,
     /// A request counts as late when it left later than this.
     pub late_after: Duration,
     /// The most connections that were open.
     pub connections: usize,
-    /// CPU time that this process used meanwhile; `None` where the system does not say.
+    /// CPU time that this process used during the run; `None` where the system does not report it.
     pub cpu: Option<Duration>,
 }
 
 impl Run {
-    /// The orders that the answers name, by buyer and order id, each once.
+    /// The orders whose ids were in answers, by buyer and order id, each once.
     pub fn orders(&self) -> Vec<Order> {
         let named = |record: &Record| {
             let order_id = record.outcome.order_id()?;
             let Slot { buyer, due_us, .. } = record.slot;
             Some(Order { buyer, order_id, promised: record.outcome.is_promise(), due_us })
         };
-        // Counted first: a million orders in a list that grows by doubling would take twice their memory.
+        // Counted first, because a list of a million orders that grows by doubling would take twice their memory.
         let mut orders = Vec::with_capacity(self.records.iter().filter_map(named).count());
         orders.extend(self.records.iter().filter_map(named));
         orders.sort_unstable();
         orders.dedup_by(|later, kept| {
             let same = (later.buyer, later.order_id) == (kept.buyer, kept.order_id);
             if same {
-                // However often an order was named, once promised is promised.
+                // One answer that promises the order is enough.
                 kept.promised |= later.promised;
                 kept.due_us = kept.due_us.min(later.due_us);
             }
@@ -184,11 +184,11 @@ pub async fn run(
     Ok(Run { planned, started_at, duration, records, connection_error, late_after, connections, cpu })
 }
 
-/// Where the next request comes from.
+/// The source of the next request.
 enum Source {
     /// The schedule.
     Open(Vec<Slot>),
-    /// Whoever is free sends at once, until so many requests have left or the time is up.
+    /// A free connection sends at once, until so many requests have left or the time is over.
     Closed { buyers: usize, requests: usize, lasts: Duration },
 }
 
@@ -219,7 +219,7 @@ impl Source {
         }
     }
 
-    /// How many requests from the one at `next` on are due and have found no connection.
+    /// How many requests, from the one at `next` on, are due and have no connection yet.
     fn waiting(&self, next: usize, now: Duration) -> usize {
         match self {
             Self::Open(slots) => {
@@ -231,7 +231,7 @@ impl Source {
     }
 }
 
-/// The requests as all connections work them off together: whichever is free takes the next one.
+/// The requests of a run, which all connections share: a free connection takes the next one.
 struct Line {
     source: Source,
     next: AtomicUsize,
@@ -247,12 +247,12 @@ struct Line {
     progress: Arc<Progress>,
     cancel: CancellationToken,
     connection_error: OnceLock<String>,
-    /// The one list of all connections, so that no record is ever held twice.
+    /// The list of all connections, so that no record is held twice.
     records: Mutex<Vec<Record>>,
 }
 
 impl Line {
-    /// Sends everything; gives the most connections that were open.
+    /// Sends all requests. Returns the most connections that were open.
     async fn work_off(self: Arc<Self>, clients: &mut Clients) -> usize {
         let mut sending = JoinSet::new();
         for client in clients.take() {
@@ -285,7 +285,7 @@ impl Line {
     /// How many more connections are needed: as many as requests are due while no connection is free.
     fn wanted(&self) -> usize {
         if self.free.load(Relaxed) > 0 {
-            // Whoever is free takes what is due, as soon as this machine lets it.
+            // A free connection takes the due requests as soon as this machine schedules it.
             return 0;
         }
         let waiting = self.source.waiting(self.next.load(Relaxed), self.started.elapsed());
@@ -315,11 +315,11 @@ impl Line {
     }
 
     fn records(&self) -> MutexGuard<'_, Vec<Record>> {
-        // Appending leaves the list whole, whoever panicked.
+        // The list is intact after a panic: appending is the only change.
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the run still goes on when the slot is due.
+    /// Waits until the slot is due. Returns whether the run still goes on then.
     async fn wait_until_due(&self, slot: &Slot) -> bool {
         let due = self.started + slot.due();
         if due > Instant::now() {

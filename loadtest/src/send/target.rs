@@ -1,4 +1,4 @@
-//! Where the requests go. Opens no connection.
+//! The address that the requests go to.
 
 use std::net::SocketAddr;
 
@@ -40,7 +40,7 @@ impl Target {
         Ok(Self { host, port: url.port().unwrap_or(80), authority, prefix })
     }
 
-    /// As it belongs in the `Host` header.
+    /// The value of the `Host` header.
     pub fn authority(&self) -> &str {
         &self.authority
     }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_target_is_refused_with_the_reason() {
+    fn an_unusable_target_is_refused_with_the_reason() {
         for bad in ["127.0.0.1:8080", "https://a", "http://a?b", "http://u@a", "http://"] {
             let error = Target::parse(bad).unwrap_err().to_string();
             assert!(error.contains("cannot be a target") && error.contains(bad), "{error}");

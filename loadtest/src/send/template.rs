@@ -1,4 +1,4 @@
-//! Requests that have most in common, made ready once. Sends nothing.
+//! Requests that differ in little: their common part is made once.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -8,7 +8,7 @@ use hyper::{Method, Request};
 
 use crate::send::target::Target;
 
-/// What the requests of one kind have in common, made ready once.
+/// The common part of the requests of one kind.
 #[derive(Debug, Clone)]
 pub struct Template {
     method: Method,
@@ -22,7 +22,7 @@ impl Template {
         let host = HeaderValue::from_str(target.authority()).expect("a URL's host and port are ASCII");
         let mut headers = HeaderMap::with_capacity(3);
         headers.insert(HOST, host);
-        // Holds the place, so that a request only swaps the value.
+        // A placeholder: a request only replaces the value.
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer"));
         Self { method: Method::GET, headers, body: Bytes::new() }
     }
@@ -51,7 +51,7 @@ impl Template {
         request
     }
 
-    /// One request of this kind that says nothing of who asks.
+    /// One request of this kind without an `Authorization` header.
     pub fn anonymous(&self, uri: Uri) -> Request<Full<Bytes>> {
         let mut request = self.request(uri, HeaderValue::from_static(""));
         request.headers_mut().remove(AUTHORIZATION);

@@ -1,4 +1,4 @@
-//! A whole small gateway: makes sales, takes orders, records them, lists and audits them; honestly, or with one kind of lie.
+//! A small gateway: it makes sales, takes orders, records them, lists and audits them, either honestly or with one kind of lie.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use crate::server::{problem, serve};
 pub(crate) const SECRET: &str = "a-secret-of-a-test";
 pub(crate) const ADMIN: &str = "an-admin-token-of-a-test";
 
-/// In what way it is wrong.
+/// What the gateway does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
     Nothing,
@@ -27,13 +27,13 @@ pub(crate) enum Lie {
     Drops,
     /// A user who asks again gets another order.
     SellsTwice,
-    /// The stock has no end.
+    /// It sells without regard to the stock.
     Oversells,
     /// Every 1.5 s nothing moves for 300 ms.
     Stalls,
     /// The sale is not open yet.
     Upcoming,
-    /// Every tenth outcome is unknown; half of these orders come to be.
+    /// Every tenth outcome is unknown; half of these orders are recorded.
     Unsure,
     /// There is no list of recorded orders.
     NoList,
@@ -105,7 +105,7 @@ fn unix_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
 
-/// Its base address. Sale 1 is there with 5,000 units; making a sale resets it.
+/// Starts a gateway, and returns its base address. It has sale 1 with 5,000 units; a new sale replaces it.
 pub(crate) async fn gateway(lie: Lie) -> String {
     let books = Books { stock: 5_000, ..Books::default() };
     let app = App { lie, began: Instant::now(), books: Arc::new(Mutex::new(books)) };
@@ -144,7 +144,7 @@ async fn show(State(app): State<App>, Path(id): Path<u64>) -> Response {
     if id == 1 { view(&app).into_response() } else { problem(404, "not-found", None) }
 }
 
-/// The sale. Unless its lie is about the gate, it claims that all is well.
+/// The sale. Unless the lie is about the gate, its counts claim that every order is recorded.
 fn view(app: &App) -> Json<Value> {
     let books = app.books.lock().unwrap();
     let orders = books.rows().count() as u64;

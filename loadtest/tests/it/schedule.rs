@@ -16,7 +16,7 @@ use tokio::sync::{RwLock, watch};
 use crate::server::{ORDERS, job, order, order_id, plan, run, serve, user};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_buyer_comes_on_time_and_the_exact_share_comes_twice() {
+async fn every_buyer_comes_at_their_time_and_the_exact_share_comes_twice() {
     let seen: Arc<Mutex<HashMap<u64, Vec<SystemTime>>>> = Arc::default();
     let noting = seen.clone();
     let answer = async move |headers: HeaderMap| {

@@ -1,4 +1,4 @@
-//! The command line: what the commands and flags are, and what they mean. Carries nothing out.
+//! The command line: the commands and flags with their help.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use loadtest::error::Error;
 use loadtest::plan::scenario::Scenario;
 use loadtest::plan::stages::parse_duration;
 
-/// Fires the buyers of a flash sale at a server, and checks that every promised order reaches its end.
+/// Sends the buyers of a flash sale to a server, and checks that every promised order gets a final row.
 ///
 /// The model is open unless you ask otherwise: requests leave on schedule whether or not the last ones came back, and
 /// latency counts from the intended start.
@@ -47,7 +47,7 @@ Examples:
 #[derive(Args)]
 #[command(group = ArgGroup::new("identity").required(true).multiple(true))]
 pub(crate) struct RunOptions {
-    /// A preset (spike, step, ramp, soak, duplicates, bots) or a scenario file; flags override what it says.
+    /// A preset (spike, step, ramp, soak, duplicates, bots) or a scenario file; flags override its fields.
     #[arg(value_name = "PRESET|FILE.toml")]
     pub(crate) scenario: Option<String>,
     /// The gateway's base address.
@@ -56,7 +56,7 @@ pub(crate) struct RunOptions {
     /// The sale to buy from. Without it, and with an admin token, a sale is made for the run.
     #[arg(long, help_heading = "Sale")]
     pub(crate) sale: Option<u64>,
-    /// The server's admin token: makes the sale, and looks all orders up at once instead of one by one.
+    /// The server's admin token. With it the sale is made, and all orders are looked up in one list instead of one by one.
     #[arg(long, env = "SECKILL_ADMIN_TOKEN", hide_env_values = true, help_heading = "Sale")]
     pub(crate) admin_token: Option<String>,
     /// A file that holds the admin token, in place of the token.
@@ -85,10 +85,10 @@ pub(crate) struct RunOptions {
     pub(crate) tokens: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: Scenario,
-    /// Do not wait for the drain and look no order up.
+    /// Do not wait for the drain, and do not look up the orders.
     #[arg(long, help_heading = "Verification")]
     pub(crate) no_verify: bool,
-    /// Take what is left for lost when nothing has been committed for so long.
+    /// End the wait for the drain when nothing has been committed for so long.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration, help_heading = "Verification")]
     pub(crate) drain_stall: Duration,
     /// Show nothing while the run goes on.
@@ -105,9 +105,9 @@ pub(crate) struct RunOptions {
 /// Why there is no verdict.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What was asked for makes no sense; nothing was sent.
+    /// The inputs are wrong; nothing was sent.
     Usage(String),
-    /// It could not be carried out.
+    /// The run could not be carried out.
     Fault(String),
 }
 

@@ -1,5 +1,4 @@
-//! One command from beginning to end: a run made ready, played and reported, and the comparison of two. The steps of a run
-//! are in the library's `session`.
+//! The commands: a run, and the comparison of two reports. The steps of a run are in the library's `session`.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -31,13 +30,13 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     }
     Target::parse(&options.target)?;
     let view = View::of(options.quiet);
-    view.say(&format!("making {} tokens ready", plan.comers()));
+    view.print(&format!("making {} tokens ready", plan.comers()));
     let tokens = inputs::tokens(&options, &plan)?;
     let clients = inputs::connect(&options, &scenario).await?;
     let sale =
         inputs::sale(&options, &scenario, &plan, &tokens, admin.as_ref(), &mut Shop::new(&clients)).await?;
     let (watched, lasts) = (Watched::default(), plan.lasts());
-    view.say(&format!(
+    view.print(&format!(
         "{} buyers to sale {} ({}) at {}",
         plan.buyers(),
         sale.id,
@@ -57,11 +56,11 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
         drain_stall: options.drain_stall,
         stop: stop_on_signal()?,
         watched: watched.clone(),
-        say: Box::new(move |text| view.say(text)),
+        say: Box::new(move |text| view.print(text)),
     };
     let played = tokio::select! {
         played = session.play_in_detail() => played?,
-        () = live::follow(view, &watched, lasts) => unreachable!("the view is shown until it is dropped"),
+        () = live::follow(view, &watched, lasts) => unreachable!("the view runs until it is dropped"),
     };
     write(&options, &played.report)?;
     write_lost_orders(&played, &session.plan);
@@ -88,7 +87,7 @@ fn write_lost_orders(played: &Played, plan: &Plan) {
     }
 }
 
-/// The report, to wherever it is wanted.
+/// Writes the report to standard output and to the files that were asked for.
 fn write(options: &RunOptions, report: &Report) -> Result<(), Failure> {
     let failed = |file: &Path, error: std::io::Error| {
         Failure::Fault(format!("cannot write {}: {error}", file.display()))
@@ -97,7 +96,7 @@ fn write(options: &RunOptions, report: &Report) -> Result<(), Failure> {
     match options.json.as_deref() {
         Some(file) if file == Path::new("-") => print(&json()?)?,
         Some(file) => {
-            // The numbers are shown before anything that can fail: a full disk must not swallow them.
+            // Printed first: the numbers must not be lost when the disk is full.
             print(&report.to_string())?;
             std::fs::write(file, json()?).map_err(|error| failed(file, error))?;
         }
@@ -109,7 +108,7 @@ fn write(options: &RunOptions, report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A token that the first SIGINT or SIGTERM cancels; the second one ends the program at once.
+/// Returns a token that the first SIGINT or SIGTERM cancels. The second signal ends the program at once.
 fn stop_on_signal() -> Result<CancellationToken, Failure> {
     let cannot = |error: std::io::Error| Failure::Fault(format!("cannot wait for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
@@ -132,7 +131,7 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
-/// To stdout. Whoever reads may have read enough, as `head` does: that changes no verdict.
+/// Prints to standard output. A reader that stops reading, such as `head`, is not an error.
 fn print(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -142,7 +141,7 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// `loadtest compare`: to stdout.
+/// `loadtest compare`: prints the comparison to standard output.
 pub(crate) fn compare(a: &Path, b: &Path) -> Result<ExitCode, Failure> {
     print(&loadtest::report::compare::compare(&read_report(a)?, &read_report(b)?))?;
     Ok(ExitCode::SUCCESS)
@@ -164,5 +163,5 @@ fn read_report(file: &Path) -> Result<Report, Failure> {
         )));
     }
     serde_json::from_str(&text)
-        .map_err(|error| Failure::Fault(format!("{named} is no report: {error}; {hint}")))
+        .map_err(|error| Failure::Fault(format!("{named} is not a report: {error}; {hint}")))
 }

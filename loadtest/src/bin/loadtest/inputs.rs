@@ -1,5 +1,5 @@
-//! Makes sense of what a run was given, and says what is wrong with it before the first request: the scenario, the buyers'
-//! tokens, the sale, the files to write.
+//! Reads and checks the inputs of a run before the first request: the scenario, the buyers' tokens, the sale, the files to
+//! write.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -20,9 +20,9 @@ use seckill_token::Signer;
 
 use crate::cli::{Failure, RunOptions};
 
-/// How long tokens, and a sale that is made for the run, outlive the sending: longer than any drain.
+/// How long tokens, and a sale that is made for the run, are valid after the sending: longer than any drain.
 const SPARE: Duration = Duration::from_secs(24 * 3_600);
-/// Units of the sale that is made, unless something else is said.
+/// Units of the sale that is made, unless a number is given.
 const DEFAULT_STOCK: u64 = 10_000;
 /// Files that are open beside the connections.
 const OTHER_FILES: u64 = 64;
@@ -48,7 +48,7 @@ pub(crate) fn scenario(options: &RunOptions) -> Result<(Scenario, Option<String>
         let presets: Vec<&str> = Scenario::presets().collect();
         let presets = presets.join(", ");
         Failure::Usage(format!(
-            "{name:?} is no preset, and as a file it cannot be read: {error}; give one of {presets}, or a file like \
+            "{name:?} is not a preset, and it cannot be read as a file: {error}; give one of {presets}, or a file like \
              scenarios/spike.toml"
         ))
     })?;
@@ -57,8 +57,8 @@ pub(crate) fn scenario(options: &RunOptions) -> Result<(Scenario, Option<String>
     Ok((flags.over(file), stem))
 }
 
-/// The same options, with the secrets that are in files read from there. What is set and empty, as compose files leave
-/// variables, is not given.
+/// The same options, with the secrets read from their files. An empty value counts as not given, because compose files set
+/// variables to the empty text.
 pub(crate) fn with_secrets(mut options: RunOptions) -> Result<RunOptions, Failure> {
     options.jwt_secret = secret("--jwt-secret", options.jwt_secret, options.jwt_secret_file.take())?;
     options.admin_token = secret("--admin-token", options.admin_token, options.admin_token_file.take())?;
@@ -86,7 +86,7 @@ fn secret(flag: &str, value: Option<String>, file: Option<OsString>) -> Result<O
     }
 }
 
-/// Whether a report can be written there, found out by opening it; what is in it stays.
+/// Checks that a report can be written, by opening the file. Its content stays.
 pub(crate) fn check_writable(file: &Path, flag: &str) -> Result<(), Failure> {
     let existed = file.exists();
     OpenOptions::new().create(true).append(true).open(file).map_err(|error| {
@@ -96,7 +96,7 @@ pub(crate) fn check_writable(file: &Path, flag: &str) -> Result<(), Failure> {
         ))
     })?;
     if !existed {
-        // It was only a test: a run that fails leaves no empty report. Should this fail, the report takes its place.
+        // So that a run that fails leaves no empty report. If this fails, the report overwrites the empty file.
         let _ = std::fs::remove_file(file);
     }
     Ok(())
@@ -138,12 +138,12 @@ fn sign_tokens(plan: &Plan, secret: &str) -> Result<Tokens, Failure> {
     let signer = Signer::hs256(secret);
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_err(|_| Failure::Fault("this machine's clock is before 1970".to_owned()))?;
+        .map_err(|_| Failure::Fault("the clock of this machine is before 1970".to_owned()))?;
     let exp = (now + plan.lasts() + SPARE).as_secs();
     Ok(Tokens::sign(plan, |user| signer.sign(user, exp))?)
 }
 
-/// Connects: as many connections as the scenario says, within what the system lets this process open.
+/// Connects as many times as the scenario needs, within the limit of open files.
 pub(crate) async fn connect(options: &RunOptions, scenario: &Scenario) -> Result<Clients, Failure> {
     let target = Target::parse(&options.target)?;
     let timeout = scenario.timeout();
@@ -163,7 +163,7 @@ pub(crate) async fn connect(options: &RunOptions, scenario: &Scenario) -> Result
     Ok(clients.growing_to(most.min(room) as usize))
 }
 
-/// The sale to buy from: the one that is named, looked at; or a new one.
+/// The sale to buy from: the one that is named, or a new one.
 pub(crate) async fn sale(
     options: &RunOptions,
     scenario: &Scenario,

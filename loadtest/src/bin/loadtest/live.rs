@@ -1,5 +1,5 @@
-//! What is seen while a run goes on: a view that changes in place on a terminal, a line a second elsewhere, nothing when
-//! that is wanted. All of it goes to stderr.
+//! The progress of a run on stderr: on a terminal a view that changes in place, elsewhere a line a second, and nothing with
+//! `--quiet`.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use loadtest::send::latency::Latency;
 use loadtest::send::progress::{Counts, Progress};
 use loadtest::session::{Step, Watched};
 
-/// Between two looks on a terminal, and between two lines elsewhere.
+/// The pause between two updates on a terminal, and between two lines elsewhere.
 const REDRAW_EVERY: Duration = Duration::from_millis(500);
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// Where to show.
+/// Where the progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum View {
     Terminal,
@@ -33,17 +33,17 @@ impl View {
         }
     }
 
-    /// Says one thing.
-    pub(crate) fn say(self, text: &str) {
+    /// Prints one line.
+    pub(crate) fn print(self, text: &str) {
         if self != Self::Nothing {
             eprintln!("{text}");
         }
     }
 
-    /// Shows a text made anew again and again, over a bar of which a share from 0 to 1 is done, until it is dropped.
+    /// Calls `look` again and again, and shows its lines under a bar that is filled to its share, 0 to 1. Runs until it is dropped.
     pub(crate) async fn show(self, mut look: impl FnMut(Duration) -> (f64, Vec<String>)) {
         if self == Self::Nothing {
-            // Not even a look: a run that nobody watches does not pay for it.
+            // `look` is never called, so a quiet run does not pay for the measurement.
             return std::future::pending().await;
         }
         let began = Instant::now();
@@ -61,7 +61,7 @@ impl View {
     }
 }
 
-/// Cleared when it goes out of use, however that comes about.
+/// A bar that is cleared when it is dropped.
 struct Bar(ProgressBar);
 
 impl Bar {
@@ -87,7 +87,7 @@ impl Drop for Bar {
     }
 }
 
-/// The run: what is sent and answered, how long it takes, and what waits. `lasts` is 0 where only requests end it.
+/// The sending: requests sent and answered, latency, backlog. `lasts` is 0 where only the number of requests ends it.
 fn run(
     progress: Arc<Progress>,
     samples: Samples,
@@ -140,7 +140,7 @@ fn backlog(samples: &Samples) -> String {
     format!("backlog {backlog}   committed {} ({:.0}/s)", last.committed, samples.commit_rate())
 }
 
-/// The drain: the backlog, and the time until it is gone if it goes on like that.
+/// The drain: the backlog, and the time until it is gone at the present rate.
 fn drain(samples: Samples) -> impl FnMut(Duration) -> (f64, Vec<String>) {
     let mut most = 0;
     move |_| {

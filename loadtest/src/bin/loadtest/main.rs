@@ -1,5 +1,4 @@
-//! The load generator's command: parse, carry out, and turn the verdict into an exit code. Everything else is in the
-//! library, in `cli` and in `command`.
+//! The load generator's command: parses the command line, runs the command, and returns the exit code.
 
 mod cli;
 mod command;

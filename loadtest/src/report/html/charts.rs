@@ -1,4 +1,4 @@
-//! What the charts show: the report's seconds as columns of numbers. Draws nothing.
+//! The data of the charts: the report's seconds as columns of numbers.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::report::schema::{Report, Second};
 pub(super) struct Charts {
     /// When each second begins, in seconds from the start of the run.
     start: Vec<f64>,
-    /// Requests that were meant to leave in it.
+    /// Requests that were due in it.
     due: Vec<u64>,
     /// Requests that left in it.
     sent: Vec<u64>,
@@ -38,9 +38,8 @@ impl Charts {
     }
 }
 
-/// Orders that reached the ledger in each second. Where the server did not say for some seconds how many there were, what
-/// came meanwhile is spread evenly over them; before the first time it said, only a sale made for the run is known to
-/// have had none.
+/// Orders that reached the ledger in each second. Where the count is not known for some seconds, the orders that arrived in them
+/// are spread evenly. Before the first known count, only a sale that was made for the run is known to have had none.
 pub(super) fn commits(report: &Report) -> Vec<Option<f64>> {
     let mut commits = vec![None; report.series.len()];
     let mut before: Option<(usize, u64)> = report.sale.created.then_some((0, 0));
@@ -60,7 +59,7 @@ pub(super) fn peak(series: &[Second]) -> u64 {
     series.iter().map(|second| second.sent).max().unwrap_or_default()
 }
 
-/// The most orders that reached the ledger in one second; `None`: nobody said.
+/// The most orders that reached the ledger in one second; `None`: not known.
 pub(super) fn peak_commits(report: &Report) -> Option<f64> {
     commits(report).into_iter().flatten().max_by(f64::total_cmp)
 }
@@ -79,20 +78,20 @@ mod tests {
     }
 
     #[test]
-    fn commits_are_what_the_ledger_grew_by() {
+    fn commits_are_the_growth_of_the_ledger() {
         let report = run(true, &[Some(10), Some(30), Some(30)]);
         assert_eq!(commits(&report), [Some(10.0), Some(20.0), Some(0.0)]);
         assert_eq!(peak_commits(&report), Some(20.0));
     }
 
     #[test]
-    fn what_came_in_a_gap_is_spread_over_it() {
+    fn the_growth_during_a_gap_is_spread_over_it() {
         let report = run(true, &[Some(10), None, None, Some(40), None]);
         assert_eq!(commits(&report), [Some(10.0), Some(10.0), Some(10.0), Some(10.0), None]);
     }
 
     #[test]
-    fn the_first_count_of_an_older_sale_says_nothing_of_the_run() {
+    fn the_first_count_of_an_older_sale_is_no_growth() {
         assert_eq!(commits(&run(false, &[Some(500), Some(510)])), [None, Some(10.0)]);
         assert_eq!(commits(&run(false, &[None, None])), [None, None]);
         assert_eq!(peak_commits(&run(false, &[Some(500)])), None);

@@ -1,4 +1,4 @@
-//! Numbers and times as people read them. Knows nothing of the report.
+//! Numbers and times as people read them.
 
 /// `1234567` as `1,234,567`.
 pub(super) fn count(number: u64) -> String {
@@ -48,7 +48,7 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A share of 1 in percent; a share that is not quite 0 or 1 never reads as if it were.
+/// A share of 1 in percent. A share that is not quite 0 or 1 is never shown as 0 % or 100 %.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
@@ -61,7 +61,7 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// `part` of `whole` in percent; nothing of nothing is 0.
+/// `part` of `whole` in percent; 0 of 0 is 0.
 pub(super) fn part(part: u64, whole: u64) -> String {
     percent(if whole == 0 { 0.0 } else { part as f64 / whole as f64 })
 }
@@ -80,12 +80,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_are_separated() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
-    fn times_have_the_unit_that_suits_them() {
+    fn times_have_a_fitting_unit() {
         let times = [0, 999, 1_000, 12_345, 99_949, 123_456, 999_499, 999_500, 12_345_678, 185_000_000];
         let texts = [
             "0 µs",
@@ -103,14 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn a_small_share_does_not_read_as_none_and_a_large_one_not_as_all() {
+    fn a_small_share_is_not_shown_as_0_and_a_large_one_not_as_100_percent() {
         let shares = [0.0, 0.000_001, 0.004_2, 0.455, 0.999_9, 1.0];
         assert_eq!(shares.map(percent), ["0 %", "under 0.01 %", "0.42 %", "45.5 %", "over 99.9 %", "100 %"]);
         assert_eq!(part(0, 0), "0 %");
     }
 
     #[test]
-    fn numbers_have_the_digits_that_they_need() {
+    fn numbers_have_as_many_digits_as_needed() {
         assert_eq!([0.0, 3_000.0, 0.012_34].map(number), ["0", "3,000", "0.012"]);
         assert_eq!([0.0, 9.94, 9.96, 2_012.4].map(rate), ["0/s", "9.9/s", "10/s", "2,012/s"]);
     }

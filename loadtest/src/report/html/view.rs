@@ -1,4 +1,4 @@
-//! What the page says: the report's numbers as words, in the order in which they are read. Knows no HTML.
+//! The texts of the page: the report's numbers in words, in the order of the page.
 
 mod run;
 
@@ -10,12 +10,12 @@ use crate::report::schema::{GeneratorReport, Report, ThresholdReport, Verdict, V
 use crate::send::latency::Latency;
 use crate::send::progress::Counts;
 
-/// How something went; shown as a sign and a word, never by its colour alone.
+/// Whether a result is good. It is shown by a sign and a word, never by its colour alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     Good,
     Bad,
-    /// To be looked at, or not known.
+    /// Needs attention, or is not known.
     Warn,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Check {
     pub(super) value: String,
 }
 
-/// One number that is worth being large.
+/// One number that is shown large.
 pub(super) struct Tile {
     pub(super) name: &'static str,
     pub(super) value: String,
@@ -65,7 +65,7 @@ pub(super) struct Bar {
     pub(super) share: String,
     /// The bar's length in percent of the whole.
     pub(super) width: f64,
-    /// Whether a sale that goes well has such ends too.
+    /// Whether requests end like this in a sale that goes well, too.
     pub(super) right: bool,
 }
 
@@ -83,10 +83,10 @@ pub(super) struct Threshold {
     pub(super) word: &'static str,
 }
 
-/// A name and what belongs to it.
+/// A name and its value.
 pub(super) type Row = (String, String);
 
-/// All that the page says.
+/// All texts of the page.
 pub(super) struct View {
     pub(super) mark: Mark,
     pub(super) verdict: &'static str,
@@ -145,7 +145,7 @@ fn verdict(verdict: Verdict) -> (Mark, &'static str) {
         Verdict::Unverified => (Mark::Warn, "Not verified: the orders were not looked up"),
         Verdict::ThresholdMissed => (Mark::Bad, "Threshold missed"),
         Verdict::Interrupted => (Mark::Warn, "Interrupted: the numbers are of the part that ran"),
-        Verdict::Unclear => (Mark::Warn, "Unclear: whether every promise was kept could not be found out"),
+        Verdict::Unclear => (Mark::Warn, "Unclear: it is not known whether every promise was kept"),
         Verdict::Violated => (Mark::Bad, "Violated: a promise was broken"),
     }
 }
@@ -159,7 +159,7 @@ fn checks(checked: Option<&VerificationReport>) -> [Check; 4] {
     let conserved = match checked.conserved {
         Some(true) => (Mark::Good, "yes: every unit is in one place"),
         Some(false) => (Mark::Bad, "no: units are unaccounted for"),
-        None => (Mark::Warn, "not known: the audit did not say"),
+        None => (Mark::Warn, "not known"),
     };
     let findings = [
         (Mark::good_if(checked.oversold == 0), counted(checked.oversold, "unit", "units")),
@@ -174,7 +174,7 @@ fn checks(checked: Option<&VerificationReport>) -> [Check; 4] {
     findings.map(|(mark, value)| Check { mark, name: names.next().unwrap_or_default(), value })
 }
 
-/// A check that was ended early, or that had no clear answer, proves nothing either way.
+/// Lost orders. A look-up that was ended early, or that left orders open, is no proof in either direction.
 fn lost(checked: &VerificationReport) -> (Mark, String) {
     let value = format!("{} of {} promised orders", count(checked.lost), count(checked.promised));
     match checked {
@@ -227,7 +227,7 @@ fn bars(counts: &Counts) -> (Vec<Bar>, String) {
     let kinds = [
         ("Accepted", "202: the order is promised", counts.accepted, true),
         ("Replayed", "200: the same order as before", counts.replayed, true),
-        ("Sold out", "409: nothing left, a right answer", counts.sold_out, true),
+        ("Sold out", "409: no stock left, a right answer", counts.sold_out, true),
         ("Rate limited", "429: this buyer sends too fast", counts.rate_limited, true),
         ("Refused", "any other refusal", counts.refused, false),
         ("Unknown", "503: the queue did not confirm in time", counts.unknown, false),

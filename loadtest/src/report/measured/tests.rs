@@ -1,4 +1,4 @@
-//! What a report says of runs that are made up record by record.
+//! Reports of runs that the tests make up record by record.
 
 use uuid::Uuid;
 
@@ -34,7 +34,7 @@ fn measured_after(warmup_seconds: f64, records: Vec<Record>) -> Report {
 }
 
 #[test]
-fn latency_counts_from_the_schedule_or_from_leaving() {
+fn latency_is_measured_from_the_schedule_and_from_leaving() {
     let report = measured(vec![record(0, 90_000, 10_000, Outcome::SoldOut)]);
     let LatencyReport { corrected, uncorrected } = report.latency;
     assert!((99_900..=100_100).contains(&corrected.all.p50_us), "{corrected:?}");
@@ -68,7 +68,7 @@ fn seconds_count_requests_when_they_leave_answers_when_they_come_and_latency_whe
 }
 
 #[test]
-fn refusals_are_told_apart_by_status_and_problem() {
+fn refusals_are_counted_by_status_and_problem() {
     let refused = |status, problem: &str| Outcome::Refused { status, problem: problem.into() };
     let outcomes =
         [refused(403, "closed"), refused(403, "closed"), refused(503, "overloaded"), Outcome::SoldOut];
@@ -79,7 +79,7 @@ fn refusals_are_told_apart_by_status_and_problem() {
 }
 
 #[test]
-fn the_warm_up_is_left_out_of_latency_and_rates_and_not_of_the_counts() {
+fn the_warm_up_is_left_out_of_latency_and_rates_but_not_of_the_counts() {
     let report =
         measured_after(2.0, vec![record(0, 0, 900_000, accepted()), record(2_000_000, 0, 1_000, accepted())]);
     assert_eq!((report.counts.accepted, report.latency.corrected.all.count), (2, 1));
@@ -87,7 +87,7 @@ fn the_warm_up_is_left_out_of_latency_and_rates_and_not_of_the_counts() {
 }
 
 #[test]
-fn the_sale_is_placed_beside_the_requests_and_the_series_grows_by_the_drain() {
+fn the_series_has_the_sale_too_and_gets_longer_by_the_drain() {
     let mut report = measured(vec![record(0, 0, 1, accepted())]);
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
     let sample = |ms, committed| Sample {

@@ -1,11 +1,11 @@
-//! The page's tables: what was meant to be sent, what became of the orders, and the run second by second.
+//! The page's tables: the plan, what became of the orders, and the run second by second.
 
 use super::super::charts;
 use super::super::format::{count, number, percent, rate, seconds, time_us};
 use super::Row;
 use crate::report::schema::{Method, Model, PlanReport, Report, Second, VerificationReport};
 
-/// What was meant to be sent, and where.
+/// The plan and the target.
 pub(super) fn rows(report: &Report) -> Vec<Row> {
     let plan = &report.plan;
     let mut rows = vec![
@@ -13,11 +13,11 @@ pub(super) fn rows(report: &Report) -> Vec<Row> {
         ("Sale", sale(report)),
         ("Began", report.started_at.clone()),
         ("Until the last answer", seconds(report.duration_seconds)),
-        ("Scenario", plan.scenario.clone().unwrap_or_else(|| "none: made of flags".to_owned())),
+        ("Scenario", plan.scenario.clone().unwrap_or_else(|| "none: flags only".to_owned())),
         ("Model", model(plan)),
         ("Buyers", format!("{}, from user {}, seed {}", count(plan.buyers), plan.first_user, plan.seed)),
-        ("Units each wants", count(plan.quantity.into())),
-        ("Requests planned", plan.requests.map_or_else(|| "as many as come to be".to_owned(), count)),
+        ("Units of each order", count(plan.quantity.into())),
+        ("Requests planned", plan.requests.map_or_else(|| "not limited".to_owned(), count)),
         ("Connections", format!("{} to {}", count(plan.connections), count(plan.max_connections))),
         ("Warm-up left out", seconds(plan.warmup_seconds)),
         ("Time-out", seconds(plan.timeout_seconds)),
@@ -86,7 +86,7 @@ pub(super) fn verification(checked: &VerificationReport) -> Vec<Row> {
     ];
     if unknown.orders > 0 {
         let ends = format!(
-            "{}: {} committed, {} rejected, {} never came to be, {} still not told",
+            "{}: {} committed, {} rejected, {} without an order, {} not known",
             count(unknown.orders),
             count(unknown.committed),
             count(unknown.rejected),
@@ -96,7 +96,7 @@ pub(super) fn verification(checked: &VerificationReport) -> Vec<Row> {
         rows.push(("Outcome unknown at first", ends));
     }
     if checked.unclear > 0 {
-        rows.push(("The server would not say", count(checked.unclear)));
+        rows.push(("Not known", count(checked.unclear)));
     }
     if !checked.audit_findings.is_empty() {
         rows.push(("The audit found", checked.audit_findings.join("; ")));
