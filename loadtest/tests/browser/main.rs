@@ -66,6 +66,17 @@ async fn a_broken_promise_is_shown_in_words() {
 }
 
 #[tokio::test]
+async fn an_unclear_verdict_is_a_warning_with_the_orders_in_flight() {
+    let (browser, _) = show(&sample::unclear()).await;
+    assert!(text(&browser, "#verdict").await.starts_with("Unclear"));
+    assert!(text(&browser, "header").await.contains('!'));
+    let checks = text(&browser, "#checks").await;
+    for word in ["0 of 10,000 promised orders, 10 still in flight", "not known"] {
+        assert!(checks.contains(word), "{word} is missing in {checks}");
+    }
+}
+
+#[tokio::test]
 async fn text_of_the_report_is_never_markup() {
     let (browser, address) = show(&sample::hostile()).await;
     assert_eq!(browser.get("typeof window.pwned").await, json!("undefined"));

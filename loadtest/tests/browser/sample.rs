@@ -55,6 +55,23 @@ pub(crate) fn violated() -> Report {
     report
 }
 
+/// The good run, but its workers are paused and its gate is being rebuilt.
+pub(crate) fn unclear() -> Report {
+    let mut report = good();
+    report.verdict = Verdict::Unclear;
+    report.reasons = vec!["still in flight: 10 of 10,000 promised orders".into()];
+    report.verification = Some(VerificationReport {
+        committed: 9_990,
+        in_flight: 10,
+        conserved: None,
+        rebuilding: true,
+        audit_verdict: Some("rebuilding".into()),
+        drain_seconds: None,
+        ..verification()
+    });
+    report
+}
+
 /// The bad run, with [`HOSTILE`] wherever the report has text.
 pub(crate) fn hostile() -> Report {
     let mut report = violated();

@@ -26,7 +26,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Send the buyers, wait for the drain, verify every order, and give the verdict.
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = AFTER_HELP)]
     Run(Box<RunOptions>),
     /// Print two reports (of --json) side by side, with their ratios.
     Compare {
@@ -37,12 +37,21 @@ pub(crate) enum Command {
     },
 }
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
   loadtest run spike --jwt-secret S --admin-token T --html report.html
   loadtest run --rate 5000 -z 30s --sale 1 --jwt-secret S --threshold 'p99<200ms'
   loadtest run --stages 5s:200,2s:20000,10s:20000,5s:0 --sale 1 --tokens tokens.txt
-  loadtest run -c 64 -n 100000 --sale 1 --jwt-secret S";
+  loadtest run -c 64 -n 100000 --sale 1 --jwt-secret S
+
+Exit codes:
+  0    pass, or not verified
+  1    the test could not be carried out
+  2    wrong usage; nothing was sent
+  3    violated: a promise was broken; lost orders are listed in lost-orders-SALE.csv
+  4    unclear: it cannot be known whether every promise was kept
+  99   a threshold was missed
+  130  interrupted";
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("identity").required(true).multiple(true))]
