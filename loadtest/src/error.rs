@@ -1,12 +1,13 @@
-//! Why a load test could not begin, or its sale could not be looked at. What happens to a single request is an [`Outcome`](crate::Outcome), never an error.
+//! Faults of a load test as a whole. How a single request ended is an [`Outcome`](crate::send::outcome::Outcome), never an
+//! error.
 
 use thiserror::Error;
 
-/// A load test could not begin, so that no order request has been sent; or, for [`Error::Shop`], a question beside the
-/// orders got no answer.
+/// A load test could not begin, and no order request was sent. [`Error::Shop`] may also come later: a request other than an
+/// order failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The target is no address that can be used.
+    /// The target is not a usable address.
     #[error("{url:?} cannot be a target: {reason}; give something like http://127.0.0.1:8080")]
     Target {
         /// As it was given.
@@ -19,7 +20,7 @@ pub enum Error {
     Connect {
         /// The target.
         target: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         reason: String,
     },
     /// The plan cannot be carried out.
@@ -65,7 +66,7 @@ pub enum Error {
         "the admin token cannot be sent in a header: it is empty or has a character other than visible ASCII"
     )]
     AdminToken,
-    /// Something other than an order went wrong at the server.
+    /// A request other than an order failed.
     #[error("cannot {doing}: {reason}")]
     Shop {
         /// What was tried, such as `make a sale`.

@@ -1,5 +1,5 @@
-//! A run from its first request to its verdict: sending, waiting for the drain, looking every order up, the audit, the
-//! report. Whoever wants to see how far it is looks at [`Watched`]; nothing is shown here.
+//! A run from its first request to its verdict: sending, waiting for the drain, looking up every order, the audit, the
+//! report. [`Watched`] has its progress. Nothing is printed here.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -7,72 +7,126 @@ use std::time::{Duration, SystemTime};
 
 use hyper::header::HeaderValue;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Aftermath, Audit, Clients, Drain, Error, Header, Job, Order, Plan, PlanReport, Progress, Recorded,
-    Report, SaleReport, Samples, Scenario, Shop, Tokens, Verification, VerificationReport, VerifySettings,
-    verify, verify_in_bulk,
-};
+use crate::check::bulk;
+use crate::check::bulk::Recorded;
+use crate::check::samples::{Drain, Samples};
+use crate::check::shop::{Audit, AuditState, SaleView, Shop};
+use crate::check::verify::{Check, Followed, VerifySettings, ask_for_open, follow};
+use crate::error::Error;
+use crate::plan::scenario::Scenario;
+use crate::plan::schedule::Plan;
+use crate::plan::tokens::Tokens;
+use crate::report::measured::Header;
+use crate::report::schema::{PlanReport, Report, SaleReport, VerificationReport};
+use crate::report::series::Bucket;
+use crate::report::verification::Aftermath;
+use crate::send::client::Clients;
+use crate::send::progress::Progress;
+use crate::send::run::{Job, Order, run};
 
-/// The sale's audit is asked again for so long while orders are in flight: it may be a second old.
+/// While the audit has orders in flight it is read again, for so long: the server may answer with an audit a second old.
 const AUDIT_WITHIN: Duration = Duration::from_secs(5);
-/// How long one request may take, unless the scenario says something else.
+/// How long a drain may stand still, unless the caller sets another time.
+const DRAIN_STALL: Duration = Duration::from_secs(30);
+/// How long one request may take, unless the scenario sets another time.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A run with everything that it needs.
 pub struct Session {
-    /// The base address, for the report.
+    /// The base address, as the report shows it.
     pub target: String,
-    /// What the plan was made of.
+    /// The scenario that the plan was made from.
     pub scenario: Scenario,
     /// The scenario's name; `None`: it has none.
     pub name: Option<String>,
-    /// Who comes when.
+    /// The requests and their times.
     pub plan: Plan,
-    /// Looks all orders up at once, as [`bearer`](crate::bearer) makes it; `None`: they are looked up one by one.
+    /// The admin token, as [`bearer`](crate::check::shop::bearer) makes it: all orders are looked up in one list. `None`: they are
+    /// looked up one by one.
     pub admin: Option<HeaderValue>,
-    /// One a buyer.
+    /// One token for each buyer.
     pub tokens: Tokens,
     /// The connections.
     pub clients: Clients,
-    /// What is bought from.
+    /// The sale that the buyers order from.
     pub sale: SaleReport,
-    /// Whether to wait for the drain and look the orders up.
+    /// Whether to wait for the drain and look up the orders.
     pub verify: bool,
-    /// What is left is taken for lost when nothing has been committed for so long.
+    /// The wait for the drain, and then for single orders, ends when nothing has been committed for so long.
     pub drain_stall: Duration,
-    /// Ends what is under way in order; what there is, is reported.
+    /// Ends the run early. Requests under way are waited for, and the report has what was measured until then.
     pub stop: CancellationToken,
-    /// How far it is.
+    /// The progress of the run.
     pub watched: Watched,
-    /// Hears, in sentences, of what did not go as it should and changes how the run goes on.
+    /// Called with a sentence when a step failed and the run goes on in another way.
     pub say: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// How far a session is. Cloning shares it.
+/// A session that has ended: the report, and what a report has no room for.
+#[derive(Debug, Clone)]
+pub struct Played {
+    /// The report, with its verdict.
+    pub report: Report,
+    /// When the schedule began, by this machine's clock.
+    pub started_at: SystemTime,
+    /// The requests in steps of 100 ms, from the start to the last answer.
+    pub series: Vec<Bucket>,
+    /// The sale, from the start to the verdict.
+    pub samples: Samples,
+    /// The sale's audit after the look-up; `None`: the server has none or did not answer, or nothing was verified.
+    pub audit: Option<Audit>,
+    /// Promised orders without a final row.
+    pub unrecorded: Vec<Check>,
+}
+
+impl Played {
+    /// Accepted orders a second in the busiest second.
+    pub fn accepted_rate_peak(&self) -> f64 {
+        Bucket::accepted_rate_peak(&self.series)
+    }
+
+    /// Commits a second in the busiest second.
+    pub fn commit_rate_peak(&self) -> f64 {
+        self.samples.commit_rate_peak(self.started_at)
+    }
+
+    /// Commits a second from the first commit to the last.
+    pub fn commit_rate_mean(&self) -> f64 {
+        self.samples.commit_rate_mean(self.started_at)
+    }
+
+    /// Seconds from the start to the last commit.
+    pub fn commit_seconds(&self) -> f64 {
+        self.samples.commit_seconds(self.started_at)
+    }
+}
+
+/// The progress of a session. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Watched {
     /// The requests.
     pub progress: Arc<Progress>,
-    /// The sale, four times a second.
+    /// The sale over time.
     pub samples: Samples,
-    /// Orders looked up.
+    /// Orders looked up so far.
     pub looked_up: Arc<AtomicU64>,
     step: Arc<watch::Sender<Step>>,
 }
 
-/// What a session is at.
+/// A step of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Step {
     /// Requests leave on schedule.
     #[default]
     Sending,
-    /// Everything is answered; accepted orders are on their way into the ledger.
+    /// Every request was answered. Accepted orders are on their way to the ledger.
     Draining,
     /// Orders are looked up.
     Verifying {
-        /// How many.
+        /// How many orders.
         orders: usize,
     },
 }
@@ -85,44 +139,83 @@ impl Default for Watched {
 }
 
 impl Watched {
-    /// The step, and every change of it.
+    /// The sale is read once per `every`, 10 ms or more, instead of four times a second.
+    pub fn sampling_every(every: Duration) -> Self {
+        Self { samples: Samples::every(every), ..Self::default() }
+    }
+
+    /// The current step, and every change of it.
     pub fn steps(&self) -> watch::Receiver<Step> {
         self.step.subscribe()
     }
 
-    /// The step.
+    /// The current step.
     pub fn step(&self) -> Step {
         *self.step.borrow()
     }
 }
 
 impl Session {
+    /// A session that verifies its orders one by one, waits 30 s for a drain that stands still, has no name and no thresholds,
+    /// and drops its warnings. Set the fields that should be otherwise.
+    pub fn new(plan: Plan, clients: Clients, tokens: Tokens, sale: SaleReport) -> Self {
+        Self {
+            target: clients.target().to_string(),
+            scenario: Scenario::default(),
+            name: None,
+            plan,
+            admin: None,
+            tokens,
+            clients,
+            sale,
+            verify: true,
+            drain_stall: DRAIN_STALL,
+            stop: CancellationToken::new(),
+            watched: Watched::default(),
+            say: Box::new(|_| {}),
+        }
+    }
+
     /// Plays it to its end.
     ///
     /// # Errors
     /// Nothing was sent: the plan cannot be carried out, or there are too few tokens.
     pub async fn play(&mut self) -> Result<Report, Error> {
+        Ok(self.play_in_detail().await?.report)
+    }
+
+    /// Plays it to its end, and keeps what the report has no room for.
+    ///
+    /// # Errors
+    /// The same as those of [`Self::play`].
+    pub async fn play_in_detail(&mut self) -> Result<Played, Error> {
         let samples = self.watched.samples.clone();
         let watching = CancellationToken::new();
         let _ends_with_the_session = watching.clone().drop_guard();
         tokio::spawn(samples.clone().watch(Shop::new(&self.clients), self.sale.id, watching.clone()));
-        let (mut report, orders, started_at) = self.send().await?;
+        let Sent { mut report, orders, series, started_at } = self.send().await?;
         let ended_at = started_at + Duration::from_secs_f64(report.duration_seconds);
-        if self.verify && !self.stop.is_cancelled() {
-            report.verification = self.check(&orders, started_at, ended_at).await;
+        let (mut audit, mut unrecorded) = (None, Vec::new());
+        if self.verify
+            && !self.stop.is_cancelled()
+            && let Some(checked) = self.check(&orders, started_at, ended_at).await
+        {
+            report.verification = Some(checked.report);
+            (audit, unrecorded) = (checked.audit, checked.unrecorded);
         }
         report.place(&samples.all(), started_at);
-        report.judge(&self.scenario.thresholds, self.stop.is_cancelled());
-        Ok(report)
+        report.set_verdict(&self.scenario.thresholds, self.stop.is_cancelled());
+        Ok(Played { report, started_at, series, samples, audit, unrecorded })
     }
 
-    /// Sends everything. The records end here: beside a million orders there is no room for them.
-    async fn send(&mut self) -> Result<(Report, Vec<Order>, SystemTime), Error> {
+    /// Sends all requests. The records are dropped here, because a million of them would fill the memory.
+    async fn send(&mut self) -> Result<Sent, Error> {
         let quantity = self.scenario.quantity.unwrap_or(1);
         let job = Job { quantity, ..Job::new(self.plan.clone(), self.sale.id, self.tokens.clone()) };
         let header = self.header(quantity);
-        let run = crate::run(&mut self.clients, &job, &self.watched.progress, &self.stop).await?;
-        Ok((Report::of(&run, header), run.orders(), run.started_at))
+        let run = run(&mut self.clients, &job, &self.watched.progress, &self.stop).await?;
+        let (report, series) = (Report::of(&run, header), run.series());
+        Ok(Sent { report, orders: run.orders(), series, started_at: run.started_at })
     }
 
     fn header(&self, quantity: u32) -> Header {
@@ -138,63 +231,87 @@ impl Session {
         Header { target: self.target.clone(), sale: self.sale.clone(), plan }
     }
 
-    /// Waits for the drain and looks every order up. `None`: it was interrupted before anything was looked up.
+    /// Waits for the drain and looks up every order. `None`: it was interrupted before the first look-up.
     async fn check(
         &mut self,
         orders: &[Order],
         started_at: SystemTime,
         run_ended_at: SystemTime,
-    ) -> Option<VerificationReport> {
+    ) -> Option<Checked> {
         self.watched.step.send_replace(Step::Draining);
         let samples = self.watched.samples.clone();
         let promised = orders.iter().filter(|order| order.promised).count() as u64;
         let drain = samples.drained(promised, self.drain_stall, &self.stop).await;
         match drain {
             Drain::Cancelled => return None,
-            Drain::Stalled => (self.say)("the drain has stalled; looking every order up all the same"),
+            Drain::Stalled => (self.say)("the drain has stalled; looking up every order all the same"),
             Drain::Done => {}
         }
         let drained_at = samples.drained_at().filter(|_| drain == Drain::Done);
         self.watched.step.send_replace(Step::Verifying { orders: orders.len() });
-        let (checked, recorded) = self.look_up(orders, started_at).await;
-        let audit = self.audit().await;
-        let aftermath = Aftermath {
-            stock: self.sale.stock,
-            quantity: self.scenario.quantity.unwrap_or(1),
-            recorded,
-            audit: audit.as_ref(),
-            run_ended_at,
-            drained_at,
-        };
-        Some(VerificationReport::of(&checked, &aftermath))
-    }
-
-    /// At once where the admin token is there, otherwise, or where that fails, one by one.
-    async fn look_up(
-        &mut self,
-        orders: &[Order],
-        started_at: SystemTime,
-    ) -> (Verification, Option<Recorded>) {
         let settings = VerifySettings {
             within: self.drain_stall,
             started_at: Some(started_at),
             looked_up: self.watched.looked_up.clone(),
             ..VerifySettings::default()
         };
+        let (mut followed, recorded, cancelled) = self.look_up(orders, &settings).await;
+        let audit = self.audit().await;
+        if followed.has_unrecorded() {
+            // The audit is newer than the look-up. Rows that arrived between the two must not count as missing.
+            let deadline = Instant::now() + settings.within;
+            let Self { clients, tokens, stop, .. } = &mut *self;
+            ask_for_open(clients, &mut followed, tokens, &settings, deadline, stop).await;
+        }
+        let sale = Shop::new(&self.clients).sale(self.sale.id).await.ok().flatten();
+        let checked = followed.finish(cancelled);
+        let aftermath = Aftermath {
+            stock: self.sale.stock,
+            quantity: self.scenario.quantity.unwrap_or(1),
+            recorded,
+            audit: audit.as_ref(),
+            has_gate: sale.as_ref().is_none_or(SaleView::has_gate),
+            rebuilding: sale.as_ref().is_some_and(SaleView::is_rebuilding),
+            run_ended_at,
+            drained_at,
+        };
+        let report = VerificationReport::of(&checked, &aftermath);
+        let unrecorded = checked.checks.into_iter().filter(Check::is_lost).collect();
+        Some(Checked { report, audit, unrecorded })
+    }
+
+    /// With the admin token the orders are looked up in the list of all recorded orders. Orders that are not in it, or all of
+    /// them where the list cannot be read, are looked up one by one. Also returns whether it was cancelled.
+    async fn look_up(
+        &mut self,
+        orders: &[Order],
+        settings: &VerifySettings,
+    ) -> (Followed, Option<Recorded>, bool) {
         let Self { clients, tokens, stop, admin, sale, say, .. } = self;
         if let Some(admin) = admin {
-            match verify_in_bulk(clients, sale.id, admin, orders, tokens, &settings, stop).await {
-                Ok((checked, recorded)) => return (checked, Some(recorded)),
+            match bulk::look_up(clients, sale.id, admin, orders, settings, stop).await {
+                Ok(Some((mut followed, recorded))) => {
+                    let cancelled = follow(clients, &mut followed, tokens, settings, stop).await;
+                    return (followed, Some(recorded), cancelled);
+                }
+                Ok(None) => {
+                    return (Followed::new(orders, settings.started_at), Some(Recorded::default()), true);
+                }
                 Err(error) => say(&format!("{error}; asking for every order by itself")),
             }
         }
-        (verify_each(clients, orders, tokens, settings, stop).await, None)
+        // Looking up one by one takes a time for each order: 1 ms, which is slow for a server that could accept them.
+        let within = settings.within + Duration::from_millis(orders.len() as u64);
+        let settings = VerifySettings { within, ..settings.clone() };
+        let mut followed = Followed::new(orders, settings.started_at);
+        let cancelled = follow(clients, &mut followed, tokens, &settings, stop).await;
+        (followed, None, cancelled)
     }
 
-    /// `None` where the server has no audit, or does not answer.
+    /// The sale's audit. `None`: the server has none, or did not answer.
     async fn audit(&self) -> Option<Audit> {
         let mut shop = Shop::new(&self.clients);
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         loop {
             let audit = match shop.audit(self.sale.id).await {
                 Ok(audit) => audit?,
@@ -203,7 +320,8 @@ impl Session {
                     return None;
                 }
             };
-            if audit.verdict != "in_flight" || began.elapsed() > AUDIT_WITHIN || self.stop.is_cancelled() {
+            let settled = !matches!(audit.state(), AuditState::InFlight | AuditState::Rebuilding);
+            if settled || began.elapsed() > AUDIT_WITHIN || self.stop.is_cancelled() {
                 return Some(audit);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -211,23 +329,24 @@ impl Session {
     }
 }
 
+/// What is kept of the sending.
+struct Sent {
+    report: Report,
+    orders: Vec<Order>,
+    series: Vec<Bucket>,
+    started_at: SystemTime,
+}
+
+/// What the look-up and the audit found.
+struct Checked {
+    report: VerificationReport,
+    audit: Option<Audit>,
+    unrecorded: Vec<Check>,
+}
+
 impl Scenario {
     /// How long one request may take.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)
     }
-}
-
-/// One by one takes as long as there are orders; only orders without an end are given up after a time.
-async fn verify_each(
-    clients: &mut Clients,
-    orders: &[Order],
-    tokens: &Tokens,
-    settings: VerifySettings,
-    stop: &CancellationToken,
-) -> Verification {
-    // A thousand look-ups a second is slow for any server that could have taken the orders.
-    let all = Duration::from_millis(orders.len() as u64);
-    let settings = VerifySettings { within: settings.within + all, ..settings };
-    verify(clients, orders, tokens, &settings, stop).await
 }

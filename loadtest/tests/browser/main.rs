@@ -1,4 +1,4 @@
-//! The report's page in a real browser: what it draws, what it says, and that it asks nobody for anything.
+//! The report's page in a real browser: its charts, its texts, and that it requests nothing but itself.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
 
@@ -25,7 +25,7 @@ async fn text(browser: &Browser, selector: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_page_draws_its_charts_and_says_the_verdict() {
+async fn the_page_draws_its_charts_and_shows_the_verdict() {
     let (browser, address) = show(&sample::good()).await;
 
     assert_eq!(text(&browser, "#verdict").await, "Pass: every promise was kept");
@@ -48,7 +48,7 @@ async fn the_page_draws_its_charts_and_says_the_verdict() {
 }
 
 #[tokio::test]
-async fn a_broken_promise_is_said_in_words() {
+async fn a_broken_promise_is_shown_in_words() {
     let (browser, _) = show(&sample::violated()).await;
     assert_eq!(text(&browser, "#verdict").await, "Violated: a promise was broken");
     let header = text(&browser, "header").await;
@@ -66,7 +66,18 @@ async fn a_broken_promise_is_said_in_words() {
 }
 
 #[tokio::test]
-async fn text_of_the_report_is_only_ever_text() {
+async fn an_unclear_verdict_is_a_warning_with_the_orders_in_flight() {
+    let (browser, _) = show(&sample::unclear()).await;
+    assert!(text(&browser, "#verdict").await.starts_with("Unclear"));
+    assert!(text(&browser, "header").await.contains('!'));
+    let checks = text(&browser, "#checks").await;
+    for word in ["0 of 10,000 promised orders, 10 still in flight", "not known"] {
+        assert!(checks.contains(word), "{word} is missing in {checks}");
+    }
+}
+
+#[tokio::test]
+async fn text_of_the_report_is_never_markup() {
     let (browser, address) = show(&sample::hostile()).await;
     assert_eq!(browser.get("typeof window.pwned").await, json!("undefined"));
     assert_eq!(browser.get("document.querySelectorAll('img').length").await, json!(0));

@@ -55,6 +55,23 @@ pub(crate) fn violated() -> Report {
     report
 }
 
+/// The good run, but its workers are paused and its gate is being rebuilt.
+pub(crate) fn unclear() -> Report {
+    let mut report = good();
+    report.verdict = Verdict::Unclear;
+    report.reasons = vec!["still in flight: 10 of 10,000 promised orders".into()];
+    report.verification = Some(VerificationReport {
+        committed: 9_990,
+        in_flight: 10,
+        conserved: None,
+        rebuilding: true,
+        audit_verdict: Some("rebuilding".into()),
+        drain_seconds: None,
+        ..verification()
+    });
+    report
+}
+
 /// The bad run, with [`HOSTILE`] wherever the report has text.
 pub(crate) fn hostile() -> Report {
     let mut report = violated();
@@ -160,11 +177,14 @@ fn verification() -> VerificationReport {
         committed: 10_000,
         rejected: 0,
         lost: 0,
+        in_flight: 0,
         unclear: 0,
         unknown: UnknownReport { orders: 8, committed: 5, rejected: 0, absent: 3, open: 0 },
         oversold: 0,
         duplicates: 0,
         conserved: Some(true),
+        has_gate: true,
+        rebuilding: false,
         audit_verdict: Some("clean".into()),
         audit_findings: Vec::new(),
         end_to_end: latency(130_000, 10_000),

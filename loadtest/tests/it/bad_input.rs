@@ -1,4 +1,4 @@
-//! Everything that users get wrong is told before the first request, with the right form.
+//! Wrong inputs are reported before the first request, with an example of the right form.
 
 use axum::Router;
 use axum::routing::any;
@@ -7,15 +7,15 @@ use crate::command::output;
 use crate::gateway::{ADMIN, Lie, SECRET, gateway};
 use crate::server::serve;
 
-/// The exit code, and what is told.
-async fn told(flags: &str) -> (i32, String) {
+/// The exit code, and what is printed to stderr.
+async fn outcome(flags: &str) -> (i32, String) {
     let output = output(flags.split_whitespace().map(str::to_owned).collect()).await;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code().unwrap(), text)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wrong_flags_are_told_with_an_example_and_exit_2_without_a_request() {
+async fn wrong_flags_exit_2_with_an_example_and_without_a_request() {
     let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counting = asked.clone();
     let count = any(async move || counting.fetch_add(1, std::sync::atomic::Ordering::SeqCst).to_string());
@@ -48,17 +48,17 @@ async fn wrong_flags_are_told_with_an_example_and_exit_2_without_a_request() {
         ("--rate 5 --target 127.0.0.1:8080", "like http://127.0.0.1:8080"),
         ("--rate 5 --frobnicate", "--frobnicate"),
     ] {
-        // The later of two targets would be refused by clap: an own one replaces the common one.
+        // clap refuses two targets, so a target in the flags replaces the common one.
         let common = if flags.contains("--target") {
             format!("run --jwt-secret {SECRET} --sale 1")
         } else {
             with.clone()
         };
-        let (code, text) = told(&format!("{common} {flags}")).await;
+        let (code, text) = outcome(&format!("{common} {flags}")).await;
         assert_eq!(code, 2, "{flags}: {text}");
         assert!(text.contains(sentence), "{flags}: {text}");
     }
-    let (code, text) = told(&format!("run --target {target} --sale 1 --rate 5")).await;
+    let (code, text) = outcome(&format!("run --target {target} --sale 1 --rate 5")).await;
     assert!(code == 2 && text.contains("--jwt-secret"), "{text}");
     let run = format!("run --target {target} --sale 1 --rate 5");
     for (flags, sentence) in [
@@ -67,14 +67,14 @@ async fn wrong_flags_are_told_with_an_example_and_exit_2_without_a_request() {
         ("--jwt-secret-file /dev/null --jwt-secret s", "(SECKILL_JWT_SECRET_FILE) are both given"),
         ("--jwt-secret s --admin-token-file /no/such/file", "which --admin-token-file names"),
     ] {
-        let (code, text) = told(&format!("{run} {flags}")).await;
+        let (code, text) = outcome(&format!("{run} {flags}")).await;
         assert!(code == 2 && text.contains(sentence), "{flags}: {text}");
     }
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_or_sale_that_is_not_there_or_not_open_is_told_and_exits_1() {
+async fn a_target_or_sale_that_does_not_exist_or_is_not_open_exits_1_with_the_reason() {
     let target = gateway(Lie::Nothing).await;
     let upcoming = gateway(Lie::Upcoming).await;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -100,16 +100,16 @@ async fn a_target_or_sale_that_is_not_there_or_not_open_is_told_and_exits_1() {
     ] {
         let secret =
             if flags.contains("--jwt-secret") { String::new() } else { format!("--jwt-secret {SECRET}") };
-        let (code, text) = told(&format!("run --rate 5 {secret} {flags}")).await;
+        let (code, text) = outcome(&format!("run --rate 5 {secret} {flags}")).await;
         assert_eq!(code, 1, "{flags}: {text}");
         assert!(text.contains(sentence), "{flags}: {text}");
     }
-    let (code, text) = told(&format!("run --rate 5 --jwt-secret {SECRET} --target {target}")).await;
+    let (code, text) = outcome(&format!("run --rate 5 --jwt-secret {SECRET} --target {target}")).await;
     assert!(code == 2 && text.contains("name a sale, like --sale 1"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_is_no_scenario_or_no_list_of_tokens_is_told() {
+async fn a_file_that_is_not_a_scenario_or_not_a_list_of_tokens_exits_2_with_the_reason() {
     let (target, folder) = (gateway(Lie::Nothing).await, tempfile::tempdir().unwrap());
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -118,7 +118,7 @@ async fn a_file_that_is_no_scenario_or_no_list_of_tokens_is_told() {
     };
     let scenario = file("mine.toml", "rate = 5\nduraton = \"1s\"\n");
     let (code, text) =
-        told(&format!("run {scenario} --target {target} --sale 1 --jwt-secret {SECRET}")).await;
+        outcome(&format!("run {scenario} --target {target} --sale 1 --jwt-secret {SECRET}")).await;
     assert!(
         code == 2 && text.contains("duraton") && text.contains("mine.toml") && text.contains("line 2"),
         "{text}"
@@ -127,11 +127,12 @@ async fn a_file_that_is_no_scenario_or_no_list_of_tokens_is_told() {
         [("one\ntwo\n", "there are 2 tokens for 50 buyers"), ("one\n\nthree\n", "one token a line")]
     {
         let tokens = file("tokens", tokens);
-        let (code, text) = told(&format!("run --rate 5 --target {target} --sale 1 --tokens {tokens}")).await;
+        let (code, text) =
+            outcome(&format!("run --rate 5 --target {target} --sale 1 --tokens {tokens}")).await;
         assert!(code == 2 && text.contains(sentence), "{text}");
     }
     let (code, text) =
-        told(&format!("run --rate 5 -z 1s --target {target} --jwt-secret {SECRET} --admin-token {ADMIN}"))
+        outcome(&format!("run --rate 5 -z 1s --target {target} --jwt-secret {SECRET} --admin-token {ADMIN}"))
             .await;
     assert_eq!(code, 0, "{text}");
 }

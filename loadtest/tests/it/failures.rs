@@ -19,7 +19,7 @@ enum Act {
 }
 
 /// Serves HTTP by hand, a thread a connection; `act` decides on the n-th request, counted from 0 over all connections.
-/// `closed` hears of every connection that the server has closed.
+/// The server sends to `closed` for every connection that it has closed.
 fn serve_raw(act: impl Fn(u64) -> Act + Send + Sync + 'static, closed: Sender<()>) -> Target {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -64,7 +64,7 @@ fn read_request(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_connection_costs_its_own_request_and_no_other() {
+async fn a_broken_connection_fails_its_own_request_and_no_other() {
     let every_tenth = |n: u64| if n % 10 == 9 { Act::Hangup } else { Act::Answer };
     let target = serve_raw(every_tenth, mpsc::channel().0);
     let run = run(target, plan(200, Duration::from_millis(100))).await;
@@ -74,8 +74,8 @@ async fn a_broken_connection_costs_its_own_request_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_while_idle_costs_nothing() {
-    let (closed, heard) = mpsc::channel();
+async fn a_connection_that_was_closed_while_idle_fails_no_request() {
+    let (closed, connections_closed) = mpsc::channel();
     let target = serve_raw(|_| Act::AnswerAndClose, closed);
     let mut clients = Clients::connect(target, 1).await.unwrap();
     for _ in 0..5 {
@@ -83,14 +83,16 @@ async fn a_connection_that_was_closed_while_idle_costs_nothing() {
         let job = job(plan(1, Duration::ZERO));
         let run = loadtest::run(&mut clients, &job, &progress, &cancel).await.unwrap();
         assert_eq!(run.counts().accepted, 1, "{:?}", run.connection_error);
-        heard.recv_timeout(Duration::from_secs(10)).expect("the server closes after every answer");
-        // The end of the connection is in the socket now; with one thread, to yield is to let the runtime look there.
+        connections_closed
+            .recv_timeout(Duration::from_secs(10))
+            .expect("the server closes after every answer");
+        // The socket has the end of the connection now. There is one thread, so after a yield the runtime has read it.
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told_before_the_run() {
+async fn a_server_that_does_not_answer_is_reported_before_the_run() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let target = Target::parse(&format!("http://{free}")).unwrap();
     let error = Clients::connect(target, 2).await.err().unwrap();
@@ -99,7 +101,7 @@ async fn a_server_that_is_not_there_is_told_before_the_run() {
 }
 
 #[tokio::test]
-async fn a_buyer_without_a_token_is_told_before_the_run() {
+async fn a_buyer_without_a_token_is_reported_before_the_run() {
     let target = serve_raw(|_| Act::Answer, mpsc::channel().0);
     let mut clients = Clients::connect(target, 1).await.unwrap();
     let mut job = job(plan(3, Duration::ZERO));

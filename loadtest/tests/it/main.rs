@@ -1,4 +1,4 @@
-//! The load generator against small servers, each honest or wrong in one known way.
+//! The load generator against small servers. Each is honest, or wrong in one known way.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test, as the test itself would")]
 
@@ -10,4 +10,5 @@ mod outcomes;
 mod scenarios;
 mod schedule;
 mod server;
+mod unclear;
 mod verify;

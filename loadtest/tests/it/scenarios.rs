@@ -35,7 +35,7 @@ fn every_file_is_the_preset_of_its_name_and_every_preset_has_its_file() {
 }
 
 #[test]
-fn the_presets_are_what_their_names_say() {
+fn the_presets_have_the_loads_of_their_names() {
     let plan = |name| Scenario::preset(name).unwrap().plan().unwrap();
     assert_eq!((plan("duplicates").copies, plan("duplicates").total()), (3, Some(30_000)));
     assert_eq!(plan("bots").total(), Some(5_000 + 250 * 49));
@@ -126,7 +126,7 @@ fn another_seed_means_other_buyers() {
 }
 
 #[test]
-fn what_contradicts_itself_is_told_with_the_right_form() {
+fn contradicting_fields_are_refused_with_an_example() {
     let rate = || Scenario { rate: Some(10.0), ..flags() };
     let shape = || Some(Stages::parse("5s:10").unwrap());
     let second = || Some(Duration::from_secs(1));

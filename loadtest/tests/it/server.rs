@@ -1,4 +1,4 @@
-//! Starting a server for one test, and what most tests say to the load generator.
+//! Starts a server for one test; plans, jobs and answers that most tests use.
 
 use std::time::Duration;
 
