@@ -20,12 +20,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::cli::{DemoArgs, DemoBackend};
+use crate::cli::demo::{DemoArgs, DemoBackend};
 use crate::client::{self, Api};
-use crate::house::House;
+use crate::gateway_process::GatewayProcess;
+use crate::lab::Lab;
 use crate::options::{BackendKind, BackendOptions};
 use crate::secrets::{self, Secrets};
-use crate::{exit, roles, telemetry, wiring};
+use crate::{backend, exit, roles, telemetry};
 use samples::{Sample, Samples};
 use verdict::Outcome;
 
@@ -37,10 +38,10 @@ const TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
 const STALLED: Duration = Duration::from_secs(60);
 
 /// `seckill demo`
-pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
+pub(crate) async fn run(args: DemoArgs, log_json: bool) -> Result<ExitCode> {
     let shutdown = telemetry::shutdown_on_signal()?;
     let once = args.once || !std::io::stdout().is_terminal();
-    let stage = Stage::open(&args, shutdown.clone()).await?;
+    let stage = Stage::open(&args, log_json, shutdown.clone()).await?;
     eprintln!("Dashboard: {}", stage.server);
     if args.open
         && let Err(error) = open::that_detached(stage.server.as_str())
@@ -79,7 +80,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn open(args: &DemoArgs, shutdown: CancellationToken) -> Result<Self> {
+    async fn open(args: &DemoArgs, log_json: bool, shutdown: CancellationToken) -> Result<Self> {
         let prometheus = telemetry::metrics()?;
         let listener = roles::listen(&format!("127.0.0.1:{}", args.port), "--port").await?;
         let server = Url::parse(&format!("http://{}", listener.local_addr()?))?;
@@ -89,9 +90,12 @@ impl Stage {
         let Secrets { jwt_secret, admin_token } = Secrets::random();
         let config = seckill_gateway::Config::new(jwt_secret.clone(), admin_token.clone());
         let pace = Pace::new(args.drain_rate, seckill_worker::MAX_BATCH);
-        let direct = wiring::direct(&options, &config).await?;
+        let lab = match Lab::of(true) {
+            Some(lab) => Some(lab.with_direct_gateway(&options, &config, log_json).await),
+            None => None,
+        };
         let worker = Some((seckill_worker::Config::default(), pace));
-        let house = House { listener, backend, config, worker, direct, demo: true, prometheus };
+        let house = GatewayProcess { listener, backend, config, worker, lab, prometheus };
         let stop = shutdown.child_token();
         let house = tokio::spawn(house.run(stop.clone()));
         Ok(Self { server, jwt_secret, admin_token, backend_name, house, stop, _data_dir: data_dir })
@@ -177,8 +181,8 @@ async fn back_end(options: &BackendOptions) -> Result<Backend> {
     match options.backend {
         BackendKind::Embedded => Ok(seckill_embedded::open(&options.data_dir).await?),
         BackendKind::Cluster => {
-            wiring::migrate(&options.cluster).await?;
-            wiring::cluster(&options.cluster).await
+            backend::migrate(&options.cluster).await?;
+            backend::cluster(&options.cluster).await
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::chart::{self, Series};
 use super::limit;
 use super::samples::Samples;
-use crate::cli::DemoArgs;
+use crate::cli::demo::DemoArgs;
 
 /// The outcome of a demo. The fields up to `backend` are an interface: scripts read them.
 #[derive(Debug, Serialize)]
