@@ -1,4 +1,4 @@
-//! Why a load test could not begin, or its sale could not be looked at. What happens to a single request is an [`Outcome`](crate::Outcome), never an error.
+//! Why a load test could not begin, or its sale could not be looked at. What happens to a single request is an [`Outcome`](crate::send::outcome::Outcome), never an error.
 
 use thiserror::Error;
 

@@ -20,60 +20,42 @@
 //! # }
 //! ```
 
-mod bulk;
-mod client;
-mod compare;
-mod cpu;
-mod error;
-#[cfg(feature = "html")]
-pub mod html;
-mod latency;
-mod limits;
-mod outcome;
-mod plan;
-mod progress;
-mod report;
-mod run;
-mod samples;
-mod scenario;
-mod series;
-mod session;
-mod shop;
-mod stages;
-mod target;
-mod template;
-mod text;
-mod threshold;
-mod tokens;
-mod verify;
-mod weigh;
+pub mod check;
+pub mod error;
+pub mod plan;
+pub mod report;
+pub mod send;
+pub mod session;
 
-pub use bulk::{Recorded, verify_in_bulk};
-pub use client::{Answer, Client, Clients, Failure};
-pub use compare::compare;
+pub use check::bulk::Recorded;
+pub use check::samples::{Drain, Sample, Samples};
+pub use check::shop::{Audit, AuditState, SaleView, Shop, bearer};
+pub use check::verify::{Check, End, Verification, VerifySettings, verify, wait_for_drain};
 pub use error::Error;
-pub use latency::Latency;
-pub use limits::open_files;
-pub use outcome::{Kind, Outcome, Reader};
-pub use plan::{Arrivals, MAX_REQUESTS, Plan, Slot};
-pub use progress::{Counts, Progress};
-pub use report::{
+pub use plan::scenario::Scenario;
+pub use plan::schedule::{Arrivals, MAX_REQUESTS, Plan, Slot};
+pub use plan::stages::{Stage, Stages, parse_duration, parse_rate};
+pub use plan::tokens::Tokens;
+pub use report::compare::compare;
+#[cfg(feature = "html")]
+pub use report::html;
+pub use report::measured::Header;
+pub use report::schema::{
     GeneratorReport, Latencies, LatencyReport, Method, Model, PlanReport, RatesReport, Report,
     SCHEMA_VERSION, SaleReport, Second, StageReport, ThresholdReport, UnknownReport, Verdict,
     VerificationReport,
 };
-pub use run::{Job, Order, Record, Run, run};
-pub use samples::{Drain, Sample, Samples};
-pub use scenario::Scenario;
-pub use series::Bucket;
-pub use session::{Session, Step, Watched};
-pub use shop::{Audit, SaleView, Shop, bearer};
-pub use stages::{Stage, Stages, parse_duration, parse_rate};
-pub use target::Target;
-pub use template::Template;
-pub use threshold::Threshold;
-pub use tokens::Tokens;
-pub use verify::{Check, End, Verification, VerifySettings, verify, wait_for_drain};
-pub use weigh::{Aftermath, Header};
+pub use report::series::Bucket;
+pub use report::threshold::Threshold;
+pub use report::verification::Aftermath;
+pub use send::client::{Answer, Client, Clients, Failure};
+pub use send::latency::Latency;
+pub use send::limits::open_files;
+pub use send::outcome::{Kind, Outcome, Reader};
+pub use send::progress::{Counts, Progress};
+pub use send::run::{Job, Order, Record, Run, run};
+pub use send::target::Target;
+pub use send::template::Template;
+pub use session::{Played, Session, Step, Watched};
 
 pub use tokio_util::sync::CancellationToken;

@@ -7,16 +7,30 @@ use std::time::{Duration, SystemTime};
 
 use hyper::header::HeaderValue;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Aftermath, Audit, Clients, Drain, Error, Header, Job, Order, Plan, PlanReport, Progress, Recorded,
-    Report, SaleReport, Samples, Scenario, Shop, Tokens, Verification, VerificationReport, VerifySettings,
-    verify, verify_in_bulk,
-};
+use crate::check::bulk;
+use crate::check::bulk::Recorded;
+use crate::check::samples::{Drain, Samples};
+use crate::check::shop::{Audit, AuditState, SaleView, Shop};
+use crate::check::verify::{Check, Followed, VerifySettings, ask_for_open, follow};
+use crate::error::Error;
+use crate::plan::scenario::Scenario;
+use crate::plan::schedule::Plan;
+use crate::plan::tokens::Tokens;
+use crate::report::measured::Header;
+use crate::report::schema::{PlanReport, Report, SaleReport, VerificationReport};
+use crate::report::series::Bucket;
+use crate::report::verification::Aftermath;
+use crate::send::client::Clients;
+use crate::send::progress::Progress;
+use crate::send::run::{Job, Order, run};
 
 /// The sale's audit is asked again for so long while orders are in flight: it may be a second old.
 const AUDIT_WITHIN: Duration = Duration::from_secs(5);
+/// How long a drain may stand still, unless the caller says something else.
+const DRAIN_STALL: Duration = Duration::from_secs(30);
 /// How long one request may take, unless the scenario says something else.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -30,7 +44,7 @@ pub struct Session {
     pub name: Option<String>,
     /// Who comes when.
     pub plan: Plan,
-    /// Looks all orders up at once, as [`bearer`](crate::bearer) makes it; `None`: they are looked up one by one.
+    /// Looks all orders up at once, as [`bearer`](crate::check::shop::bearer) makes it; `None`: they are looked up one by one.
     pub admin: Option<HeaderValue>,
     /// One a buyer.
     pub tokens: Tokens,
@@ -48,6 +62,45 @@ pub struct Session {
     pub watched: Watched,
     /// Hears, in sentences, of what did not go as it should and changes how the run goes on.
     pub say: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+/// A session that has ended: the report, and what a report has no room for.
+#[derive(Debug, Clone)]
+pub struct Played {
+    /// The report, with its verdict.
+    pub report: Report,
+    /// When the schedule began, by this machine's clock.
+    pub started_at: SystemTime,
+    /// The requests in steps of 100 ms, from the start to the last answer.
+    pub series: Vec<Bucket>,
+    /// The sale, from the start to the verdict.
+    pub samples: Samples,
+    /// The sale's audit after the look-up; `None`: the server has none or did not answer, or nothing was verified.
+    pub audit: Option<Audit>,
+    /// Promised orders without a final row.
+    pub unrecorded: Vec<Check>,
+}
+
+impl Played {
+    /// Accepted orders a second in the busiest second.
+    pub fn accepted_rate_peak(&self) -> f64 {
+        Bucket::accepted_rate_peak(&self.series)
+    }
+
+    /// Commits a second in the busiest second.
+    pub fn commit_rate_peak(&self) -> f64 {
+        self.samples.commit_rate_peak(self.started_at)
+    }
+
+    /// Commits a second from the first commit to the last.
+    pub fn commit_rate_mean(&self) -> f64 {
+        self.samples.commit_rate_mean(self.started_at)
+    }
+
+    /// Seconds from the start to the last commit.
+    pub fn commit_seconds(&self) -> f64 {
+        self.samples.commit_seconds(self.started_at)
+    }
 }
 
 /// How far a session is. Cloning shares it.
@@ -85,6 +138,11 @@ impl Default for Watched {
 }
 
 impl Watched {
+    /// The sale is read once per `every`, 10 ms or more, instead of four times a second.
+    pub fn sampling_every(every: Duration) -> Self {
+        Self { samples: Samples::every(every), ..Self::default() }
+    }
+
     /// The step, and every change of it.
     pub fn steps(&self) -> watch::Receiver<Step> {
         self.step.subscribe()
@@ -97,32 +155,66 @@ impl Watched {
 }
 
 impl Session {
+    /// A session that verifies its orders one by one, waits 30 s for a drain that stands still, has no name and no thresholds,
+    /// and drops its warnings. Set the fields that should be otherwise.
+    pub fn new(plan: Plan, clients: Clients, tokens: Tokens, sale: SaleReport) -> Self {
+        Self {
+            target: clients.target().to_string(),
+            scenario: Scenario::default(),
+            name: None,
+            plan,
+            admin: None,
+            tokens,
+            clients,
+            sale,
+            verify: true,
+            drain_stall: DRAIN_STALL,
+            stop: CancellationToken::new(),
+            watched: Watched::default(),
+            say: Box::new(|_| {}),
+        }
+    }
+
     /// Plays it to its end.
     ///
     /// # Errors
     /// Nothing was sent: the plan cannot be carried out, or there are too few tokens.
     pub async fn play(&mut self) -> Result<Report, Error> {
+        Ok(self.play_in_detail().await?.report)
+    }
+
+    /// Plays it to its end, and keeps what the report has no room for.
+    ///
+    /// # Errors
+    /// As [`Self::play`].
+    pub async fn play_in_detail(&mut self) -> Result<Played, Error> {
         let samples = self.watched.samples.clone();
         let watching = CancellationToken::new();
         let _ends_with_the_session = watching.clone().drop_guard();
         tokio::spawn(samples.clone().watch(Shop::new(&self.clients), self.sale.id, watching.clone()));
-        let (mut report, orders, started_at) = self.send().await?;
+        let Sent { mut report, orders, series, started_at } = self.send().await?;
         let ended_at = started_at + Duration::from_secs_f64(report.duration_seconds);
-        if self.verify && !self.stop.is_cancelled() {
-            report.verification = self.check(&orders, started_at, ended_at).await;
+        let (mut audit, mut unrecorded) = (None, Vec::new());
+        if self.verify
+            && !self.stop.is_cancelled()
+            && let Some(checked) = self.check(&orders, started_at, ended_at).await
+        {
+            report.verification = Some(checked.report);
+            (audit, unrecorded) = (checked.audit, checked.unrecorded);
         }
         report.place(&samples.all(), started_at);
-        report.judge(&self.scenario.thresholds, self.stop.is_cancelled());
-        Ok(report)
+        report.set_verdict(&self.scenario.thresholds, self.stop.is_cancelled());
+        Ok(Played { report, started_at, series, samples, audit, unrecorded })
     }
 
     /// Sends everything. The records end here: beside a million orders there is no room for them.
-    async fn send(&mut self) -> Result<(Report, Vec<Order>, SystemTime), Error> {
+    async fn send(&mut self) -> Result<Sent, Error> {
         let quantity = self.scenario.quantity.unwrap_or(1);
         let job = Job { quantity, ..Job::new(self.plan.clone(), self.sale.id, self.tokens.clone()) };
         let header = self.header(quantity);
-        let run = crate::run(&mut self.clients, &job, &self.watched.progress, &self.stop).await?;
-        Ok((Report::of(&run, header), run.orders(), run.started_at))
+        let run = run(&mut self.clients, &job, &self.watched.progress, &self.stop).await?;
+        let (report, series) = (Report::of(&run, header), run.series());
+        Ok(Sent { report, orders: run.orders(), series, started_at: run.started_at })
     }
 
     fn header(&self, quantity: u32) -> Header {
@@ -144,7 +236,7 @@ impl Session {
         orders: &[Order],
         started_at: SystemTime,
         run_ended_at: SystemTime,
-    ) -> Option<VerificationReport> {
+    ) -> Option<Checked> {
         self.watched.step.send_replace(Step::Draining);
         let samples = self.watched.samples.clone();
         let promised = orders.iter().filter(|order| order.promised).count() as u64;
@@ -156,45 +248,69 @@ impl Session {
         }
         let drained_at = samples.drained_at().filter(|_| drain == Drain::Done);
         self.watched.step.send_replace(Step::Verifying { orders: orders.len() });
-        let (checked, recorded) = self.look_up(orders, started_at).await;
-        let audit = self.audit().await;
-        let aftermath = Aftermath {
-            stock: self.sale.stock,
-            quantity: self.scenario.quantity.unwrap_or(1),
-            recorded,
-            audit: audit.as_ref(),
-            run_ended_at,
-            drained_at,
-        };
-        Some(VerificationReport::of(&checked, &aftermath))
-    }
-
-    /// At once where the admin token is there, otherwise, or where that fails, one by one.
-    async fn look_up(
-        &mut self,
-        orders: &[Order],
-        started_at: SystemTime,
-    ) -> (Verification, Option<Recorded>) {
         let settings = VerifySettings {
             within: self.drain_stall,
             started_at: Some(started_at),
             looked_up: self.watched.looked_up.clone(),
             ..VerifySettings::default()
         };
+        let (mut followed, recorded, cancelled) = self.look_up(orders, &settings).await;
+        let audit = self.audit().await;
+        if followed.has_unrecorded() {
+            // The audit is newer than the look-up: rows that have arrived since must not be held against it.
+            let deadline = Instant::now() + settings.within;
+            let Self { clients, tokens, stop, .. } = &mut *self;
+            ask_for_open(clients, &mut followed, tokens, &settings, deadline, stop).await;
+        }
+        let sale = Shop::new(&self.clients).sale(self.sale.id).await.ok().flatten();
+        let checked = followed.finish(cancelled);
+        let aftermath = Aftermath {
+            stock: self.sale.stock,
+            quantity: self.scenario.quantity.unwrap_or(1),
+            recorded,
+            audit: audit.as_ref(),
+            has_gate: sale.as_ref().is_none_or(SaleView::has_gate),
+            rebuilding: sale.as_ref().is_some_and(SaleView::is_rebuilding),
+            run_ended_at,
+            drained_at,
+        };
+        let report = VerificationReport::of(&checked, &aftermath);
+        let unrecorded = checked.checks.into_iter().filter(Check::is_lost).collect();
+        Some(Checked { report, audit, unrecorded })
+    }
+
+    /// In the list of all recorded orders where the admin token is there; what is not in it, or everything where the list
+    /// cannot be read, one by one. Also returns whether it was cancelled.
+    async fn look_up(
+        &mut self,
+        orders: &[Order],
+        settings: &VerifySettings,
+    ) -> (Followed, Option<Recorded>, bool) {
         let Self { clients, tokens, stop, admin, sale, say, .. } = self;
         if let Some(admin) = admin {
-            match verify_in_bulk(clients, sale.id, admin, orders, tokens, &settings, stop).await {
-                Ok((checked, recorded)) => return (checked, Some(recorded)),
+            match bulk::look_up(clients, sale.id, admin, orders, settings, stop).await {
+                Ok(Some((mut followed, recorded))) => {
+                    let cancelled = follow(clients, &mut followed, tokens, settings, stop).await;
+                    return (followed, Some(recorded), cancelled);
+                }
+                Ok(None) => {
+                    return (Followed::new(orders, settings.started_at), Some(Recorded::default()), true);
+                }
                 Err(error) => say(&format!("{error}; asking for every order by itself")),
             }
         }
-        (verify_each(clients, orders, tokens, settings, stop).await, None)
+        // One by one takes as long as there are orders. A thousand a second is slow for any server that has taken them.
+        let within = settings.within + Duration::from_millis(orders.len() as u64);
+        let settings = VerifySettings { within, ..settings.clone() };
+        let mut followed = Followed::new(orders, settings.started_at);
+        let cancelled = follow(clients, &mut followed, tokens, &settings, stop).await;
+        (followed, None, cancelled)
     }
 
     /// `None` where the server has no audit, or does not answer.
     async fn audit(&self) -> Option<Audit> {
         let mut shop = Shop::new(&self.clients);
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         loop {
             let audit = match shop.audit(self.sale.id).await {
                 Ok(audit) => audit?,
@@ -203,7 +319,8 @@ impl Session {
                     return None;
                 }
             };
-            if audit.verdict != "in_flight" || began.elapsed() > AUDIT_WITHIN || self.stop.is_cancelled() {
+            let settled = !matches!(audit.state(), AuditState::InFlight | AuditState::Rebuilding);
+            if settled || began.elapsed() > AUDIT_WITHIN || self.stop.is_cancelled() {
                 return Some(audit);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -211,23 +328,24 @@ impl Session {
     }
 }
 
+/// What is kept of the sending.
+struct Sent {
+    report: Report,
+    orders: Vec<Order>,
+    series: Vec<Bucket>,
+    started_at: SystemTime,
+}
+
+/// What the look-up and the audit found.
+struct Checked {
+    report: VerificationReport,
+    audit: Option<Audit>,
+    unrecorded: Vec<Check>,
+}
+
 impl Scenario {
     /// How long one request may take.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)
     }
-}
-
-/// One by one takes as long as there are orders; only orders without an end are given up after a time.
-async fn verify_each(
-    clients: &mut Clients,
-    orders: &[Order],
-    tokens: &Tokens,
-    settings: VerifySettings,
-    stop: &CancellationToken,
-) -> Verification {
-    // A thousand look-ups a second is slow for any server that could have taken the orders.
-    let all = Duration::from_millis(orders.len() as u64);
-    let settings = VerifySettings { within: settings.within + all, ..settings };
-    verify(clients, orders, tokens, &settings, stop).await
 }

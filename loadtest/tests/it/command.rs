@@ -20,26 +20,40 @@ pub(crate) fn program(args: &[&str]) -> Command {
 
 /// Runs it to its end, on a thread that may wait.
 pub(crate) async fn output(args: Vec<String>) -> Output {
-    let run = move || program(&args.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
+    output_in(Path::new("."), args).await
+}
+
+/// Runs it to its end in a folder.
+async fn output_in(folder: &Path, args: Vec<String>) -> Output {
+    let folder = folder.to_owned();
+    let run = move || {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        program(&args).current_dir(folder).output().unwrap()
+    };
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// `run` against a gateway with the flags given, and a report as JSON; the exit code and the report.
-async fn run(lie: Lie, flags: &str) -> (i32, Report, String) {
-    let (target, folder) = (gateway(lie).await, tempfile::tempdir().unwrap());
-    let json = folder.path().join("report.json");
+/// `run` against a gateway with the flags given, and a report as JSON: the exit code, the report, and what was printed.
+pub(crate) async fn run(lie: Lie, flags: &str) -> (i32, Report, String) {
+    run_in(tempfile::tempdir().unwrap().path(), lie, flags).await
+}
+
+/// [`run`] in a folder.
+pub(crate) async fn run_in(folder: &Path, lie: Lie, flags: &str) -> (i32, Report, String) {
+    let target = gateway(lie).await;
+    let json = folder.join("report.json");
     let flags = format!(
         "run --target {target} --jwt-secret {SECRET} --drain-stall 1s --json {} {flags}",
         json.display()
     );
-    let output = output(flags.split_whitespace().map(str::to_owned).collect()).await;
+    let output = output_in(folder, flags.split_whitespace().map(str::to_owned).collect()).await;
     let told =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     let text = std::fs::read_to_string(&json).unwrap_or_else(|error| panic!("no report: {error}\n{told}"));
     (output.status.code().unwrap(), serde_json::from_str(&text).unwrap(), told)
 }
 
-fn admin() -> String {
+pub(crate) fn admin() -> String {
     format!("--admin-token {ADMIN}")
 }
 

@@ -37,6 +37,44 @@ pub(crate) enum Lie {
     Unsure,
     /// There is no list of recorded orders.
     NoList,
+    /// The gate has lost its data. Every order is recorded all the same.
+    GateLost,
+    /// The gate has lost its data, and every tenth order has no row and never gets one.
+    GateLostAndDrops,
+    /// The workers are paused: no order is recorded, and the audit says that all are in flight.
+    Paused,
+    /// As `Paused`, and every row arrives three seconds after its order.
+    Late,
+    /// The gate is being rebuilt, and no order is recorded meanwhile.
+    Rebuilding,
+    /// Every tenth order is dropped, and the audit says that these are lost.
+    AuditFindsLost,
+    /// Every tenth order is dropped, and the audit says that fewer than these are in flight.
+    Miscounts,
+    /// There is no audit.
+    NoAudit,
+    /// Every order goes straight into the ledger: there is no gate.
+    Direct,
+}
+
+/// How long a row of [`Lie::Late`] takes.
+const LATE: Duration = Duration::from_secs(3);
+
+impl Lie {
+    /// Whether the order with this number, counted from 1, never gets a row.
+    fn drops(self, number: u64) -> bool {
+        match self {
+            Self::Drops => number.is_multiple_of(1_000),
+            Self::GateLostAndDrops | Self::AuditFindsLost | Self::Miscounts => number.is_multiple_of(10),
+            Self::Paused | Self::Rebuilding => true,
+            _ => false,
+        }
+    }
+
+    /// How long an order takes from its promise to its row.
+    fn delay(self) -> Duration {
+        if self == Self::Late { LATE } else { Duration::ZERO }
+    }
 }
 
 #[derive(Clone)]
@@ -51,8 +89,20 @@ struct Books {
     stock: u64,
     by_user: BTreeMap<u64, Uuid>,
     promised: u64,
-    /// Order, user, when.
+    /// Order, user, when; in milliseconds since 1970, which may be in the future for a row that arrives late.
     ledger: BTreeMap<Uuid, (u64, u128)>,
+}
+
+impl Books {
+    /// The rows that have arrived.
+    fn rows(&self) -> impl Iterator<Item = (&Uuid, &(u64, u128))> {
+        let now = unix_ms();
+        self.ledger.iter().filter(move |(_, (_, at))| *at <= now)
+    }
+}
+
+fn unix_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
 
 /// Its base address. Sale 1 is there with 5,000 units; making a sale resets it.
@@ -94,20 +144,48 @@ async fn show(State(app): State<App>, Path(id): Path<u64>) -> Response {
     if id == 1 { view(&app).into_response() } else { problem(404, "not-found", None) }
 }
 
-/// Whatever it does, it claims that all is well.
+/// The sale. Unless its lie is about the gate, it claims that all is well.
 fn view(app: &App) -> Json<Value> {
     let books = app.books.lock().unwrap();
-    let orders = books.ledger.len() as u64;
-    let phase = if app.lie == Lie::Upcoming { "upcoming" } else { "open" };
+    let orders = books.rows().count() as u64;
+    let reserved = match app.lie {
+        Lie::GateLost | Lie::GateLostAndDrops | Lie::Rebuilding | Lie::Direct => None,
+        Lie::Paused | Lie::Late => Some(books.promised),
+        _ => Some(orders),
+    };
+    let phase = match app.lie {
+        Lie::Upcoming => "upcoming",
+        // The sale is open when the run looks at it first, and loses its gate once somebody has an order.
+        Lie::Rebuilding if books.promised > 0 => "rebuilding",
+        _ => "open",
+    };
+    let (mode, epoch) = if app.lie == Lie::Direct { ("direct", 0) } else { ("queue", 1) };
     Json(json!({
-        "id": 1, "stock": books.stock, "orders": orders, "rejected_orders": 0, "reserved_orders": orders,
-        "remaining": books.stock.saturating_sub(orders), "phase": phase, "epoch": 1,
-        "starts_at": "2100-01-01T00:00:00Z", "ends_at": "2100-01-02T00:00:00Z",
+        "id": 1, "stock": books.stock, "orders": orders, "rejected_orders": 0, "reserved_orders": reserved,
+        "remaining": reserved.map(|reserved| books.stock.saturating_sub(reserved)), "phase": phase, "mode": mode,
+        "epoch": epoch, "starts_at": "2100-01-01T00:00:00Z", "ends_at": "2100-01-02T00:00:00Z",
     }))
 }
 
-async fn audit() -> Json<Value> {
-    Json(json!({"oversold": 0, "duplicates": 0, "conserved": true, "verdict": "clean", "findings": []}))
+async fn audit(State(app): State<App>) -> Response {
+    let books = app.books.lock().unwrap();
+    let open = books.promised.saturating_sub(books.rows().count() as u64);
+    let (verdict, conserved, in_flight) = match app.lie {
+        Lie::NoAudit => return problem(404, "not-found", None),
+        Lie::GateLost | Lie::GateLostAndDrops | Lie::Rebuilding | Lie::Direct => {
+            ("gate_missing", false, None)
+        }
+        Lie::Paused => ("in_flight", true, Some(open)),
+        Lie::Late if open > 0 => ("in_flight", true, Some(open)),
+        Lie::Miscounts => ("in_flight", true, Some(open / 2)),
+        Lie::AuditFindsLost => ("violated", false, Some(open)),
+        _ => ("clean", true, Some(0)),
+    };
+    Json(json!({
+        "oversold": 0, "duplicates": 0, "conserved": conserved, "verdict": verdict, "findings": [],
+        "in_flight": in_flight, "committed_orders": books.rows().count(), "rejected_orders": 0,
+    }))
+    .into_response()
 }
 
 fn user(headers: &HeaderMap) -> Option<u64> {
@@ -144,11 +222,10 @@ fn decide(app: &App, user: u64) -> Response {
         return problem(409, "sold-out", None);
     }
     books.promised += 1;
-    let (id, at) = (Uuid::now_v7(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis());
+    let (id, at) = (Uuid::now_v7(), unix_ms() + app.lie.delay().as_millis());
     books.by_user.insert(user, id);
     let unsure = app.lie == Lie::Unsure && user.is_multiple_of(10);
-    let dropped = (app.lie == Lie::Drops && books.promised.is_multiple_of(1_000))
-        || (unsure && user.is_multiple_of(20));
+    let dropped = app.lie.drops(books.promised) || (unsure && user.is_multiple_of(20));
     if !dropped {
         books.ledger.insert(id, (user, at));
     }
@@ -162,13 +239,16 @@ fn decide(app: &App, user: u64) -> Response {
 async fn look_up(State(app): State<App>, Path(id): Path<Uuid>, headers: HeaderMap) -> Response {
     let user = user(&headers).unwrap();
     let books = app.books.lock().unwrap();
-    match books.ledger.get(&id) {
+    let row = books.ledger.get(&id).filter(|(_, at)| *at <= unix_ms());
+    match row {
         Some(&(owner, at)) if owner == user => {
             let at = UNIX_EPOCH + Duration::from_millis(at as u64);
             let at = humantime::format_rfc3339_millis(at).to_string();
             Json(json!({"order_id": id, "status": "committed", "recorded_at": at})).into_response()
         }
-        None if app.lie == Lie::Drops => Json(json!({"order_id": id, "status": "queued"})).into_response(),
+        None if !matches!(app.lie, Lie::Unsure | Lie::Nothing) => {
+            Json(json!({"order_id": id, "status": "queued"})).into_response()
+        }
         _ => problem(404, "not-found", None),
     }
 }
@@ -181,7 +261,7 @@ async fn list(State(app): State<App>, headers: HeaderMap) -> Response {
         return problem(401, "unauthorized", None);
     }
     let mut text = "order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms\n".to_owned();
-    for (id, (user, at)) in &app.books.lock().unwrap().ledger {
+    for (id, (user, at)) in app.books.lock().unwrap().rows() {
         text += &format!("{id},{user},1,committed,{at},{at}\n");
     }
     ([(header::CONTENT_TYPE, "text/csv")], text).into_response()

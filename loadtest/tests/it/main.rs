@@ -10,4 +10,5 @@ mod outcomes;
 mod scenarios;
 mod schedule;
 mod server;
+mod unclear;
 mod verify;

@@ -1,0 +1,168 @@
+//! One command from beginning to end: a run made ready, played and reported, and the comparison of two. The steps of a run
+//! are in the library's `session`.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use loadtest::check::shop::Shop;
+use loadtest::plan::schedule::Plan;
+use loadtest::report::schema::{Report, SCHEMA_VERSION};
+use loadtest::send::target::Target;
+use loadtest::session::{Played, Session, Watched};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Failure, RunOptions};
+use crate::inputs;
+use crate::live::{self, View};
+
+/// `loadtest run`: the report goes to stdout and to files, everything else to stderr.
+pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
+    let options = inputs::with_secrets(options)?;
+    let (scenario, name) = inputs::scenario(&options)?;
+    let plan = scenario.plan()?;
+    let admin = options.admin_token.as_deref().map(loadtest::check::shop::bearer).transpose()?;
+    for (file, flag) in [(&options.json, "--json"), (&options.html, "--html")] {
+        if let Some(file) = file.as_deref().filter(|file| *file != Path::new("-")) {
+            inputs::check_writable(file, flag)?;
+        }
+    }
+    Target::parse(&options.target)?;
+    let view = View::of(options.quiet);
+    view.say(&format!("making {} tokens ready", plan.comers()));
+    let tokens = inputs::tokens(&options, &plan)?;
+    let clients = inputs::connect(&options, &scenario).await?;
+    let sale =
+        inputs::sale(&options, &scenario, &plan, &tokens, admin.as_ref(), &mut Shop::new(&clients)).await?;
+    let (watched, lasts) = (Watched::default(), plan.lasts());
+    view.say(&format!(
+        "{} buyers to sale {} ({}) at {}",
+        plan.buyers(),
+        sale.id,
+        sale.stock.map_or("stock not known".to_owned(), |stock| format!("{stock} units")),
+        options.target
+    ));
+    let mut session = Session {
+        target: options.target.clone(),
+        scenario,
+        name,
+        plan,
+        admin,
+        tokens,
+        clients,
+        sale,
+        verify: !options.no_verify,
+        drain_stall: options.drain_stall,
+        stop: stop_on_signal()?,
+        watched: watched.clone(),
+        say: Box::new(move |text| view.say(text)),
+    };
+    let played = tokio::select! {
+        played = session.play_in_detail() => played?,
+        () = live::follow(view, &watched, lasts) => unreachable!("the view is shown until it is dropped"),
+    };
+    write(&options, &played.report)?;
+    write_lost_orders(&played, &session.plan);
+    Ok(ExitCode::from(played.report.verdict.exit_code()))
+}
+
+/// Writes the promised orders without a final row to a file in the working directory where some of them are lost, and prints
+/// its path. A file that cannot be written does not change the verdict.
+fn write_lost_orders(played: &Played, plan: &Plan) {
+    let lost = played.report.verification.as_ref().filter(|checked| !checked.cancelled);
+    if lost.is_none_or(|checked| checked.lost == 0) {
+        return;
+    }
+    let name = format!("lost-orders-{}.csv", played.report.sale.id);
+    let file = std::path::absolute(&name).unwrap_or_else(|_| name.into());
+    let mut text = "order_id,user_id,found\n".to_owned();
+    for check in &played.unrecorded {
+        let _ =
+            writeln!(text, "{},{},{}", check.order.order_id, plan.user(check.order.buyer), check.end.word());
+    }
+    match std::fs::write(&file, text) {
+        Ok(()) => eprintln!("the orders without a final row are in {}", file.display()),
+        Err(error) => eprintln!("cannot write the orders without a final row to {}: {error}", file.display()),
+    }
+}
+
+/// The report, to wherever it is wanted.
+fn write(options: &RunOptions, report: &Report) -> Result<(), Failure> {
+    let failed = |file: &Path, error: std::io::Error| {
+        Failure::Fault(format!("cannot write {}: {error}", file.display()))
+    };
+    let json = || serde_json::to_string_pretty(report).map_err(|error| Failure::Fault(error.to_string()));
+    match options.json.as_deref() {
+        Some(file) if file == Path::new("-") => print(&json()?)?,
+        Some(file) => {
+            // The numbers are shown before anything that can fail: a full disk must not swallow them.
+            print(&report.to_string())?;
+            std::fs::write(file, json()?).map_err(|error| failed(file, error))?;
+        }
+        None => print(&report.to_string())?,
+    }
+    if let Some(file) = &options.html {
+        std::fs::write(file, loadtest::report::html::render(report)).map_err(|error| failed(file, error))?;
+    }
+    Ok(())
+}
+
+/// A token that the first SIGINT or SIGTERM cancels; the second one ends the program at once.
+fn stop_on_signal() -> Result<CancellationToken, Failure> {
+    let cannot = |error: std::io::Error| Failure::Fault(format!("cannot wait for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    let stop = CancellationToken::new();
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if cancel.is_cancelled() {
+                std::process::exit(130);
+            }
+            eprintln!("stopping: waiting for requests under way; press Ctrl-C again to stop at once");
+            cancel.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// To stdout. Whoever reads may have read enough, as `head` does: that changes no verdict.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Fault(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `loadtest compare`: to stdout.
+pub(crate) fn compare(a: &Path, b: &Path) -> Result<ExitCode, Failure> {
+    print(&loadtest::report::compare::compare(&read_report(a)?, &read_report(b)?))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_report(file: &Path) -> Result<Report, Failure> {
+    let named = file.display();
+    let hint = "give two files that --json wrote, like compare before.json after.json";
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::Fault(format!("cannot read {named}: {error}; {hint}")))?;
+    let version = serde_json::from_str::<serde_json::Value>(&text)
+        .ok()
+        .and_then(|json| json["schema_version"].as_u64());
+    if version.is_some_and(|version| version != u64::from(SCHEMA_VERSION)) {
+        let version = version.unwrap_or_default();
+        return Err(Failure::Fault(format!(
+            "{named} has version {version} of the report, and this program reads version {SCHEMA_VERSION}; run it with the \
+             program that wrote it"
+        )));
+    }
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::Fault(format!("{named} is no report: {error}; {hint}")))
+}

@@ -1,0 +1,198 @@
+//! Makes sense of what a run was given, and says what is wrong with it before the first request: the scenario, the buyers'
+//! tokens, the sale, the files to write.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::header::HeaderValue;
+use loadtest::check::shop::Shop;
+use loadtest::error::Error;
+use loadtest::plan::scenario::Scenario;
+use loadtest::plan::schedule::Plan;
+use loadtest::plan::tokens::Tokens;
+use loadtest::report::schema::SaleReport;
+use loadtest::send::client::Clients;
+use loadtest::send::target::Target;
+use seckill_token::Signer;
+
+use crate::cli::{Failure, RunOptions};
+
+/// How long tokens, and a sale that is made for the run, outlive the sending: longer than any drain.
+const SPARE: Duration = Duration::from_secs(24 * 3_600);
+/// Units of the sale that is made, unless something else is said.
+const DEFAULT_STOCK: u64 = 10_000;
+/// Files that are open beside the connections.
+const OTHER_FILES: u64 = 64;
+
+/// The scenario with everything that the flags override, and its name.
+pub(crate) fn scenario(options: &RunOptions) -> Result<(Scenario, Option<String>), Failure> {
+    if options.sale.is_some() && options.load.stock.is_some() {
+        let text = "--stock is for a sale that is made for the run, but --sale names one that exists; give one of them";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let flags = options.load.clone();
+    let Some(name) = &options.scenario else {
+        if flags.is_loadless() && flags.requests.is_none() && flags.duration.is_none() {
+            let spike = Scenario::preset("spike").expect("it is one of the presets");
+            return Ok((flags.over(spike), Some("spike".to_owned())));
+        }
+        return Ok((flags, None));
+    };
+    if let Some(preset) = Scenario::preset(name) {
+        return Ok((flags.over(preset), Some(name.clone())));
+    }
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        let presets: Vec<&str> = Scenario::presets().collect();
+        let presets = presets.join(", ");
+        Failure::Usage(format!(
+            "{name:?} is no preset, and as a file it cannot be read: {error}; give one of {presets}, or a file like \
+             scenarios/spike.toml"
+        ))
+    })?;
+    let file = Scenario::parse(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    let stem = Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    Ok((flags.over(file), stem))
+}
+
+/// The same options, with the secrets that are in files read from there. What is set and empty, as compose files leave
+/// variables, is not given.
+pub(crate) fn with_secrets(mut options: RunOptions) -> Result<RunOptions, Failure> {
+    options.jwt_secret = secret("--jwt-secret", options.jwt_secret, options.jwt_secret_file.take())?;
+    options.admin_token = secret("--admin-token", options.admin_token, options.admin_token_file.take())?;
+    Ok(options)
+}
+
+fn secret(flag: &str, value: Option<String>, file: Option<OsString>) -> Result<Option<String>, Failure> {
+    let value = value.filter(|value| !value.is_empty());
+    let Some(file) = file.filter(|file| !file.is_empty()) else { return Ok(value) };
+    if value.is_some() {
+        let variable = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
+        return Err(Failure::Usage(format!(
+            "{flag} (SECKILL_{variable}) and {flag}-file (SECKILL_{variable}_FILE) are both given; give one of them and \
+             leave the other empty"
+        )));
+    }
+    let shown = file.display();
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| Failure::Usage(format!("cannot read {shown}, which {flag}-file names: {error}")))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Failure::Usage(format!(
+            "{shown}, which {flag}-file names, is empty; write the value into it"
+        ))),
+        text => Ok(Some(text.to_owned())),
+    }
+}
+
+/// Whether a report can be written there, found out by opening it; what is in it stays.
+pub(crate) fn check_writable(file: &Path, flag: &str) -> Result<(), Failure> {
+    let existed = file.exists();
+    OpenOptions::new().create(true).append(true).open(file).map_err(|error| {
+        let file = file.display();
+        Failure::Usage(format!(
+            "{flag}: cannot write {file}: {error}; give a file in a folder that exists, like {flag} report"
+        ))
+    })?;
+    if !existed {
+        // It was only a test: a run that fails leaves no empty report. Should this fail, the report takes its place.
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
+}
+
+/// One token for every buyer.
+pub(crate) fn tokens(options: &RunOptions, plan: &Plan) -> Result<Tokens, Failure> {
+    let tokens = match (&options.tokens, &options.jwt_secret) {
+        (Some(file), _) => read_tokens(file, plan)?,
+        (None, Some(secret)) => sign_tokens(plan, secret)?,
+        (None, None) => {
+            let text =
+                "there are no tokens; give --jwt-secret SECRET (or --jwt-secret-file FILE), or --tokens FILE";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+    };
+    if (tokens.len() as u64) < plan.comers() {
+        return Err(Error::TooFewTokens { tokens: tokens.len(), buyers: plan.comers() }.into());
+    }
+    Ok(tokens)
+}
+
+/// Line by line: a million tokens are too many to hold twice.
+fn read_tokens(file: &Path, plan: &Plan) -> Result<Tokens, Failure> {
+    let named = file.display();
+    let cannot =
+        |error: std::io::Error| Failure::Usage(format!("cannot read the tokens from {named}: {error}"));
+    let mut failed = None;
+    let lines = BufReader::new(File::open(file).map_err(cannot)?).lines();
+    let lines = lines.map_while(|line| line.map_err(|error| failed = Some(error)).ok());
+    let tokens = Tokens::from_list(lines.take(plan.comers() as usize));
+    if let Some(error) = failed {
+        return Err(cannot(error));
+    }
+    tokens.map_err(|error| Failure::Usage(format!("{named} is not a list of one token a line: {error}")))
+}
+
+fn sign_tokens(plan: &Plan, secret: &str) -> Result<Tokens, Failure> {
+    let signer = Signer::hs256(secret);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| Failure::Fault("this machine's clock is before 1970".to_owned()))?;
+    let exp = (now + plan.lasts() + SPARE).as_secs();
+    Ok(Tokens::sign(plan, |user| signer.sign(user, exp))?)
+}
+
+/// Connects: as many connections as the scenario says, within what the system lets this process open.
+pub(crate) async fn connect(options: &RunOptions, scenario: &Scenario) -> Result<Clients, Failure> {
+    let target = Target::parse(&options.target)?;
+    let timeout = scenario.timeout();
+    let room = loadtest::send::limits::open_files()
+        .map_or(u64::MAX, |files| files.saturating_sub(OTHER_FILES).max(1));
+    let (first, most) = (u64::from(scenario.connections()), u64::from(scenario.max_connections()));
+    if first > room {
+        return Err(Failure::Usage(format!(
+            "{first} connections are more than this process may open ({room}); raise the limit with ulimit -n, or give \
+             fewer, like -c {room}"
+        )));
+    }
+    if most > room && !options.quiet {
+        eprintln!("note: {room} connections at the most, for the limit of open files (ulimit -n)");
+    }
+    let clients = Clients::connect_with(target, first as usize, timeout).await?;
+    Ok(clients.growing_to(most.min(room) as usize))
+}
+
+/// The sale to buy from: the one that is named, looked at; or a new one.
+pub(crate) async fn sale(
+    options: &RunOptions,
+    scenario: &Scenario,
+    plan: &Plan,
+    tokens: &Tokens,
+    admin: Option<&HeaderValue>,
+    shop: &mut Shop,
+) -> Result<SaleReport, Failure> {
+    let (view, created) = match (options.sale, admin) {
+        (Some(id), admin) => {
+            let target = options.target.clone();
+            let view = shop.sale(id).await?.ok_or(Error::NoSuchSale { sale: id, target })?;
+            if let Some(admin) = admin {
+                shop.check_admin(admin, id).await?;
+            }
+            (view, false)
+        }
+        (None, Some(admin)) => {
+            let stock = scenario.stock.unwrap_or(DEFAULT_STOCK);
+            let made =
+                shop.create(admin, stock, scenario.quantity.unwrap_or(1), plan.lasts() + SPARE).await?;
+            (made, true)
+        }
+        (None, None) => {
+            let text = "there is nothing to buy; name a sale, like --sale 1, or give an --admin-token (or --admin-token-file) to have one made";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+    };
+    view.check_open()?;
+    shop.check_buyers(tokens, view.id).await?;
+    Ok(SaleReport { id: view.id, stock: Some(view.stock), created })
+}

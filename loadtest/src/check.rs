@@ -1,0 +1,6 @@
+//! Checking: the sale over time, its audit, and the end of every order.
+
+pub mod bulk;
+pub mod samples;
+pub mod shop;
+pub mod verify;

@@ -1,0 +1,227 @@
+//! Looks all orders up at once, in the list of a sale's recorded orders that an admin may read, and finds in that list
+//! what no single buyer could see: units sold above the stock, users who were sold to twice.
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use hyper::header::HeaderValue;
+
+use crate::check::verify::{End, Followed, OrderState, VerifySettings};
+use crate::error::Error;
+use crate::send::client::{Clients, Failure};
+use crate::send::run::Order;
+use crate::send::template::Template;
+
+/// The first line of the list.
+const HEAD: &[u8] = b"order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms";
+/// A line is not longer than this; anything longer is no list of orders.
+const MAX_LINE: usize = 1_024;
+const DOING: &str = "read the sale's recorded orders";
+
+/// What the ledger holds for a sale, whoever bought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recorded {
+    /// Orders in the list.
+    pub orders: u64,
+    /// Units of those that are committed.
+    pub committed_units: u64,
+    /// Users with two committed orders.
+    pub users_sold_twice: u64,
+}
+
+/// Reads the list of the sale's recorded orders and looks every order up in it. Call it once the queue has drained. Orders
+/// that are not in the list are still open in what it returns. `None`: `cancel` ended it before the list was read.
+///
+/// # Errors
+/// [`Error::Shop`] when the list cannot be read to its end; nothing is known then.
+pub(crate) async fn look_up(
+    clients: &Clients,
+    sale_id: u64,
+    admin: &HeaderValue,
+    orders: &[Order],
+    settings: &VerifySettings,
+    cancel: &CancellationToken,
+) -> Result<Option<(Followed, Recorded)>, Error> {
+    let mut list = List::new(Followed::new(orders, settings.started_at), settings);
+    let reading = read(clients, sale_id, admin, &mut list);
+    let Some(read) = cancel.run_until_cancelled(reading).await else { return Ok(None) };
+    read?;
+    let recorded = list.recorded();
+    Ok(Some((list.followed, recorded)))
+}
+
+async fn read(clients: &Clients, sale_id: u64, admin: &HeaderValue, list: &mut List) -> Result<(), Error> {
+    let wrong = |reason: String| Error::Shop { doing: DOING, reason };
+    let path = clients.target().path(&format!("/api/v1/sales/{sale_id}/audit/orders"));
+    let uri = path.try_into().expect("the path of a URL, and a number, make a path");
+    let request = Template::get(clients.target()).request(uri, admin.clone());
+    let status = clients.another().stream(request, |piece| list.take(piece)).await;
+    match status.map_err(|failure: Failure| wrong(failure.to_string()))? {
+        200 => list.end().map_err(wrong),
+        401 | 403 => Err(wrong("the server does not take the admin token".to_owned())),
+        status => Err(wrong(format!("the server answers {status}"))),
+    }
+}
+
+/// The list as it comes in, piece by piece.
+struct List {
+    followed: Followed,
+    /// Places in `followed`, by order id.
+    by_id: Vec<u32>,
+    /// The line that has not ended yet.
+    rest: Vec<u8>,
+    lines: u64,
+    orders: u64,
+    committed_units: u64,
+    /// Of every committed order.
+    users: Vec<u64>,
+    looked_up: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    wrong: Option<String>,
+}
+
+impl List {
+    fn new(followed: Followed, settings: &VerifySettings) -> Self {
+        let count = u32::try_from(followed.checks.len()).expect("a plan has fewer requests than that");
+        let mut by_id: Vec<u32> = (0..count).collect();
+        by_id.sort_unstable_by_key(|&at| followed.checks[at as usize].order.order_id);
+        let looked_up = settings.looked_up.clone();
+        let (rest, users) = (Vec::new(), Vec::new());
+        Self { followed, by_id, rest, lines: 0, orders: 0, committed_units: 0, users, looked_up, wrong: None }
+    }
+
+    fn take(&mut self, mut piece: &[u8]) {
+        while let Some(end) = piece.iter().position(|&byte| byte == b'\n') {
+            let (line, after) = (&piece[..end], &piece[end + 1..]);
+            if self.rest.is_empty() {
+                self.line(line);
+            } else {
+                let mut whole = std::mem::take(&mut self.rest);
+                whole.extend_from_slice(line);
+                self.line(&whole);
+                whole.clear();
+                self.rest = whole;
+            }
+            piece = after;
+        }
+        if self.rest.len() + piece.len() <= MAX_LINE {
+            self.rest.extend_from_slice(piece);
+        } else {
+            self.wrong.get_or_insert_with(|| format!("line {} is too long", self.lines + 1));
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        self.lines += 1;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let fine = if self.lines == 1 { line == HEAD } else { line.is_empty() || self.row(line).is_some() };
+        if !fine {
+            let start = String::from_utf8_lossy(&line[..line.len().min(100)]).into_owned();
+            self.wrong.get_or_insert_with(|| format!("line {} cannot be read: {start:?}", self.lines));
+        }
+    }
+
+    fn row(&mut self, line: &[u8]) -> Option<()> {
+        let mut fields = line.split(|&byte| byte == b',');
+        let order_id = Uuid::try_parse_ascii(fields.next()?).ok()?;
+        let user = number(fields.next()?)?;
+        let quantity = number(fields.next()?)?;
+        let end = match fields.next()? {
+            b"committed" => End::Committed,
+            b"rejected" => End::Rejected,
+            _ => return None,
+        };
+        let recorded_ms = number(fields.nth(1)?)?;
+        self.orders += 1;
+        if end == End::Committed {
+            self.committed_units += quantity;
+            self.users.push(user);
+        }
+        let checks = &self.followed.checks;
+        let first = self.by_id.partition_point(|&at| checks[at as usize].order.order_id < order_id);
+        // Two buyers may have been given one order id: both are found by it.
+        let same = |&&at: &&u32| self.followed.checks[at as usize].order.order_id == order_id;
+        let found: Vec<u32> = self.by_id[first..].iter().take_while(same).copied().collect();
+        for at in found {
+            self.followed.set(at as usize, OrderState { end, recorded_ms: Some(recorded_ms) });
+            self.looked_up.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        Some(())
+    }
+
+    /// The list is here. A server that broke off has broken the connection, and is not asked this.
+    fn end(&mut self) -> Result<(), String> {
+        if !self.rest.is_empty() {
+            let last = std::mem::take(&mut self.rest);
+            self.line(&last);
+        }
+        match self.wrong.take() {
+            Some(wrong) => Err(wrong),
+            None if self.lines == 0 => Err("the answer is empty".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn recorded(&mut self) -> Recorded {
+        self.users.sort_unstable();
+        let users = std::mem::take(&mut self.users);
+        let twice = users.chunk_by(|one, other| one == other).filter(|same| same.len() > 1).count();
+        Recorded {
+            orders: self.orders,
+            committed_units: self.committed_units,
+            users_sold_twice: twice as u64,
+        }
+    }
+}
+
+fn number(field: &[u8]) -> Option<u64> {
+    std::str::from_utf8(field).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orders() -> Vec<Order> {
+        let order =
+            |buyer: u32, id: u128| Order { buyer, order_id: Uuid::from_u128(id), promised: true, due_us: 0 };
+        vec![order(0, 9), order(1, 5), order(2, 7)]
+    }
+
+    fn list() -> List {
+        List::new(Followed::new(&orders(), None), &VerifySettings::default())
+    }
+
+    fn csv(rows: &[(u128, u64, u64, &str)]) -> Vec<u8> {
+        let mut text = format!("{}\n", String::from_utf8_lossy(HEAD));
+        for (id, user, quantity, status) in rows {
+            text += &format!("{},{user},{quantity},{status},1,2\n", Uuid::from_u128(*id));
+        }
+        text.into_bytes()
+    }
+
+    #[test]
+    fn orders_are_found_however_the_list_is_cut_into_pieces() {
+        let text = csv(&[(5, 1, 2, "committed"), (6, 1, 1, "committed"), (9, 3, 1, "rejected")]);
+        for size in [1, 7, 64, text.len()] {
+            let mut list = list();
+            text.chunks(size).for_each(|piece| list.take(piece));
+            list.end().unwrap();
+            let ends: Vec<End> = list.followed.checks.iter().map(|check| check.end).collect();
+            assert_eq!(ends, [End::Rejected, End::Committed, End::Unclear]);
+            let recorded = Recorded { orders: 3, committed_units: 3, users_sold_twice: 1 };
+            assert_eq!(list.recorded(), recorded);
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_list_is_refused() {
+        let mut too_long = csv(&[]);
+        too_long.extend(vec![b'x'; 5_000]);
+        let bad = [b"".to_vec(), b"{}\n".to_vec(), csv(&[(5, 1, 1, "lost")]), csv(&[]).repeat(2), too_long];
+        for text in bad {
+            let mut list = list();
+            list.take(&text);
+            assert!(list.end().is_err(), "{}", String::from_utf8_lossy(&text));
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The sale that is bought from, through its public interface: made, looked at, audited. Sends no order.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::header::HeaderValue;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::plan::tokens::Tokens;
+use crate::send::client::{Answer, Client, Clients};
+use crate::send::target::Target;
+use crate::send::template::Template;
+
+/// The phase of a sale whose gate is being rebuilt, and an audit's word for it.
+const REBUILDING: &str = "rebuilding";
+
+/// A sale as anybody sees it. What a server leaves out is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SaleView {
+    /// Its id.
+    pub id: u64,
+    /// Units on sale.
+    pub stock: u64,
+    /// Orders in the ledger.
+    #[serde(default)]
+    pub orders: u64,
+    /// Orders that the ledger has rejected.
+    #[serde(default)]
+    pub rejected_orders: u64,
+    /// Units that the gate has not set aside.
+    pub remaining: Option<u64>,
+    /// Orders that the gate has set aside.
+    pub reserved_orders: Option<u64>,
+    /// `upcoming`, `open`, `closed` or `rebuilding`.
+    pub phase: Option<String>,
+    /// `queue`, or `direct` for a sale without a gate and a queue.
+    pub mode: Option<String>,
+    /// The first moment of the sale, RFC 3339.
+    pub starts_at: Option<String>,
+    /// The first moment after the sale, RFC 3339.
+    pub ends_at: Option<String>,
+    /// When the server read all of this, RFC 3339.
+    pub as_of: Option<String>,
+    /// Which filling of the gate it is on; 0: the gate takes no orders yet.
+    pub epoch: Option<u32>,
+}
+
+impl SaleView {
+    /// Orders that have reached their end.
+    pub fn recorded(&self) -> u64 {
+        self.orders + self.rejected_orders
+    }
+
+    /// Whether the sale has a gate: a direct sale has none.
+    pub fn has_gate(&self) -> bool {
+        self.mode.as_deref() != Some("direct")
+    }
+
+    /// Whether the sale's gate is being rebuilt, so that nobody can buy and orders may still be on their way.
+    pub fn is_rebuilding(&self) -> bool {
+        self.phase.as_deref() == Some(REBUILDING)
+    }
+
+    /// Whether orders are taken now.
+    ///
+    /// # Errors
+    /// [`Error::NotOpen`] with what to do about it.
+    pub fn check_open(&self) -> Result<(), Error> {
+        let times = || {
+            let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "a time not told".to_owned());
+            (time(&self.starts_at), time(&self.ends_at))
+        };
+        let reason = match (self.phase.as_deref(), self.epoch) {
+            (Some("upcoming"), _) => format!("it opens at {}; wait, or give another --sale", times().0),
+            (Some("closed"), _) => format!("it closed at {}; give another --sale", times().1),
+            (Some(REBUILDING), _) => "its gate is being rebuilt; wait until it is open again".to_owned(),
+            (_, Some(0)) if self.has_gate() => {
+                "its gate is not filled yet; check that the server reaches its gate".to_owned()
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::NotOpen { sale: self.id, reason })
+    }
+}
+
+/// The audit of a sale. Serialized, it is what the server sent, with every field.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Audit {
+    /// Units in the ledger above the stock.
+    pub oversold: u64,
+    /// Users with two active orders, and order ids with two rows.
+    pub duplicates: u64,
+    /// Whether every unit is in exactly one place.
+    pub conserved: bool,
+    /// `clean`, `in_flight`, `gate_missing`, `rebuilding`, `lost` or `violated`.
+    pub verdict: String,
+    /// What is wrong, in sentences.
+    #[serde(default)]
+    pub findings: Vec<String>,
+    /// Every other field that the server sent, under its name.
+    #[serde(flatten)]
+    pub others: serde_json::Map<String, Value>,
+}
+
+impl Audit {
+    /// What the audit says of promised orders without a final row.
+    pub fn state(&self) -> AuditState {
+        match self.verdict.as_str() {
+            "clean" => AuditState::Clean,
+            "in_flight" => AuditState::InFlight,
+            REBUILDING => AuditState::Rebuilding,
+            "violated" | "lost" => AuditState::Broken,
+            _ => AuditState::NotKnown,
+        }
+    }
+
+    /// Orders in the ledger; `None`: the server did not send the count.
+    pub fn committed_orders(&self) -> Option<u64> {
+        self.others.get("committed_orders")?.as_u64()
+    }
+
+    /// Orders that the ledger has rejected; `None`: the server did not send the count.
+    pub fn rejected_orders(&self) -> Option<u64> {
+        self.others.get("rejected_orders")?.as_u64()
+    }
+
+    /// Units that the gate has set aside and the ledger has not recorded, below 0 where the gate has lost data; `None`: the
+    /// server did not send the count.
+    pub fn in_flight_units(&self) -> Option<i64> {
+        self.others.get("in_flight")?.as_i64()
+    }
+}
+
+/// An audit's verdict, as far as it concerns orders without a final row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditState {
+    /// Nothing is in flight: an order without a row gets none.
+    Clean,
+    /// Orders are on their way to the ledger.
+    InFlight,
+    /// The gate is being rebuilt.
+    Rebuilding,
+    /// The audit has found a broken invariant.
+    Broken,
+    /// The gate has no data, or the verdict is a word that this version does not know.
+    NotKnown,
+}
+
+/// The interface of the sales, on a connection of its own, so that it never waits behind the buyers.
+pub struct Shop {
+    client: Client,
+    target: Target,
+}
+
+impl Shop {
+    /// Connects with the first question.
+    pub fn new(clients: &Clients) -> Self {
+        Self { client: clients.another(), target: clients.target().clone() }
+    }
+
+    /// The sale; `None`: there is none with that id.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when the server gives no answer that can be read.
+    pub async fn sale(&mut self, id: u64) -> Result<Option<SaleView>, Error> {
+        self.get(&format!("/api/v1/sales/{id}"), "look at the sale").await
+    }
+
+    /// The sale's audit; `None`: the server has none.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when the server gives no answer that can be read.
+    pub async fn audit(&mut self, id: u64) -> Result<Option<Audit>, Error> {
+        self.get(&format!("/api/v1/sales/{id}/audit"), "audit the sale").await
+    }
+
+    /// Makes a sale that is open from now on, for the time given.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when the server does not make it, or could not fill its gate.
+    pub async fn create(
+        &mut self,
+        admin: &HeaderValue,
+        stock: u64,
+        per_user_limit: u32,
+        lasts: Duration,
+    ) -> Result<SaleView, Error> {
+        const DOING: &str = "make a sale";
+        let ends_at = humantime::format_rfc3339_seconds(SystemTime::now() + lasts).to_string();
+        let body = serde_json::json!({
+            "name": "Load test", "stock": stock, "per_user_limit": per_user_limit, "ends_at": ends_at,
+        });
+        let uri = self.uri("/api/v1/sales");
+        let request = Template::post(&self.target, body.to_string()).request(uri, admin.clone());
+        let answer =
+            self.client.send(request).await.map_err(|failure| refused(DOING, failure.to_string()))?;
+        match answer.status {
+            201 | 200 => parse(DOING, &answer),
+            401 | 403 => Err(refused(DOING, "the server does not take the admin token".to_owned())),
+            _ => Err(refused(DOING, described(&answer))),
+        }
+    }
+
+    /// That the server takes the admin token, so that a wrong one is told before the run and not after it.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when it does not. A server that has no list of a sale's orders is asked for nothing.
+    pub async fn check_admin(&mut self, admin: &HeaderValue, sale: u64) -> Result<(), Error> {
+        let uri = self.uri(&format!("/api/v1/sales/{sale}/audit/orders"));
+        let request = Template::head(&self.target).request(uri, admin.clone());
+        self.check(request, "look orders up", "the server does not take the admin token").await
+    }
+
+    /// That the server takes the first buyer's token: where it takes none, the run would measure how fast it refuses.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when it does not.
+    pub async fn check_buyers(&mut self, tokens: &Tokens, sale: u64) -> Result<(), Error> {
+        const REASON: &str = "the server does not take their tokens; give the secret that it signs with, like \
+                              --jwt-secret SECRET, or tokens that have not run out";
+        let uri = self.uri(&format!("/api/v1/sales/{sale}/orders/mine"));
+        let request = Template::head(&self.target).request(uri, tokens.header(0));
+        self.check(request, "send buyers", REASON).await
+    }
+
+    async fn check(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        doing: &'static str,
+        otherwise: &str,
+    ) -> Result<(), Error> {
+        let answer =
+            self.client.send(request).await.map_err(|failure| refused(doing, failure.to_string()))?;
+        match answer.status {
+            401 | 403 => Err(refused(doing, otherwise.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        doing: &'static str,
+    ) -> Result<Option<T>, Error> {
+        let request = Template::get(&self.target).anonymous(self.uri(path));
+        let answer =
+            self.client.send(request).await.map_err(|failure| refused(doing, failure.to_string()))?;
+        match answer.status {
+            200 => parse(doing, &answer).map(Some),
+            404 => Ok(None),
+            _ => Err(refused(doing, described(&answer))),
+        }
+    }
+
+    fn uri(&self, path: &str) -> hyper::http::uri::Uri {
+        self.target.path(path).try_into().expect("the path of a URL, and a number, make a path")
+    }
+}
+
+/// A bearer token as a header's value.
+///
+/// # Errors
+/// [`Error::AdminToken`] for one that no header can carry.
+pub fn bearer(token: &str) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::try_from(format!("Bearer {token}")).ok();
+    value.filter(|_| !token.is_empty()).ok_or(Error::AdminToken)
+}
+
+fn refused(doing: &'static str, reason: String) -> Error {
+    Error::Shop { doing, reason }
+}
+
+fn parse<T: DeserializeOwned>(doing: &'static str, answer: &Answer) -> Result<T, Error> {
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| refused(doing, format!("the server's answer cannot be read: {error}")))
+}
+
+/// An answer in one line: the status, and the start of what it says.
+fn described(answer: &Answer) -> String {
+    let text = String::from_utf8_lossy(&answer.body);
+    let start: String = text.chars().take(300).collect();
+    format!("the server answers {} {start}", answer.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sale_that_takes_no_orders_says_why() {
+        let view = |extra: &str| {
+            let json = format!(r#"{{"id":1,"stock":5,"starts_at":"S","ends_at":"E"{extra}}}"#);
+            serde_json::from_str::<SaleView>(&json).unwrap().check_open()
+        };
+        assert!(view("").is_ok() && view(r#","phase":"open","epoch":1"#).is_ok());
+        assert!(view(r#","phase":"open","mode":"direct","epoch":0"#).is_ok());
+        for (extra, told) in [
+            (r#","phase":"upcoming""#, "opens at S"),
+            (r#","phase":"closed""#, "closed at E"),
+            (r#","phase":"rebuilding""#, "being rebuilt"),
+            (r#","phase":"open","epoch":0"#, "gate is not filled"),
+        ] {
+            assert!(view(extra).unwrap_err().to_string().contains(told), "{extra}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Follows every order that an answer has named to its end, and says which never got there.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::plan::tokens::Tokens;
+use crate::send::client::{Client, Clients};
+use crate::send::latency::{Latency, Times};
+use crate::send::run::Order;
+use crate::send::template::Template;
+
+/// Of the newest orders, so many are looked at to tell whether the queue has drained: more than one, for any may be lost.
+const PROBES: usize = 3;
+
+/// How long, and how often, orders are asked for.
+#[derive(Debug, Clone)]
+pub struct VerifySettings {
+    /// After this time, orders without an end are given up.
+    pub within: Duration,
+    /// The pause before unfinished orders are asked for again.
+    pub pause: Duration,
+    /// When the run began; `None`: the time from the intended start to the commit is not wanted.
+    pub started_at: Option<SystemTime>,
+    /// Counts the orders that have been looked up, for whoever shows how far it is. An order that is asked for again
+    /// counts again.
+    pub looked_up: Arc<AtomicU64>,
+}
+
+impl Default for VerifySettings {
+    /// 60 s; every 200 ms.
+    fn default() -> Self {
+        Self {
+            within: Duration::from_secs(60),
+            pause: Duration::from_millis(200),
+            started_at: None,
+            looked_up: Arc::default(),
+        }
+    }
+}
+
+/// Where an order stood when it was last asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// In the ledger.
+    Committed,
+    /// Recorded by the ledger as rejected.
+    Rejected,
+    /// Not at its end: still on its way.
+    Queued,
+    /// Not at its end: the server knows of no such order (404).
+    Missing,
+    /// Not known: the server was not asked, or gave no answer that says where the order stands.
+    Unclear,
+}
+
+impl End {
+    /// The word for it, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Rejected => "rejected",
+            Self::Queued => "queued",
+            Self::Missing => "missing",
+            Self::Unclear => "unclear",
+        }
+    }
+
+    /// Whether the order has a final row.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Committed | Self::Rejected)
+    }
+}
+
+/// One order and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// The order.
+    pub order: Order,
+    /// Where it stood at last.
+    pub end: End,
+}
+
+impl Check {
+    /// Whether the server has promised the order and has no final row for it.
+    pub fn is_lost(&self) -> bool {
+        self.order.promised && !self.end.is_final()
+    }
+
+    /// Whether the server has promised the order, and says now that it has no final row for it.
+    pub fn is_unrecorded(&self) -> bool {
+        self.order.promised && matches!(self.end, End::Queued | End::Missing)
+    }
+}
+
+/// What became of all orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Every order, by buyer.
+    pub checks: Vec<Check>,
+    /// Whether it was cancelled while orders were open: these may still reach their end.
+    pub cancelled: bool,
+    /// From the intended start of a buyer's first request to the order's commit, as far as the server says when that was.
+    pub end_to_end: Latency,
+    /// When the last of the orders reached its end, by the ledger's clock; `None`: the server did not say.
+    pub last_recorded_at: Option<SystemTime>,
+}
+
+impl Verification {
+    /// Orders that stood at `end`.
+    pub fn count(&self, end: End) -> u64 {
+        self.checks.iter().filter(|check| check.end == end).count() as u64
+    }
+
+    /// Orders that were promised and have no final row. Where the server could not be asked, this says so of its orders
+    /// too: see how many are [`End::Unclear`].
+    pub fn lost(&self) -> u64 {
+        self.checks.iter().filter(|check| check.is_lost()).count() as u64
+    }
+
+    /// Buyers who were given two order ids for the same wish.
+    pub fn buyers_with_two_orders(&self) -> u64 {
+        let runs = self.checks.chunk_by(|one, other| one.order.buyer == other.order.buyer);
+        runs.filter(|orders| orders.len() > 1).count() as u64
+    }
+}
+
+/// Asks for every order, then again and again for those that are not at their end, until all are, or the time is up, or
+/// `cancel` ends it. Call it once the queue has drained: the first pass asks for all orders. `orders` are those of
+/// [`Run::orders`](crate::send::run::Run::orders). May last one request time-out longer than the settings say.
+///
+/// # Panics
+/// When an order's buyer has no token.
+pub async fn verify(
+    clients: &mut Clients,
+    orders: &[Order],
+    tokens: &Tokens,
+    settings: &VerifySettings,
+    cancel: &CancellationToken,
+) -> Verification {
+    let mut followed = Followed::new(orders, settings.started_at);
+    let cancelled = follow(clients, &mut followed, tokens, settings, cancel).await;
+    followed.finish(cancelled)
+}
+
+/// Asks for the orders without a final row until all have one. Returns whether `cancel` ended it before.
+pub(crate) async fn follow(
+    clients: &mut Clients,
+    followed: &mut Followed,
+    tokens: &Tokens,
+    settings: &VerifySettings,
+    cancel: &CancellationToken,
+) -> bool {
+    let deadline = Instant::now() + settings.within;
+    loop {
+        let all_final = ask_for_open(clients, followed, tokens, settings, deadline, cancel).await;
+        if all_final || !pause(settings, deadline, cancel).await {
+            return !all_final && cancel.is_cancelled();
+        }
+    }
+}
+
+/// Asks once for every order without a final row. Returns whether all have one now.
+pub(crate) async fn ask_for_open(
+    clients: &mut Clients,
+    followed: &mut Followed,
+    tokens: &Tokens,
+    settings: &VerifySettings,
+    deadline: Instant,
+    cancel: &CancellationToken,
+) -> bool {
+    let open: Vec<usize> = followed.open().collect();
+    let asked = open.iter().map(|&at| followed.checks[at].order).collect();
+    for (at, state) in ask(clients, asked, tokens, settings, deadline, cancel).await {
+        followed.set(open[at], state);
+    }
+    followed.open().next().is_none()
+}
+
+/// What the server says of one order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OrderState {
+    pub(crate) end: End,
+    /// When it reached its end, in milliseconds since 1970, where the server says.
+    pub(crate) recorded_ms: Option<u64>,
+}
+
+/// Orders on their way to being a [`Verification`].
+pub(crate) struct Followed {
+    pub(crate) checks: Vec<Check>,
+    started_us: Option<u64>,
+    times: Times,
+    last_recorded_ms: Option<u64>,
+}
+
+impl Followed {
+    pub(crate) fn new(orders: &[Order], started_at: Option<SystemTime>) -> Self {
+        let since_1970 = started_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Self {
+            checks: orders.iter().map(|&order| Check { order, end: End::Unclear }).collect(),
+            started_us: since_1970.and_then(|time| u64::try_from(time.as_micros()).ok()),
+            times: Times::new(),
+            last_recorded_ms: None,
+        }
+    }
+
+    /// Stores what the server says of the order at a place.
+    pub(crate) fn set(&mut self, at: usize, OrderState { end, recorded_ms }: OrderState) {
+        let check = &mut self.checks[at];
+        check.end = end;
+        let Some(recorded_ms) = recorded_ms.filter(|_| end.is_final()) else { return };
+        self.last_recorded_ms = self.last_recorded_ms.max(Some(recorded_ms));
+        if let (End::Committed, Some(started_us)) = (end, self.started_us) {
+            let due_us = started_us.saturating_add(check.order.due_us);
+            self.times.record(recorded_ms.saturating_mul(1_000).saturating_sub(due_us));
+        }
+    }
+
+    /// Whether a promised order has no final row, though the server was asked for it and answered.
+    pub(crate) fn has_unrecorded(&self) -> bool {
+        self.checks.iter().any(Check::is_unrecorded)
+    }
+
+    fn open(&self) -> impl Iterator<Item = usize> {
+        (0..self.checks.len()).filter(|&at| !self.checks[at].end.is_final())
+    }
+
+    pub(crate) fn finish(self, cancelled: bool) -> Verification {
+        Verification {
+            checks: self.checks,
+            cancelled,
+            end_to_end: self.times.latency(),
+            last_recorded_at: self.last_recorded_ms.map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
+        }
+    }
+}
+
+/// Waits until one of the newest orders is at its end, and with it, as the queue is in order, nearly all before it. It
+/// asks for three orders at a time, so that a long queue is not slowed by being watched. `false`: the time was up, or
+/// `cancel` ended it.
+///
+/// # Panics
+/// When an order's buyer has no token.
+pub async fn wait_for_drain(
+    clients: &mut Clients,
+    orders: &[Order],
+    tokens: &Tokens,
+    settings: &VerifySettings,
+    cancel: &CancellationToken,
+) -> bool {
+    let deadline = Instant::now() + settings.within;
+    let newest: Vec<Order> =
+        orders.iter().rev().filter(|order| order.promised).take(PROBES).copied().collect();
+    loop {
+        let ends = ask(clients, newest.clone(), tokens, settings, deadline, cancel).await;
+        if newest.is_empty() || ends.iter().any(|(_, state)| state.end.is_final()) {
+            return true;
+        }
+        if !pause(settings, deadline, cancel).await {
+            return false;
+        }
+    }
+}
+
+/// Whether there is time for another pass.
+async fn pause(settings: &VerifySettings, deadline: Instant, cancel: &CancellationToken) -> bool {
+    cancel.run_until_cancelled(sleep(settings.pause)).await.is_some() && Instant::now() < deadline
+}
+
+/// Asks for each order once, over all connections; answers by place. Those that the time was too short for are left out.
+async fn ask(
+    clients: &mut Clients,
+    orders: Vec<Order>,
+    tokens: &Tokens,
+    settings: &VerifySettings,
+    deadline: Instant,
+    cancel: &CancellationToken,
+) -> Vec<(usize, OrderState)> {
+    let pass = Arc::new(Pass {
+        next: AtomicUsize::new(0),
+        path: clients.target().path("/api/v1/orders/"),
+        template: Template::get(clients.target()),
+        tokens: tokens.clone(),
+        cancel: cancel.clone(),
+        looked_up: settings.looked_up.clone(),
+        deadline,
+        orders,
+    });
+    let mut asking = JoinSet::new();
+    let mut idle = clients.take();
+    for client in idle.drain(..idle.len().min(pass.orders.len())) {
+        asking.spawn(pass.clone().ask_while_any(client));
+    }
+    let mut ends = Vec::with_capacity(pass.orders.len());
+    while let Some(done) = asking.join_next().await {
+        let (client, some) = done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        ends.extend(some);
+        idle.push(client);
+    }
+    clients.put_back(idle);
+    ends
+}
+
+/// One pass over some orders, worked off by all connections together.
+struct Pass {
+    orders: Vec<Order>,
+    next: AtomicUsize,
+    path: String,
+    template: Template,
+    tokens: Tokens,
+    deadline: Instant,
+    cancel: CancellationToken,
+    looked_up: Arc<AtomicU64>,
+}
+
+#[derive(Deserialize)]
+struct OrderBody<'a> {
+    order_id: Uuid,
+    status: Status,
+    /// RFC 3339.
+    #[serde(borrow)]
+    recorded_at: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Queued,
+    Committed,
+    Rejected,
+}
+
+impl Pass {
+    async fn ask_while_any(self: Arc<Self>, mut client: Client) -> (Client, Vec<(usize, OrderState)>) {
+        let mut states = Vec::new();
+        while Instant::now() < self.deadline && !self.cancel.is_cancelled() {
+            let at = self.next.fetch_add(1, Relaxed);
+            let Some(order) = self.orders.get(at) else { break };
+            states.push((at, self.ask(order, &mut client).await));
+            self.looked_up.fetch_add(1, Relaxed);
+        }
+        (client, states)
+    }
+
+    async fn ask(&self, order: &Order, client: &mut Client) -> OrderState {
+        let unfinished = |end| OrderState { end, recorded_ms: None };
+        let uri = format!("{}{}", self.path, order.order_id);
+        let uri = uri.try_into().expect("the path of a URL, and an order id, make a path");
+        let request = self.template.request(uri, self.tokens.header(order.buyer));
+        let Ok(answer) = client.send(request).await else { return unfinished(End::Unclear) };
+        match (answer.status, serde_json::from_slice::<OrderBody<'_>>(&answer.body)) {
+            (404, _) => unfinished(End::Missing),
+            (200, Ok(body)) if body.order_id == order.order_id => match body.status {
+                Status::Queued => unfinished(End::Queued),
+                Status::Committed => OrderState { end: End::Committed, recorded_ms: body.recorded_ms() },
+                Status::Rejected => OrderState { end: End::Rejected, recorded_ms: body.recorded_ms() },
+            },
+            _ => unfinished(End::Unclear),
+        }
+    }
+}
+
+impl OrderBody<'_> {
+    /// In milliseconds since 1970.
+    fn recorded_ms(&self) -> Option<u64> {
+        let at = humantime::parse_rfc3339(self.recorded_at.as_deref()?).ok()?;
+        u64::try_from(at.duration_since(UNIX_EPOCH).ok()?.as_millis()).ok()
+    }
+}

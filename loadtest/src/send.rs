@@ -1,0 +1,11 @@
+//! Sending: the connections, the requests on their schedule, what each answer means, and how long it took.
+
+pub mod client;
+mod cpu;
+pub mod latency;
+pub mod limits;
+pub mod outcome;
+pub mod progress;
+pub mod run;
+pub mod target;
+pub mod template;
