@@ -9,7 +9,9 @@ mod apply;
 mod control;
 mod faults;
 pub mod load;
+mod sale;
 
 pub use apply::{SettingsApplier, WorkerControl};
 pub use control::{Controls, routes};
 pub use faults::InjectedFaults;
+pub use sale::demo_sale;

@@ -27,9 +27,14 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
+    /// Without a direct gateway.
+    pub(crate) fn new() -> Self {
+        Self { faults: Arc::default(), direct: None }
+    }
+
     /// `None` for a process outside of demonstrations.
     pub(crate) fn of(demo: bool) -> Option<Self> {
-        demo.then(|| Self { faults: Arc::default(), direct: None })
+        demo.then(Self::new)
     }
 
     /// Starts a direct gateway to compare with, if that is possible.

@@ -6,8 +6,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::TimeDelta;
-use seckill_core::{Fault, Mode, NewSale, create_sale, now};
+use seckill_core::{Fault, Mode, NewSale, create_sale};
 use seckill_dashboard::problem::{invalid, problem};
 use seckill_dashboard::{EVERY, Reporter, SaleView};
 use serde::Deserialize;
@@ -19,9 +18,8 @@ use super::guard::Json;
 use super::panel::{Panel, unavailable};
 use super::settings::change;
 use crate::load::{LoadRefusal, LoadRequest, LoadRunner};
+use crate::sale::demo_sale;
 
-/// How long a sale from the page lasts.
-const SALE_LASTS: TimeDelta = TimeDelta::days(1);
 /// Units of a sale from the page, if the request names no other number.
 const STOCK: u32 = 10_000;
 
@@ -101,17 +99,7 @@ pub(super) async fn sale(
     State(panel): State<Arc<Panel>>,
     Json(SaleBody { stock, name }): Json<SaleBody>,
 ) -> Response {
-    let starts_at = now();
-    let new = NewSale {
-        name: name.unwrap_or_else(|| "Flash sale".to_owned()),
-        product: None,
-        stock: stock.unwrap_or(STOCK),
-        price_cents: 99_900,
-        currency: "USD".to_owned(),
-        per_user_limit: 1,
-        starts_at,
-        ends_at: starts_at + SALE_LASTS,
-    };
+    let new = demo_sale(name.as_deref().unwrap_or("Flash sale"), stock.unwrap_or(STOCK));
     if let Err(errors) = new.check() {
         return invalid(&errors);
     }

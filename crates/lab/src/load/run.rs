@@ -148,20 +148,17 @@ impl Run {
         let view = shop.create(&admin, *stock, 1, plan.lasts() + SPARE).await?;
         view.check_open()?;
         shop.check_buyers(&tokens, view.id).await?;
+        let sale = SaleReport { id: view.id, stock: Some(view.stock), created: true };
         Ok(Session {
             target: self.target.clone(),
             scenario: scenario.clone(),
             name: Some(preset.clone()),
-            plan: plan.clone(),
             admin: Some(admin),
-            tokens,
-            clients,
-            sale: SaleReport { id: view.id, stock: Some(view.stock), created: true },
-            verify: true,
             drain_stall: self.drain_stall,
             stop: self.stop.clone(),
             watched: self.watched.clone(),
             say: Box::new(|text| tracing::warn!(text, "a load run met an obstacle and goes on")),
+            ..Session::new(plan.clone(), clients, tokens, sale)
         })
     }
 
