@@ -90,7 +90,7 @@ impl ClusterOptions {
     }
 }
 
-/// The URLs may hold passwords.
+/// Prints no URL, because URLs may have passwords.
 impl std::fmt::Debug for ClusterOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClusterOptions").finish_non_exhaustive()

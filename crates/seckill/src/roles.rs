@@ -1,4 +1,4 @@
-//! The long-running roles, gateway and worker, and the migration before them.
+//! The commands that run on the back end: gateway, worker, migration.
 
 use std::process::ExitCode;
 use std::sync::Arc;
