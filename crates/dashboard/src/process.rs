@@ -256,11 +256,7 @@ mod tests {
             Histogram { buckets: vec![(1.0, 50.0), (2.0, 90.0), (5.0, 99.0)], sum: 150.0, count: 100.0 };
         assert_eq!(quantile(&histogram, 0.5), Some(1.0));
         assert_eq!(quantile(&histogram, 0.7), Some(1.5));
-        assert_eq!(
-            quantile(&histogram, 0.995),
-            Some(5.0),
-            "above the last bound the histogram knows nothing"
-        );
+        assert_eq!(quantile(&histogram, 0.995), Some(5.0), "the histogram has no bound above the last one");
         assert_eq!(quantile(&Histogram::default(), 0.5), None);
         assert_eq!(mean(&histogram), Some(1.5));
     }

@@ -158,7 +158,7 @@ async fn supervise(run: Arc<Run>, config: LoadConfig, ghost: Arc<Mutex<Option<Gh
         Ok(None) => {}
         Err(panic) => {
             tracing::error!(error = %panic, "a load run broke down");
-            run.fail("the load generator broke down; the log says where".to_owned());
+            run.fail("the load generator broke down; see the log".to_owned());
         }
     }
 }

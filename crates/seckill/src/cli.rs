@@ -1,4 +1,4 @@
-//! The command line: which commands there are and what they take. The doc comments are the help.
+//! The command line: the commands and their arguments. The doc comments are the help.
 
 #[cfg(feature = "lab")]
 pub(crate) mod demo;
@@ -19,9 +19,9 @@ use crate::options::{
 
 /// A flash-sale system whose peak shaving you can see, measure and trust.
 ///
-/// Start with `seckill demo`: it needs nothing but this program. Every flag can also be set by the environment variable
-/// that stands beside it. Data goes to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a fault, 2 wrong
-/// usage, 3 an invariant is violated.
+#[cfg_attr(feature = "lab", doc = "Start with `seckill demo`: it needs nothing but this program.")]
+/// Every flag can also be set by the environment variable beside it. Data goes to stdout, everything else to stderr. Exit
+/// codes: 0 all is well, 1 a fault, 2 wrong usage, 3 an invariant is violated.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -157,7 +157,7 @@ pub(crate) struct SaleCreateArgs {
     /// How long it lasts
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) lasts: Duration,
-    /// Only if there is no sale at all; where there is one, this does nothing, successfully
+    /// Open it only if there is no sale yet; otherwise do nothing and exit with 0
     #[arg(long)]
     pub(crate) if_none: bool,
     #[command(flatten)]

@@ -43,7 +43,7 @@ pub(crate) async fn run(args: DemoArgs, log_json: bool) -> Result<ExitCode> {
         eprintln!("No browser could be started ({error}); open the address above by hand.");
     }
     // After an interrupt the system ends in order, and there is no verdict.
-    let outcome = shutdown.run_until_cancelled(play(&system, &args)).await;
+    let outcome = shutdown.run_until_cancelled(Box::pin(play(&system, &args))).await;
     let ended = match outcome {
         None => Ok(ExitCode::from(130)),
         Some(Err(error)) => Err(error),

@@ -1,11 +1,11 @@
-//! A program that was built without the feature `lab` has no demonstration, and says so:
+//! A program that was built without the feature `lab` refuses demonstrations with a message:
 //! `cargo test -p seckill --no-default-features --test without_lab`.
 
 #![cfg(not(feature = "lab"))]
 
 use std::process::Command;
 
-/// The program, with nothing of the caller's environment that could change what it does.
+/// The program, without the variables of the caller's environment that it reads.
 fn seckill(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seckill"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SECKILL_")) {
