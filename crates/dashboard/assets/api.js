@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 const BASE = new URL("api/v1/", document.baseURI);
 const TIMEOUT_MS = 20000;
 
-/** A refusal or a failure; `message` is for people. `status` is 0 when no answer came. */
+/** A refusal or a failure; `message` is for people. `status` is 0 if there was no answer. */
 export class Refusal extends Error {
   constructor(status, message) {
     super(message);
@@ -20,7 +20,7 @@ export const token = {
   set: (value) => remember("token", value || null, "sessionStorage"),
 };
 
-/** What a problem (RFC 9457) says, with its fields. */
+/** The message of a problem (RFC 9457), with its fields. */
 function explain(status, problem) {
   const fields = (problem?.errors ?? []).map(({ field, message }) => `${field}: ${message}`);
   const sentence = problem?.detail ?? problem?.title;
@@ -28,7 +28,7 @@ function explain(status, problem) {
   return words.join(" ") || t("error.status", { status });
 }
 
-/** The answer's JSON, or null when there is none; throws a Refusal. */
+/** The JSON of the answer, or null if it has none; throws a Refusal. */
 export async function call(method, path, body) {
   const headers = {};
   if (body !== undefined || method !== "GET") headers["Content-Type"] = "application/json";

@@ -1,4 +1,4 @@
-// Starts the page: takes what the feed brings, and draws it at the pace of the screen.
+// Starts the page: stores the events of the feed, and draws them at the frame rate of the screen.
 
 import { call } from "./api.js";
 import { Board } from "./charts.js";
@@ -26,13 +26,13 @@ let ghost = null;
 let seconds = 60;
 let chartsFailed = false;
 
-// A little less than half a second and a second, or the frame that brings the numbers would come just too early.
+// A little less than half a second and a second, so that a frame of the feed that comes slightly early is still drawn.
 const HERO_PAUSE_MS = 470;
 const PANEL_PAUSE_MS = 970;
 
 const overTime = (pause, build) => ({ pause, build: () => (series.ready ? build(series.last(seconds)) : null) });
 
-/** Where the ghost is laid: at the start of the newest run through the queue, or else where it was. */
+/** The time at which the ghost is drawn: the start of the newest run through the queue, or the time of the direct run. */
 function ghostStart() {
   const started = ({ code, args }) => code === "load_started" && args.mode === "queue";
   return lastRun()?.started_at ?? log.entries.findLast(started)?.t ?? ghost.started_at;
@@ -55,7 +55,7 @@ const feed = new Feed(new URL("api/v1/live", document.baseURI), {
     }
     for (const row of rows) series.push(row);
     for (const entry of entries) log.push(entry);
-    // A gateway that comes back may be another one, with other settings, or without controls.
+    // After a reconnect the gateway may be another one, with other settings or without controls.
     if (controls) askForControls();
     else withoutControls();
     schedule();
@@ -90,7 +90,7 @@ async function askForControls() {
     return;
   }
   control = answer;
-  // Another gateway behind the same address may not know the direct run that this page has seen.
+  // Another gateway at the same address may not have the direct run that this page has shown.
   ghost = control?.ghost ?? ghost;
   schedule();
 }
@@ -102,7 +102,7 @@ async function fetchGhost() {
 
 let scheduled = false;
 
-/** Draws at the next frame of the screen, once for all that has come until then. A hidden tab has no frames. */
+/** Draws once at the next frame of the screen, with all events until then. A hidden tab has no frames. */
 function schedule() {
   if (scheduled) return;
   scheduled = true;
@@ -128,7 +128,7 @@ function show() {
   board.draw();
 }
 
-/** The sentence over the hero chart, and what stands in its place while there is nothing to see. */
+/** The sentence over the hero chart, and the text in its place while there is no data. */
 function showPeaks() {
   const { arrivals, writes, share } = series.ready ? shaved(series.last(seconds)) : {};
   const words = { arrivals: rate(arrivals), writes: rate(writes), share: percent(share) };
@@ -206,10 +206,10 @@ setInterval(() => {
   feed.check();
   if (document.hidden) return;
   showConnection(feed);
-  // Frames draw the page; this keeps the ages right when none come.
+  // Every frame of the feed draws the page. This updates the ages while no frame comes.
   if (feed.state !== "live") schedule();
 }, AGE_PAUSE_MS);
 document.addEventListener("visibilitychange", () => document.hidden || board.restyle());
-// A page that the browser keeps for "back" holds no connection; six of them would use up a host's connections.
+// A page that the browser keeps for "back" closes its connection: a browser has six for each host.
 addEventListener("pagehide", () => feed.stop());
 addEventListener("pageshow", (event) => event.persisted && feed.start());

@@ -1,4 +1,4 @@
-// What all charts share: colours from the style sheet, axes, the pace of drawing. What they show is in hero.js and panels.js.
+// The common parts of all charts: colours from the style sheet, axes, when to draw. Their data is in hero.js and panels.js.
 
 import { byId, make } from "./dom.js";
 import { t } from "./i18n.js";
@@ -7,7 +7,7 @@ const narrow = matchMedia("(max-width: 640px)");
 const probe = document.createElement("span");
 let inks = new Map();
 
-/** The colour of a custom property as the theme resolves it; asked for once a theme. */
+/** The colour of a custom property in the current theme; it is read once for each theme. */
 export function ink(name) {
   if (!inks.has(name)) {
     if (!probe.isConnected) {
@@ -20,7 +20,7 @@ export function ink(name) {
   return inks.get(name);
 }
 
-/** The same colour, see-through. */
+/** The same colour, transparent. */
 export const veil = (name, share) => ink(name).replace(/^rgb\((.*)\)$/, `rgba($1, ${share})`);
 
 /** A line over time; `more` overrides. */
@@ -45,7 +45,7 @@ export const axis = (more) => ({
   ...more,
 });
 
-/** The axis of time: seconds before now, so that the marks stand still while the data moves. */
+/** The axis of time: seconds before now. Its labels stay in place while the data moves. */
 export function timeAxis(seconds, more) {
   const step = seconds / (narrow.matches ? 4 : 6);
   const marks = Array.from({ length: Math.round(seconds / step) + 1 }, (_, at) => at * step - seconds);
@@ -54,7 +54,7 @@ export function timeAxis(seconds, more) {
     tickvals: marks,
     ticktext: marks.map((mark) => (mark === 0 ? t("now") : t("seconds", { n: `−${-mark}` }))),
     hoverformat: ".1f",
-    // Only the hover label is left to have it; the marks have words of their own.
+    // Only the hover label uses it: the ticks have texts of their own.
     ticksuffix: ` ${t("seconds", { n: "" }).trim()}`,
     showgrid: false,
     zeroline: false,
@@ -64,7 +64,7 @@ export function timeAxis(seconds, more) {
 
 const STEPS = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
 
-/** A round number not below `value`, so that an axis changes in steps and not with every row. */
+/** The next round number from `value` up, so that an axis changes seldom. */
 export function ceiling(value, least) {
   const wanted = Math.max(value * 1.06, least);
   const power = 10 ** Math.floor(Math.log10(wanted));
@@ -84,7 +84,7 @@ export const layout = (more) => ({
   ...more,
 });
 
-/** A legend of our own: Plotly's takes columns as wide as the longest name, and is laid out anew with every draw. */
+/** A legend in HTML. Plotly's own makes every column as wide as the longest name, and is laid out again at every draw. */
 function showLegend(list, traces) {
   const state = traces.map(({ name, line: { color } }) => `${name} ${color}`).join("|");
   if (list.dataset.shown === state) return;
@@ -99,13 +99,13 @@ function showLegend(list, traces) {
   list.replaceChildren(...items);
 }
 
-/** Whether there is little room. */
+/** Whether the window is narrow. */
 export const isNarrow = () => narrow.matches;
 
 /**
- * Draws charts when their turn comes, only those in sight, and none while the tab is hidden.
- * `charts`: element id → { pause, build }: milliseconds between two draws, and a function that gives [traces, layout], or null
- * while there is nothing to draw.
+ * Draws each chart at its own pace, only while it is in view, and none while the tab is hidden.
+ * `charts`: element id → { pause, build }: milliseconds between two draws, and a function that returns [traces, layout], or null
+ * while there is no data.
  */
 export class Board {
   #charts;
@@ -132,14 +132,14 @@ export class Board {
     narrow.addEventListener("change", () => this.restyle());
   }
 
-  /** Draws everything anew: theme, language, size or window has changed. */
+  /** Draws every chart again, because theme, language, size or window has changed. */
   restyle() {
     inks = new Map();
     this.#drawnAt.clear();
     this.draw();
   }
 
-  /** Draws what is due and in sight, one chart a frame, so that no frame is long. */
+  /** Draws one chart that is due and in view in each frame of the screen, so that no frame takes long. */
   draw() {
     if (this.#scheduled || !window.Plotly || document.hidden) return;
     const due = this.#charts.find(([id, { pause }]) => this.#inSight.has(id) && this.#waited(id) >= pause);

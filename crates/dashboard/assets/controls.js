@@ -1,4 +1,4 @@
-// What one can change: the sale, the drain rate, pausing, faults. The load has load.js.
+// The controls: a new sale, the drain rate, the pause, the faults. Those of the load are in load.js.
 
 import { call, token } from "./api.js";
 import { byId, make, setData, setNumber, setText } from "./dom.js";
@@ -7,7 +7,7 @@ import { count, drainRate, rate, wholeSeconds } from "./format.js";
 import { onLanguage, t, translate } from "./i18n.js";
 import { setUpLoad, showLoad } from "./load.js";
 
-// Notches of the slider: ten to a power of ten, so that a key press is a step one can see; the last is "unlimited".
+// The steps of the slider: ten for each power of ten, so that every key press has a visible effect. The last is "unlimited".
 const NOTCHES = [
   100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1200, 1500, 2000, 2500, 3000, 4000, 5000, 6000, 8000, 10000, 12000,
   15000, 20000, "unlimited",
@@ -27,7 +27,7 @@ const notch = (value) => {
   return [...NOTCHES.keys()].slice(0, -1).reduce((best, at) => (far(at) < far(best) ? at : best), 0);
 };
 
-/** Shows a rate on the slider; what lies between two notches is told exactly beside it. */
+/** Shows a rate on the slider. The exact rate, which may be between two steps, is the text beside it. */
 function showNotch(value) {
   const slider = byId("drain-slider");
   slider.value = notch(value);
@@ -54,7 +54,7 @@ function setUpDrain() {
     const underWay = wanted !== null;
     sliderBusy = true;
     wanted = NOTCHES[slider.value];
-    if (underWay) return; // the loop below sends the newest value last
+    if (underWay) return; // the loop below sends the newest value at the end
     try {
       for (let sent = null; sent !== wanted; ) {
         sent = wanted;
@@ -62,7 +62,7 @@ function setUpDrain() {
       }
     } finally {
       wanted = null;
-      // The next frame may still carry the old settings.
+      // The next frame may still have the old settings.
       setTimeout(() => (sliderBusy = wanted !== null), 600);
     }
   });
@@ -77,7 +77,7 @@ function showPause({ paused }) {
   setText(byId("pause"), t(paused ? "resume" : "pause"));
 }
 
-/** What the workers say themselves, not what they were told. */
+/** The drain rates that the workers report, which may differ from the setting. */
 function showReported(processes) {
   const rates = processes.filter(({ roles }) => roles.includes("worker")).map((worker) => worker.drain_rate);
   const distinct = [...new Set(rates)];
@@ -176,8 +176,8 @@ function translateControls() {
 }
 
 /**
- * Asks whether there are controls; shows them, or takes them off the page. Returns what GET control says,
- * null when there are none, undefined when that could not be told.
+ * Asks the gateway for its controls; shows them, or takes them off the page. Returns the answer of GET control,
+ * null if there are no controls, undefined if there was no answer.
  */
 export async function findControls(loadOptions) {
   try {
@@ -187,7 +187,7 @@ export async function findControls(loadOptions) {
     byId("columns").classList.add("with-controls");
     byId("token-card").hidden = !control.token_needed;
     if (faults.map(({ name }) => name).join() !== control.faults.map(({ name }) => name).join()) setUpFaults(control.faults);
-    translateControls(); // the language may have changed while they were off the page
+    translateControls(); // the language may have changed while the controls were off the page
     loadOptions(control);
     return control;
   } catch (error) {
@@ -197,13 +197,13 @@ export async function findControls(loadOptions) {
   }
 }
 
-/** For a gateway that has none. */
+/** For a gateway without controls. */
 export function removeControls() {
   if (section.isConnected) section.replaceWith(place);
   byId("columns").classList.remove("with-controls");
 }
 
-/** Brings the controls up to what the feed says. */
+/** Updates the controls from a frame of the feed. */
 export function showControls({ settings, processes, load }, now) {
   serverNow = now;
   if (!section.isConnected || section.hidden) return;

@@ -1,20 +1,20 @@
-// Small helpers for elements. Text always goes through textContent, so nothing that a server sends is ever markup.
+// Small helpers for elements. Text is always set as textContent, so that text from a server is never markup.
 
 /** The element with this id; the page is served with all of them. */
 export const byId = (id) => document.getElementById(id);
 
-/** Sets text only where it differs: four times a second most of it does not. */
+/** Sets a text only if it differs, because most texts are the same in most frames. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Sets a data attribute only where it differs. */
+/** Sets a data attribute only if it differs. */
 export function setData(element, name, value) {
   const text = String(value);
   if (element.dataset[name] !== text) element.dataset[name] = text;
 }
 
-/** A number for people in the text, and the bare one in data-value. */
+/** Sets a formatted number as the text, and the plain number as data-value. */
 export function setNumber(element, value, text) {
   setText(element, text);
   setData(element, "value", value ?? "");
@@ -30,7 +30,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Reads a remembered choice; storage may be off, and then nothing is remembered. */
+/** Reads a stored choice; null if there is none, or if storage is off. */
 export function recall(name, storage = "localStorage") {
   try {
     return window[storage].getItem(`seckill.${name}`);
@@ -39,17 +39,17 @@ export function recall(name, storage = "localStorage") {
   }
 }
 
-/** Remembers a choice, or forgets it when it is null. */
+/** Stores a choice, or removes it if it is null. */
 export function remember(name, value, storage = "localStorage") {
   try {
     if (value === null) window[storage].removeItem(`seckill.${name}`);
     else window[storage].setItem(`seckill.${name}`, value);
   } catch {
-    // Storage is off: the choice holds until the page is left.
+    // Storage is off: the choice is lost with the page.
   }
 }
 
-/** Says something once to screen readers; never called at the pace of the feed. */
+/** Announces a text to screen readers. Not for texts that change with every frame. */
 export function announce(text) {
   setText(byId("announcer"), text);
 }

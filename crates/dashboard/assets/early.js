@@ -1,11 +1,11 @@
-// Sets theme and language before the first paint: a module would run after it, and the page would flash.
+// Sets theme and language before the first paint. A module would run after it, and the page would flicker.
 "use strict";
 (() => {
   const read = (name) => {
     try {
       return localStorage.getItem(`seckill.${name}`);
     } catch {
-      return null; // storage is off; then nothing is remembered
+      return null; // storage is off: there is no stored choice
     }
   };
   const theme = read("theme");

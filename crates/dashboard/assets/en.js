@@ -1,4 +1,4 @@
-// English. `{name}` is filled in; `{n:unit|units}` chooses by number. zh.js has the same keys, and those that
+// English. `{name}` is replaced; `{n:unit|units}` depends on the number. zh.js has the same keys, and those that
 // in English come from the gateway.
 
 export default {
@@ -161,7 +161,7 @@ export default {
   "log.workers_resumed": "Workers resumed",
   "log.fault_on": "{fault} for {seconds} s",
   "log.fault_off": "{fault} reverted",
-  "log.worker_crash_ordered": "{name} was told to crash",
+  "log.worker_crash_ordered": "{name} was ordered to crash",
   "log.load_started": "Load {preset} started: up to {rate}, {buyers} buyers",
   "log.load_ended": "Load ended: {verdict}",
   "log.sale_opened": "Sale {id} opened: {name}, {stock} units",
@@ -241,7 +241,7 @@ export default {
   "fault.off": "Revert now",
   "fault.left": "On with {amount}; reverts by itself in {time}.",
   "fault.crash": "Crash a worker",
-  "fault.crashed": "{name} was told to crash.",
+  "fault.crashed": "{name} was ordered to crash.",
 
   "sale.form": "Sale",
   "sale.stock": "Stock",

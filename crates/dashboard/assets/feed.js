@@ -1,7 +1,7 @@
-// The one connection to the gateway's live feed: opens it, keeps it open, and says how fresh it is.
+// The connection to the gateway's live feed: opens it, keeps it open, and knows the age of the newest frame.
 
 const STALE_SECONDS = 1.5;
-// Frames come four times a second; after this long without any, the connection is taken for dead.
+// Frames come four times a second. After so long without one, the connection counts as dead.
 const DEAD_SECONDS = 10;
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 10000;
@@ -41,11 +41,11 @@ export class Feed {
     });
     on("log", this.#handlers.log);
     source.addEventListener("bye", () => {
-      this.#open = false; // the gateway ends the stream; EventSource comes back by itself
+      this.#open = false; // the gateway ends the stream; EventSource connects again by itself
     });
     source.addEventListener("error", () => {
       this.#open = false;
-      // After an answer that is no stream (a proxy's 502), EventSource gives up for good.
+      // After an answer that is not a stream (a proxy's 502), EventSource does not connect again.
       if (source.readyState === EventSource.CLOSED) this.#later();
     });
   }
@@ -63,7 +63,7 @@ export class Feed {
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
   }
 
-  /** Opens the connection anew where it is open in name only. Called now and then. */
+  /** Replaces a connection that counts as dead. Called regularly. */
   check() {
     const silentFor = (performance.now() - Math.max(this.#openedAt, this.#receivedAt)) / 1000;
     if (this.#open && silentFor > DEAD_SECONDS) this.start();
@@ -74,7 +74,7 @@ export class Feed {
     return this.#receivedAt ? (performance.now() - this.#receivedAt) / 1000 : null;
   }
 
-  /** Whether a frame has ever come. */
+  /** Whether there was a frame yet. */
   get begun() {
     return this.#serverTime > 0;
   }
@@ -85,7 +85,7 @@ export class Feed {
     return this.age > STALE_SECONDS ? "stale" : "live";
   }
 
-  /** What the gateway's clock says now, in unix seconds; ours may be off. */
+  /** The time of the gateway's clock in unix seconds. The clock of this machine may differ. */
   get now() {
     return this.begun ? this.#serverTime + this.age : Date.now() / 1000;
   }

@@ -1,4 +1,4 @@
-// Numbers and times as people read them, in the chosen language.
+// Formats numbers and times for people, in the chosen language.
 
 import { languageTag, t } from "./i18n.js";
 
@@ -15,7 +15,7 @@ function numberFormat(digits) {
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 
-/** 12345 → 12,345; – where there is none. */
+/** 12345 → 12,345; – for null. */
 export const count = (value) => (known(value) ? numberFormat(0).format(value) : NONE);
 
 /** 2000 → 2,000/s. */
@@ -29,7 +29,7 @@ export function change(value) {
   return t("per_second", { n: sign + count(Math.abs(rounded)) });
 }
 
-/** Milliseconds, as exact as they are worth: 4.21 ms, 312 ms, 3.22 s. */
+/** Milliseconds, with three digits: 4.21 ms, 312 ms, 3.22 s. */
 export function milliseconds(value) {
   if (!known(value)) return NONE;
   if (value >= 1000) return t("seconds", { n: numberFormat(value >= 10000 ? 1 : 2).format(value / 1000) });
@@ -52,12 +52,12 @@ export const wholeSeconds = (seconds) => t("seconds", { n: count(Math.max(0, Mat
 /** 0.742 → 74 %. */
 export const percent = (share) => (known(share) ? t("percent", { n: count(share * 100) }) : NONE);
 
-/** Unix seconds → the time of day here. */
+/** Unix seconds → the local time of day. */
 export function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString(languageTag(), { hour12: false });
 }
 
-/** A drain rate as a worker or the settings tell it: "2000", "unlimited", "paused". */
+/** A drain rate as workers and settings have it: "2000", "unlimited", "paused". */
 export function drainRate(value) {
   if (value === null || value === undefined) return NONE;
   return value === "unlimited" || value === "paused" ? t(`drain.${value}`) : rate(Number(value));

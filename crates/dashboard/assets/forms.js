@@ -1,12 +1,12 @@
-// What all controls share: doing something that may be refused, and reading a field.
+// The common parts of all controls: a call that may be refused, and reading a field.
 
 import { Refusal } from "./api.js";
 import { byId, setText } from "./dom.js";
 import { count } from "./format.js";
 import { t } from "./i18n.js";
 
-/** Shows the error beside a control, or takes it away. */
-function tell(box, refusal) {
+/** Shows the error beside a control, or removes it. */
+function showError(box, refusal) {
   const line = box.querySelector(".error");
   line.hidden = !refusal;
   setText(line, refusal ? refusal.message : "");
@@ -16,20 +16,20 @@ function tell(box, refusal) {
   }
 }
 
-/** Does something that the gateway may refuse; the error is shown in `box`. Tells whether it went well. */
+/** Makes a call that the gateway may refuse, and shows its error in `box`. Returns whether it succeeded. */
 export async function attempt(box, action) {
   try {
     const answer = await action();
-    tell(box, null);
+    showError(box, null);
     return answer ?? true;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    tell(box, error);
+    showError(box, error);
     return false;
   }
 }
 
-/** The number in a field, or undefined when it is empty; throws a Refusal that names the field. */
+/** The number in a field, or undefined if it is empty; throws a Refusal that names the field. */
 export function numberOf(id) {
   const field = byId(id);
   const text = field.value.trim();

@@ -1,4 +1,4 @@
-// The chart of the shaved peak: rates over the drain rate, the backlog below, marks for load and faults, the ghost behind.
+// The chart of the shaved peak: rates and the drain rate, the backlog below, marks for load and faults, and the ghost.
 
 import { axis, ceiling, ink, isNarrow, layout, line, timeAxis, veil } from "./charts.js";
 import { rate } from "./format.js";
@@ -6,19 +6,19 @@ import { knows, t } from "./i18n.js";
 import { peak } from "./store.js";
 
 const MOST_MARKS = 12;
-// The words of the marks have the room above the rates to themselves.
-// Marks that are closer than this share of the window get their words on different lines.
+// The texts of the marks are above the rates, where nothing else is drawn.
+// Marks that are closer than this share of the window have their texts on different lines.
 const CLOSE = 0.16;
 const CLOSE_NARROW = 0.34;
 const MARK_LINES = 3;
-// A drain rate this much above all traffic would press the traffic flat; then only its name is shown.
+// A drain rate this many times above all rates would flatten their curves. Then the chart shows only its name.
 const TOO_HIGH = 4;
 
 function ghostTraces(view, ghost, start) {
   if (!ghost?.rows?.length) return [];
   const at = (name) => ghost.columns.indexOf(name);
   const second = at("second");
-  // A row counts its whole second, as the live rates count the second before them.
+  // A row of the ghost covers the second after its time; a live row covers the second before.
   const x = ghost.rows.map((row) => start + row[second] + 1 - view.latest);
   const committed = ghost.rows.map((row) => row[at("committed")]);
   return [line(t("ghost"), view, committed, ink("quiet"), { x, line: { dash: "dash", width: 2 } })];
@@ -44,7 +44,7 @@ const backlogTrace = (view) =>
     fillcolor: veil("backlog", 0.35),
   });
 
-/** The words of a mark, short enough for a chart. */
+/** The text of a mark, short enough for a chart. */
 function markWords(entry) {
   const args = { ...entry.args };
   if (args.fault && knows(`fault.${args.fault}`)) args.fault = t(`fault.${args.fault}`);
@@ -56,7 +56,7 @@ function markColour(entry) {
   return entry.code === "fault_off" ? ink("good") : ink("bad");
 }
 
-/** Vertical lines with words for load and faults. */
+/** Vertical lines with texts for load and faults. */
 function marks(view, entries) {
   const shown = entries
     .filter((entry) => (entry.kind === "load" || entry.kind === "fault") && entry.t > view.latest - view.seconds)
@@ -92,7 +92,7 @@ function drainName(view, top) {
   }];
 }
 
-/** How high the axis of rates goes. */
+/** The upper end of the axis of rates. */
 function top(view, ghost) {
   const traffic = Math.max(peak(view.column("arrivals")), peak(view.column("committed")), peak(ghost[0]?.y ?? []));
   const drain = peak(view.column("drain_rate"));
@@ -100,7 +100,7 @@ function top(view, ghost) {
   return ceiling(shown, 10);
 }
 
-/** Traces and layout; `ghostStart` is when the run began that the ghost is laid behind. */
+/** Traces and layout; `ghostStart` is the time at which the ghost is drawn. */
 export function buildHero(view, entries, ghost, ghostStart) {
   const [arrivals, ...rest] = rateTraces(view);
   const shadow = ghostTraces(view, ghost, ghostStart);
@@ -123,7 +123,7 @@ export function buildHero(view, entries, ghost, ghostStart) {
   ];
 }
 
-/** What the window shows in one sentence's numbers: the peaks, and the share that was shaved off. */
+/** The numbers for the sentence over the chart: the peaks in the window, and the share that was shaved off. */
 export function shaved(view) {
   const arrivals = peak(view.column("arrivals"));
   const writes = peak(view.column("committed"));

@@ -1,4 +1,4 @@
-// The page's languages: which one is chosen, and the text for a key. The words themselves are in en.js and zh.js.
+// The languages of the page: the chosen one, and the text for a key. The texts are in en.js and zh.js.
 
 import en from "./en.js";
 import zh from "./zh.js";
@@ -15,11 +15,11 @@ export const currentLanguage = () => language;
 /** Its BCP 47 tag, for Intl. */
 export const languageTag = () => tags[language];
 
-/** Whether the chosen language has a text for this key; codes that a newer gateway sends may have none. */
+/** Whether the chosen language has a text for this key. A code of a newer gateway may have none. */
 export const knows = (key) => key in dictionaries[language];
 
 /**
- * The text for a key. `{name}` is filled from `args`; `{n:order|orders}` chooses by whether n is 1.
+ * The text for a key. `{name}` is replaced from `args`; `{n:order|orders}` depends on whether n is 1.
  */
 export function t(key, args = {}) {
   const text = dictionaries[language][key] ?? en[key] ?? key;
@@ -48,7 +48,7 @@ export function translate(root = document) {
 /** Calls back after every change of language. */
 export const onLanguage = (listener) => listeners.add(listener);
 
-/** Changes the language of the whole page and remembers it. */
+/** Changes the language of the whole page and stores the choice. */
 export function setLanguage(chosen) {
   language = chosen in dictionaries ? chosen : "en";
   document.documentElement.lang = tags[language];

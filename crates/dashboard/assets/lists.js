@@ -1,4 +1,4 @@
-// The two lists at the bottom: processes alive, and the event log.
+// The two lists at the bottom: the processes, and the event log.
 
 import { byId, make, setData, setText } from "./dom.js";
 import { clock, count, drainRate, duration } from "./format.js";
@@ -38,7 +38,7 @@ const newProcess = (id) =>
     make("p", { class: "facts note" }),
   );
 
-/** Processes alive; their elements are kept, so that nothing flickers. */
+/** The processes that are alive. Their elements are reused, so that nothing flickers. */
 export function showProcesses(processes) {
   const list = byId("processes");
   const old = new Map([...list.children].map((item) => [item.dataset.process, item]));
@@ -52,7 +52,7 @@ export function showProcesses(processes) {
   byId("no-processes").hidden = processes.length > 0;
 }
 
-/** An entry's sentence in the page's language; what this page does not know is told as the gateway put it. */
+/** The message of an entry in the page's language, or in English for a code that this page does not know. */
 function sentence(entry) {
   const key = `log.${entry.code}`;
   if (!knows(key)) return entry.message;
@@ -67,7 +67,7 @@ function sentence(entry) {
   return t(key, args);
 }
 
-/** How a load ended; the word may be one that this page does not know. */
+/** How a load ended. A newer gateway may send a word that this page does not know. */
 function loadEnd(verdict) {
   if (typeof verdict === "boolean") return t(verdict ? "result.pass" : "result.fail");
   return known("result", verdict);
@@ -75,7 +75,7 @@ function loadEnd(verdict) {
 
 let drawn = "";
 
-/** The log, newest first; touched only when there is something new. */
+/** The log, newest first; changed only if there is a new entry. */
 export function showLog(log) {
   const state = `${log.revision} ${currentLanguage()}`;
   if (drawn === state) return;

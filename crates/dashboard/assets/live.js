@@ -21,7 +21,7 @@ export function showSale(sale) {
   if (document.title !== title) document.title = title;
 }
 
-/** Connection state with the age of what is shown. */
+/** The state of the connection, with the age of the newest frame. */
 export function showConnection(feed) {
   const box = byId("connection");
   const state = feed.state;
@@ -52,7 +52,7 @@ function counted(name, value) {
   pill(name, value === 0 ? "ok" : "bad", t(`${name}.words`, { n: count(value), n_count: value }), value);
 }
 
-/** The four pills and what the check found. */
+/** The four invariants, and the findings of the audit. */
 export function showInvariants(invariants, now) {
   for (const name of ["oversold", "lost", "duplicates"]) counted(name, invariants?.[name]);
   const conserved = invariants?.conserved;
@@ -73,7 +73,7 @@ export function showInvariants(invariants, now) {
   lastVerdict = verdict;
 }
 
-/** One stage: its rate, what is in it, how full it is (0 to 1), and how strongly it flows on to the next. */
+/** One station of the path: its rate, the orders in it, its level (0 to 1), and the rate to the next station. */
 function stage(name, speed, speedText, inside, full) {
   const box = byId(`stage-${name}`);
   setNumber(box.querySelector(".rate"), speed, speedText);
@@ -83,14 +83,14 @@ function stage(name, speed, speedText, inside, full) {
   if (level.style.width !== width) level.style.width = width;
 }
 
-/** The arrow after a stage is as thick as what flows: one step a power of about three. */
+/** The thickness of the arrow after a station: one step for each power of about three of its rate. */
 function flow(name, speed) {
   setData(byId(`stage-${name}`), "flow", speed > 0 ? Math.min(9, Math.max(1, Math.round(Math.log10(speed) * 2))) : 0);
 }
 
 const total = (processes, name) => processes.reduce((sum, process) => sum + (process[name] ?? 0), 0);
 
-/** The strip from buyers to database. `most` is the highest backlog in the window. */
+/** The path from the buyers to the database. `most` is the highest backlog in the window. */
 export function showPipeline(row, frame, most) {
   const { sale, processes = [], totals } = frame;
   const handled = (row.committed ?? 0) + (row.rejected ?? 0);
@@ -119,7 +119,7 @@ export function terms(sale) {
     const flight = sale.stock - remaining - sale.sold - rejected;
     return [["remaining", remaining], ["in_flight", Math.max(0, flight)], ["sold", sale.sold], ...tail];
   }
-  // Gate and ledger are not read in the same instant; what has moved meanwhile was queued.
+  // Gate and ledger are read one after the other; orders that moved meanwhile count as queued.
   const flight = Math.max(0, sale.reserved_orders - sale.orders - rejected);
   const pending = Math.min(sale.pending_orders ?? 0, flight);
   return [["remaining", remaining], ["pending", pending], ["queued", flight - pending], ["sold", sale.sold], ...tail];

@@ -1,4 +1,4 @@
-// The load: its form, its progress, its verdict, and the comparison with a run that does without the queue.
+// The load: its form, its progress, its verdict, and the comparison with a direct run.
 
 import { call } from "./api.js";
 import { announce, byId, make, recall, remember, setData, setNumber, setText } from "./dom.js";
@@ -12,7 +12,7 @@ let presets = [];
 let shownVerdict = "";
 let announced = null;
 
-/** Fills the form from what GET control says. */
+/** Fills the form from the answer of GET control. */
 export function loadOptions(control) {
   const names = (list) => list.map(({ name }) => name).join();
   if (names(presets) !== names(control.presets)) {
@@ -20,7 +20,7 @@ export function loadOptions(control) {
     byId("load-preset").replaceChildren(...presets.map(({ name }) => make("option", { value: name }, name)));
     choosePreset();
   }
-  byId("load-form").hidden = presets.length === 0; // this gateway sends no load
+  byId("load-form").hidden = presets.length === 0; // this gateway cannot send load
   byId("load-direct").hidden = !control.direct;
   byId("direct-note").hidden = !control.direct;
 }
@@ -34,7 +34,7 @@ function choosePreset() {
   describePreset();
 }
 
-/** The preset in words, and how many buyers it needs at the rate that is asked for. */
+/** The description of the preset, and the number of its buyers at the chosen rate. */
 function describePreset() {
   const preset = chosen();
   if (!preset) return;
@@ -56,7 +56,7 @@ function wanted(mode) {
   };
 }
 
-/** Wires the form up. */
+/** Adds the event handlers of the form. */
 export function setUpLoad() {
   const form = byId("load-form");
   const start = (mode) => attempt(form, async () => showLoad(await call("POST", "control/load", wanted(mode))));
@@ -79,7 +79,7 @@ async function copyCommand() {
   try {
     await navigator.clipboard.writeText(code.textContent);
   } catch {
-    // Pages that do not come over https or from this machine may not write to the clipboard: select it for the user.
+    // A page that comes neither over https nor from this machine may not write to the clipboard: select the text instead.
     getSelection().selectAllChildren(code);
     said = "copy.selected";
   }
@@ -87,7 +87,7 @@ async function copyCommand() {
   setTimeout(() => setText(button, t("copy")), LONG_COPIED_MS);
 }
 
-/** The state, progress and verdict of the newest load; null when there has been none. */
+/** The state, progress and verdict of the newest load, which is null if there was none. */
 export function showLoad(load) {
   const running = RUNNING.includes(load?.state);
   byId("load-start").disabled = running;
@@ -129,7 +129,7 @@ function showVerdict(load, running) {
   setText(box.querySelector(".words"), t(`result.${word}`));
   setText(box.querySelector(".message"), load.message ?? "");
   box.querySelector("dl").replaceChildren(...(load.verdict ? facts(load.verdict) : []));
-  // Said once a run, and not for one that had ended before the page was opened.
+  // Announced once for each run, but not for a run that had ended before the page was opened.
   if (running) announced = load.id;
   else if (announced === load.id) {
     announced = null;
@@ -156,16 +156,16 @@ function facts(verdict) {
   return shown.map(([name, text]) => make("div", { "data-fact": name }, make("dt", {}, t(`result.${name}`)), make("dd", {}, text)));
 }
 
-/** The newest run through the queue; kept for the tab, since the gateway only tells of the newest run of any kind. */
+/** Stores the newest run through the queue for this tab: the gateway only has the newest run of any kind. */
 export function rememberRun(load) {
   if (load?.mode !== "queue" || !load.started_at) return;
   const { id, started_at } = load;
-  // Until this run has a verdict, the one before it is what there is to compare with.
+  // Until this run has a verdict, the run before it is compared.
   const text = JSON.stringify({ id, started_at, verdict: load.verdict ?? lastRun()?.verdict ?? null });
   if (recall("run", "sessionStorage") !== text) remember("run", text, "sessionStorage");
 }
 
-/** What rememberRun has kept, or null. */
+/** The run that rememberRun has stored, or null. */
 export function lastRun() {
   try {
     return JSON.parse(recall("run", "sessionStorage"));
@@ -189,7 +189,7 @@ function way(key, verdict) {
   return row;
 }
 
-/** Both ways side by side, once there has been a run without the queue. */
+/** The two runs side by side, once there was a direct run. */
 export function showCompare(ghost) {
   const box = byId("compare");
   box.hidden = !ghost;

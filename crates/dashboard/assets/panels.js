@@ -1,4 +1,4 @@
-// The four small charts, and the columns of the tables behind all five.
+// The four small charts, and the columns of the tables of all five charts.
 
 import { axis, ceiling, ink, layout, line, timeAxis, veil } from "./charts.js";
 import { count, milliseconds } from "./format.js";
@@ -26,10 +26,10 @@ export function buildLatency(view) {
   ];
 }
 
-// Nobody asks which part of a tenth of a millisecond an answer took.
+// The lowest decade of the axis of latency: 0.1 ms. Shorter times are of no interest.
 const LEAST_DECADE = -1;
 
-/** Whole decades around the data, so that the axis does not wander. */
+/** Whole decades around the data, so that the axis changes seldom. */
 function latencyRange(view) {
   let least = Infinity;
   for (const value of view.column("accept_p50")) if (value > 0 && value < least) least = value;
@@ -88,7 +88,7 @@ export function buildCommit(view) {
 
 const counted = (name, key = name) => ({ name, key, format: count });
 
-/** What the table behind each chart shows. */
+/** The columns of the table of each chart. */
 export const TABLES = {
   hero: [
     counted("arrivals"), counted("accepted"), counted("committed", "writes"),

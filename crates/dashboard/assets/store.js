@@ -1,12 +1,12 @@
 // The last minutes of the feed, column by column in typed arrays, and the event log. Draws nothing.
 
-// Five minutes at four rows a second are 1,200; when twice that is full, the older half goes in one move.
+// Five minutes have 1,200 rows. When there are twice as many, the older half is removed at once.
 const CAPACITY = 2400;
 const KEEP = 1200;
 const LOG_LIMIT = 200;
-// A pause this long in the rows is drawn as a gap, not as a line across it.
+// A pause between two rows that is longer than this is drawn as a gap.
 const GAP_SECONDS = 2;
-// Time that steps back further than this is a clock that was set, not a row that came twice.
+// A row that is older than the newest row by more than this means that the gateway's clock was set back.
 const CLOCK_STEP_SECONDS = 5;
 
 /** Rows by time, as columns. */
@@ -14,13 +14,13 @@ export class Series {
   #columns = new Map();
   #length = 0;
 
-  /** Starts over with these columns. */
+  /** Removes all rows, and sets the columns. */
   reset(names) {
     this.#length = 0;
     this.#columns = new Map(names.map((name) => [name, new Float64Array(CAPACITY)]));
   }
 
-  /** Whether the history has told what the columns are. */
+  /** Whether the columns are known, which the history names. */
   get ready() {
     return this.#columns.has("t");
   }
@@ -34,7 +34,7 @@ export class Series {
     return this.#length ? this.#columns.get("t")[this.#length - 1] : null;
   }
 
-  /** Adds a row; one that is there already (by t) is left out. Null becomes NaN, which charts show as a gap. */
+  /** Adds a row unless there is one of its time. Null becomes NaN, which charts show as a gap. */
   push(row) {
     const time = row[0];
     const latest = this.latest;
@@ -46,7 +46,7 @@ export class Series {
     this.#append(row);
   }
 
-  /** The numbers of one sale do not go over into those of the next. */
+  /** Whether a row is of another sale than the row before, so that there is a gap between their numbers. */
   #anotherSale(row) {
     const at = [...this.#columns.keys()].indexOf("sale");
     const before = this.#columns.get("sale")?.[this.#length - 1];
@@ -101,7 +101,7 @@ export class Series {
   }
 }
 
-/** The largest number in a column; 0 when there is none. NaN is passed over. */
+/** The largest number in a column; 0 if there is none. NaN is skipped. */
 export function peak(column) {
   let most = 0;
   for (const value of column) if (value > most) most = value;
@@ -111,7 +111,7 @@ export function peak(column) {
 /** The event log, oldest first, each entry once. */
 export class Log {
   entries = [];
-  /** Grows with every change, so that a view knows when to draw. */
+  /** Grows with every change; a view compares it to decide whether to draw. */
   revision = 0;
 
   reset() {
@@ -119,7 +119,7 @@ export class Log {
     this.revision += 1;
   }
 
-  /** Adds an entry unless it is there; tells whether it was new. */
+  /** Adds an entry unless it is there; returns whether it was new. */
   push(entry) {
     if (this.entries.some((other) => other.id === entry.id)) return false;
     this.entries.push(entry);

@@ -1,4 +1,4 @@
-// The table behind each chart: the last minute, second by second; filled only while it is open.
+// The table of each chart: the last minute, second by second. It is filled only while it is open.
 
 import { make } from "./dom.js";
 import { clock } from "./format.js";
@@ -21,7 +21,7 @@ function fill(details, series) {
   details.querySelector("table").replaceChildren(make("thead", {}, head), body);
 }
 
-/** Makes the tables fill themselves once a second while open. */
+/** Fills every open table once a second. */
 export function startTables(series) {
   for (const details of document.querySelectorAll("details[data-table]")) {
     const box = make("div", { class: "wide seconds", tabindex: "0", role: "region", "data-i18n-label": "table" }, make("table"));

@@ -1,4 +1,4 @@
-//! The page's files, compressed once and served with an ETag. All of them are in the program: no page asks any other host.
+//! The page's files, compressed once and served with an ETag. They are part of the program, so the page needs no other host.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,8 +13,7 @@ use flate2::write::GzEncoder;
 use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
 
-/// What the page may do: nothing but to load its own files and to talk to the gateway it came from. The chart library
-/// writes style attributes.
+/// The page may load its own files and talk to its own gateway, and nothing else. The chart library needs inline styles.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
                       connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -35,12 +34,13 @@ impl Asset {
         let etag: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
         let etag = HeaderValue::try_from(format!("\"{etag}\"")).expect("hexadecimal digits in quotes");
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-        let gzip = gzip.write_all(&plain).and_then(|()| gzip.finish()).expect("memory takes everything");
+        let gzip =
+            gzip.write_all(&plain).and_then(|()| gzip.finish()).expect("writing to memory never fails");
         Self { kind: kind(name), etag, plain, gzip: gzip.into() }
     }
 }
 
-/// Made at the first request: compressing takes a moment, and most gateways never show a page.
+/// Made at the first request, because compressing takes a moment and many gateways never serve the page.
 static ASSETS: LazyLock<BTreeMap<String, Asset>> = LazyLock::new(|| {
     let own = Files::iter().filter_map(|name| Some((name.to_string(), Files::get(&name)?.data)));
     let own = own.map(|(name, data)| (name, Bytes::from(data.into_owned())));
@@ -77,13 +77,13 @@ pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Respo
 }
 
 async fn serve(name: &str, headers: &HeaderMap) -> Response {
-    // Compressing at the first request is work for another thread than one that answers orders.
+    // The first request compresses the files, which would block a thread that answers orders.
     let assets = tokio::task::spawn_blocking(|| &*ASSETS).await;
     let Some(asset) = assets.ok().and_then(|assets| assets.get(name)) else {
         let detail = "The dashboard has no such file.";
         return crate::problem::problem(StatusCode::NOT_FOUND, "not-found", detail);
     };
-    let said = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let field = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let fixed = [
         (header::ETAG, asset.etag.clone()),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -93,11 +93,11 @@ async fn serve(name: &str, headers: &HeaderMap) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    let known = said(header::IF_NONE_MATCH).unwrap_or_default();
+    let known = field(header::IF_NONE_MATCH).unwrap_or_default();
     if known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag) {
         return (StatusCode::NOT_MODIFIED, fixed).into_response();
     }
-    let gzip = said(header::ACCEPT_ENCODING).unwrap_or_default().split(',').any(|way| {
+    let gzip = field(header::ACCEPT_ENCODING).unwrap_or_default().split(',').any(|way| {
         let (name, quality) = way.split_once(";q=").unwrap_or((way, "1"));
         name.trim() == "gzip" && quality.trim().parse::<f32>().is_ok_and(|quality| quality > 0.0)
     });

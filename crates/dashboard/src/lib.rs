@@ -1,24 +1,24 @@
-//! The live page: what it shows comes from every process's snapshots, what it does goes through the control plane.
+//! The live page and its feed: they show what a system is doing, and change nothing. The controls are in `seckill-lab`.
 //!
-//! In every process: [`Reporter`] tells the others how it is, and does what the settings say; [`faults`] make the trouble
-//! that a demonstration asks for. In gateways: [`Feed`] adds the snapshots up and streams them, [`routes`] serves the page,
-//! the feed and the controls. None of it is on the path of an order.
+//! In every process a [`Reporter`] publishes snapshots of that process. In gateways a [`Feed`] adds the snapshots of all
+//! processes up, and [`routes`] serves the page and the feed. None of it is on the path of an order.
 
-pub mod assets;
-mod control;
-pub mod faults;
+mod assets;
 mod feed;
 mod live;
-pub mod load;
 mod log;
-mod problem;
+mod news;
+mod page;
+pub mod problem;
 mod process;
 mod report;
 mod rows;
 mod scrape;
+mod settings;
 mod watch;
 
-pub use control::{Controls, routes};
-pub use faults::Troubles;
 pub use feed::Feed;
-pub use report::{Identity, Reporter, WorkerHandle};
+pub use page::routes;
+pub use report::{EVERY, Identity, Reporter, SettingsHandler, WorkerState};
+pub use settings::settings_view;
+pub use watch::SaleView;

@@ -1,4 +1,4 @@
-//! What has happened, in sentences: processes that come and go, settings, load, faults, violations. Bounded.
+//! The log of the page, in sentences: processes that come and go, settings, load, faults, violations. Bounded.
 
 use std::collections::VecDeque;
 
@@ -22,16 +22,16 @@ pub(crate) struct Entry {
     pub(crate) level: &'static str,
     /// In English.
     pub(crate) message: String,
-    /// For those who say it in another language.
+    /// Names the message, so that a page can translate it.
     pub(crate) code: &'static str,
-    /// What is different each time.
+    /// The names and numbers in the message.
     pub(crate) args: Value,
     /// The number of the row that came next.
     #[serde(skip)]
     next_row: u64,
 }
 
-/// What has happened lately.
+/// The newest entries.
 #[derive(Default)]
 pub(crate) struct Log {
     kept: VecDeque<Entry>,
@@ -39,9 +39,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Takes in an entry that comes before row number `next_row`, and gives it back numbered.
-    pub(crate) fn push(&mut self, happened: Happened, next_row: u64) -> Entry {
-        let Happened { kind, level, message, code, args } = happened;
+    /// Adds an entry that comes before row number `next_row`; returns it with its id and time.
+    pub(crate) fn push(&mut self, new: NewEntry, next_row: u64) -> Entry {
+        let NewEntry { kind, level, message, code, args } = new;
         let entry = Entry { id: self.next, t: seconds(), kind, level, message, code, args, next_row };
         self.next += 1;
         if self.kept.len() == KEPT {
@@ -57,17 +57,17 @@ impl Log {
     }
 }
 
-/// An entry before it has its place in the log.
+/// An entry that is not in the log yet.
 #[derive(Debug)]
-pub(crate) struct Happened {
-    pub(crate) kind: &'static str,
-    pub(crate) level: &'static str,
-    pub(crate) message: String,
-    pub(crate) code: &'static str,
-    pub(crate) args: Value,
+pub(crate) struct NewEntry {
+    kind: &'static str,
+    level: &'static str,
+    message: String,
+    code: &'static str,
+    args: Value,
 }
 
-impl Happened {
+impl NewEntry {
     pub(crate) fn info(kind: &'static str, code: &'static str, message: String, args: Value) -> Self {
         Self { kind, level: "info", message, code, args }
     }

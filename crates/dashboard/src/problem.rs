@@ -1,4 +1,4 @@
-//! Refusals of the dashboard's own routes, as RFC 9457 problems like the gateway's.
+//! Refusals of the dashboard and its controls, as RFC 9457 problems like the gateway's.
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -7,12 +7,12 @@ use seckill_core::FieldError;
 use serde_json::json;
 
 /// A problem; `slug` is the last part of its type.
-pub(crate) fn problem(status: StatusCode, slug: &str, detail: &str) -> Response {
+pub fn problem(status: StatusCode, slug: &str, detail: &str) -> Response {
     of(status, slug, detail, &[])
 }
 
 /// 422: every wrong field is named.
-pub(crate) fn invalid(errors: &[FieldError]) -> Response {
+pub fn invalid(errors: &[FieldError]) -> Response {
     let each: Vec<_> = errors.iter().map(|error| format!("{} {}", error.field, error.message)).collect();
     of(StatusCode::UNPROCESSABLE_ENTITY, "invalid", &format!("{}.", each.join("; ")), errors)
 }

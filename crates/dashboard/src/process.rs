@@ -1,4 +1,4 @@
-//! One process as its snapshots show it: what it did within the last second, and how it is now.
+//! One process as its snapshots describe it: its rates over the last second, and its latest state.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use seckill_core::{DrainRate, Histogram, Snapshot};
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// Rates are those of so much time.
+/// The time over which rates are taken.
 const WINDOW_MS: u64 = 1_000;
-/// A process that has been silent for longer is gone.
+/// A process that has sent no snapshot for so long is gone.
 pub(crate) const GONE: Duration = Duration::from_millis(2_000);
-/// After so much silence its last rates say nothing about now.
+/// After so long without a snapshot the rates of a process are shown as 0.
 const SILENT: Duration = Duration::from_millis(700);
 
-/// What is counted, in the order of [`Counts`].
+/// The names of the counts, in the order of [`Counts`].
 pub(crate) const COUNTED: [&str; 9] = [
     "arrivals",
     "accepted",
@@ -27,14 +27,14 @@ pub(crate) const COUNTED: [&str; 9] = [
     "redelivered",
 ];
 
-/// How often each of [`COUNTED`] happened, or how often a second.
+/// A number for each of [`COUNTED`]: a total, or a rate a second.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Counts(pub(crate) [f64; COUNTED.len()]);
 
 impl Counts {
     pub(crate) const COMMITTED: usize = 6;
 
-    /// What a process has counted since it started.
+    /// The totals of a process since it started.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let mut counts = Self::default();
         for (key, value) in &snapshot.series {
@@ -71,57 +71,57 @@ impl Counts {
     }
 }
 
-/// What [`Process`] has heard.
-struct Heard {
+/// A snapshot, and the counts in it.
+struct Sample {
     counts: Counts,
     snapshot: Snapshot,
 }
 
-/// One process, by its last second.
+/// One process, by the snapshots of its last second.
 pub(crate) struct Process {
-    /// Oldest first; the first is a second older than the last, where there is one so old.
-    heard: VecDeque<Heard>,
-    last: Instant,
+    /// Oldest first, never empty. The first is at least a second older than the last, once there is one so old.
+    samples: VecDeque<Sample>,
+    received_at: Instant,
 }
 
 impl Process {
     pub(crate) fn new(first: Snapshot) -> Self {
-        let mut heard = VecDeque::with_capacity(6);
-        heard.push_back(Heard { counts: Counts::of(&first), snapshot: first });
-        Self { heard, last: Instant::now() }
+        let mut samples = VecDeque::with_capacity(6);
+        samples.push_back(Sample { counts: Counts::of(&first), snapshot: first });
+        Self { samples, received_at: Instant::now() }
     }
 
-    pub(crate) fn hear(&mut self, snapshot: Snapshot) {
-        self.last = Instant::now();
-        self.heard.push_back(Heard { counts: Counts::of(&snapshot), snapshot });
-        let newest = self.now().uptime_ms;
-        while self.heard.get(1).is_some_and(|second| second.snapshot.uptime_ms + WINDOW_MS <= newest) {
-            self.heard.pop_front();
+    pub(crate) fn push(&mut self, snapshot: Snapshot) {
+        self.received_at = Instant::now();
+        self.samples.push_back(Sample { counts: Counts::of(&snapshot), snapshot });
+        let newest = self.last().uptime_ms;
+        while self.samples.get(1).is_some_and(|second| second.snapshot.uptime_ms + WINDOW_MS <= newest) {
+            self.samples.pop_front();
         }
     }
 
-    /// How it was when it was last heard of.
-    pub(crate) fn now(&self) -> &Snapshot {
-        &self.heard.back().expect("it begins with one, and one is kept").snapshot
+    /// The latest snapshot.
+    pub(crate) fn last(&self) -> &Snapshot {
+        &self.samples.back().expect("there is one from the start, and one is always kept").snapshot
     }
 
-    /// Whether nothing was heard of it lately, though it is not gone yet.
+    /// Whether its latest snapshot is too old for its rates to hold.
     pub(crate) fn is_silent(&self) -> bool {
-        self.last.elapsed() > SILENT
+        self.received_at.elapsed() > SILENT
     }
 
     pub(crate) fn is_gone(&self) -> bool {
-        self.last.elapsed() > GONE
+        self.received_at.elapsed() > GONE
     }
 
-    /// Since it started.
+    /// The totals since it started.
     pub(crate) fn counts(&self) -> Counts {
-        self.heard.back().map(|heard| heard.counts).unwrap_or_default()
+        self.samples.back().map(|sample| sample.counts).unwrap_or_default()
     }
 
-    /// A second, over the last one.
+    /// The rates a second, over the last second.
     pub(crate) fn rates(&self) -> Counts {
-        let (first, last) = (&self.heard[0], &self.heard[self.heard.len() - 1]);
+        let (first, last) = (&self.samples[0], &self.samples[self.samples.len() - 1]);
         let milliseconds = last.snapshot.uptime_ms.saturating_sub(first.snapshot.uptime_ms);
         if milliseconds == 0 || self.is_silent() {
             return Counts::default();
@@ -129,11 +129,11 @@ impl Process {
         last.counts.since(&first.counts, milliseconds as f64 / 1_000.0)
     }
 
-    /// What a histogram took in over the last second.
+    /// The values that a histogram counted in the last second.
     pub(crate) fn recent(&self, name: &str) -> Histogram {
-        let find = |heard: &Heard| heard.snapshot.histograms.get(name).cloned().unwrap_or_default();
-        let (first, mut last) = (find(&self.heard[0]), find(&self.heard[self.heard.len() - 1]));
-        if self.heard.len() < 2 || self.is_silent() {
+        let find = |sample: &Sample| sample.snapshot.histograms.get(name).cloned().unwrap_or_default();
+        let (first, mut last) = (find(&self.samples[0]), find(&self.samples[self.samples.len() - 1]));
+        if self.samples.len() < 2 || self.is_silent() {
             return Histogram::default();
         }
         for (bound, count) in &mut last.buckets {
@@ -147,22 +147,22 @@ impl Process {
 
     /// Orders that its worker holds; `None` where there is no worker.
     pub(crate) fn held_orders(&self) -> Option<u64> {
-        let now = self.now();
-        now.drain_rate.map(|_| now.series.get("seckill_held_orders").map_or(0.0, |held| *held) as u64)
+        let last = self.last();
+        last.drain_rate.map(|_| last.series.get("seckill_held_orders").map_or(0.0, |held| *held) as u64)
     }
 
     pub(crate) fn view(&self) -> ProcessView {
-        let now = self.now();
+        let last = self.last();
         ProcessView {
-            id: now.process.to_string(),
-            name: now.name.clone(),
-            roles: now.roles.clone(),
-            age_ms: u64::try_from(self.last.elapsed().as_millis()).unwrap_or(u64::MAX),
-            uptime_seconds: now.uptime_ms / 1_000,
-            drain_rate: now.drain_rate,
+            id: last.process.to_string(),
+            name: last.name.clone(),
+            roles: last.roles.clone(),
+            age_ms: u64::try_from(self.received_at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_seconds: last.uptime_ms / 1_000,
+            drain_rate: last.drain_rate,
             held_orders: self.held_orders(),
-            settings_revision: now.settings_revision,
-            faults: now.faults.clone(),
+            settings_revision: last.settings_revision,
+            faults: last.faults.clone(),
         }
     }
 }
@@ -181,7 +181,7 @@ pub(crate) struct ProcessView {
     faults: Vec<seckill_core::FaultKind>,
 }
 
-/// `more` on top of `sum`.
+/// Adds `more` to `sum`.
 pub(crate) fn merge(sum: &mut Histogram, more: &Histogram) {
     for (bound, count) in &more.buckets {
         match sum.buckets.iter_mut().find(|(known, _)| known == bound) {
@@ -193,8 +193,8 @@ pub(crate) fn merge(sum: &mut Histogram, more: &Histogram) {
     sum.count += more.count;
 }
 
-/// The value that the share `quantile` of all values does not exceed, on a straight line within its bucket, as Prometheus'
-/// `histogram_quantile` has it; `None` without values.
+/// The quantile of a histogram, 0 to 1, on a straight line within its bucket, as Prometheus's `histogram_quantile` computes
+/// it; `None` without values.
 pub(crate) fn quantile(histogram: &Histogram, quantile: f64) -> Option<f64> {
     if histogram.count <= 0.0 {
         return None;
@@ -244,10 +244,10 @@ mod tests {
         let mut process = Process::new(snapshot(0, 0.0));
         assert_eq!(process.rates(), Counts::default());
         for quarter in 1..=20 {
-            process.hear(snapshot(quarter * 250, 100.0 * quarter as f64));
+            process.push(snapshot(quarter * 250, 100.0 * quarter as f64));
         }
         assert_eq!(process.rates().0[..2], [400.0, 400.0]);
-        assert_eq!(process.heard.len(), 5);
+        assert_eq!(process.samples.len(), 5);
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
             Histogram { buckets: vec![(1.0, 50.0), (2.0, 90.0), (5.0, 99.0)], sum: 150.0, count: 100.0 };
         assert_eq!(quantile(&histogram, 0.5), Some(1.0));
         assert_eq!(quantile(&histogram, 0.7), Some(1.5));
-        assert_eq!(quantile(&histogram, 0.995), Some(5.0), "above the last bound nothing is known");
+        assert_eq!(quantile(&histogram, 0.995), Some(5.0), "the histogram has no bound above the last one");
         assert_eq!(quantile(&Histogram::default(), 0.5), None);
         assert_eq!(mean(&histogram), Some(1.5));
     }

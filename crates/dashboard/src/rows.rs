@@ -10,7 +10,7 @@ use crate::watch::SaleView;
 
 /// Rows that are kept: five minutes.
 const KEPT: usize = 1_200;
-/// What is in a row beside [`COUNTED`], which stands after the first two.
+/// The columns before and after [`COUNTED`].
 const BEFORE: [&str; 2] = ["t", "sale"];
 const AFTER: [&str; 10] = [
     "accept_p50",
@@ -30,12 +30,12 @@ pub(crate) fn columns() -> Vec<&'static str> {
     [&BEFORE[..], &COUNTED[..], &AFTER[..]].concat()
 }
 
-/// One row. Not a number: not known.
+/// One row. A number that is not known is NaN.
 #[derive(Debug, Clone)]
 pub(crate) struct Row(Vec<f64>);
 
 impl Row {
-    /// What the processes and the sale are like at `t`, in seconds since 1970.
+    /// The row at `t`, in seconds since 1970.
     pub(crate) fn of<'a>(
         t: f64,
         processes: &(impl Iterator<Item = &'a Process> + Clone),
@@ -71,7 +71,7 @@ impl Row {
         Self(row)
     }
 
-    /// As JSON: whole numbers as such, others with three digits, what is not known as `null`.
+    /// As JSON: whole numbers without a fraction, others with three digits, unknown ones as `null`.
     pub(crate) fn json(&self) -> String {
         let mut text = String::with_capacity(self.0.len() * 6);
         for (at, value) in self.0.iter().enumerate() {
@@ -88,25 +88,25 @@ impl Row {
         text
     }
 
-    /// Orders committed in this second.
+    /// Orders committed a second.
     pub(crate) fn committed(&self) -> f64 {
         self.0[BEFORE.len() + Counts::COMMITTED]
     }
 }
 
-/// What the workers together may write, a second; `None`: one of them has no limit.
+/// Orders a second that all workers together may write; `None`: one of them has no limit.
 fn drain_rate<'a>(processes: impl Iterator<Item = &'a Process>) -> Option<f64> {
     use seckill_core::DrainRate::{Paused, PerSecond, Unlimited};
-    let rates = processes.filter_map(|process| process.now().drain_rate).map(|rate| match rate {
+    let rates = processes.filter_map(|process| process.last().drain_rate).map(|rate| match rate {
         Unlimited => f64::INFINITY,
         PerSecond(rate) => f64::from(rate.get()),
         Paused => 0.0,
     });
-    // Not `sum`: that of nothing is -0.
+    // Not `sum`: without workers it gives -0.
     Some(rates.fold(0.0, |sum: f64, rate| sum + rate)).filter(|sum| sum.is_finite())
 }
 
-/// The rows of the last five minutes, counted on from the first.
+/// The rows of the last five minutes. They are numbered from the first row on.
 #[derive(Default)]
 pub(crate) struct Rows {
     kept: VecDeque<String>,
@@ -115,7 +115,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Takes a row in; gives its number.
+    /// Adds a row; returns its number.
     pub(crate) fn push(&mut self, row: &Row) -> u64 {
         if self.kept.len() == KEPT {
             self.kept.pop_front();
@@ -130,7 +130,7 @@ impl Rows {
         self.next
     }
 
-    /// The rows from number `from` on, as a JSON list; `None` where some of them are not kept any more.
+    /// The rows from number `from` on, as a JSON list; `None` if some of them are no longer kept, or `from` is after the next row.
     pub(crate) fn since(&self, from: u64) -> Option<String> {
         let first = self.next - self.kept.len() as u64;
         let skip = usize::try_from(from.checked_sub(first)?).ok().filter(|skip| *skip <= self.kept.len())?;
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_kept_for_five_minutes_and_given_from_any_of_them_on() {
+    fn rows_are_kept_for_five_minutes_and_listed_from_any_of_them_on() {
         let mut rows = Rows::default();
         for t in 0..1_500 {
             assert_eq!(rows.push(&Row::of(f64::from(t), &std::iter::empty(), None)), t as u64);

@@ -1,10 +1,10 @@
-//! Reads a process's own metrics as Prometheus would, so that every number on the page is one that Prometheus has too.
+//! Reads a process's own metrics from the text that Prometheus reads, so that the page and Prometheus have the same numbers.
 
 use std::collections::BTreeMap;
 
 use seckill_core::Histogram;
 
-/// What the page shows of `/metrics`.
+/// The series of `/metrics` that the page shows.
 const SERIES: [&str; 8] = [
     "seckill_claims_total",
     "seckill_orders_committed_total",
@@ -17,11 +17,11 @@ const SERIES: [&str; 8] = [
 ];
 const HISTOGRAMS: [&str; 3] =
     ["seckill_intake_batch_orders", "seckill_commit_batch_orders", "seckill_commit_seconds"];
-/// The route that takes orders; of the others the page shows no latency.
+/// The route of orders: the only one whose latency the page shows.
 const ORDERS_ROUTE: &str = "http_route=\"/api/v1/sales/{id}/orders\"";
 const ORDERS_METHOD: &str = "http_request_method=\"POST\"";
 const REQUESTS: &str = "http_server_request_duration_seconds";
-/// The histogram of those requests in a snapshot.
+/// The name of their histogram in a snapshot.
 pub(crate) const ACCEPT_SECONDS: &str = "accept_seconds";
 
 /// The parts of `/metrics` that the page shows: series by name with labels, histograms by name over all labels.
@@ -63,7 +63,7 @@ fn add(histogram: &mut Histogram, name: &str, labels: &str, value: f64) {
     }
 }
 
-/// The finite upper bound of a bucket; the last one is the count.
+/// The upper bound of a bucket; `None` for the infinite one, whose value is the count.
 fn bound(labels: &str) -> Option<f64> {
     let (_, rest) = labels.split_once("le=\"")?;
     rest.split_once('"')?.0.parse().ok().filter(|bound: &f64| bound.is_finite())

@@ -1,4 +1,4 @@
-//! Follows the newest sale that has a gate: how it stands, and whether its invariants hold.
+//! Follows the newest sale that has a gate: reads its numbers, and audits it.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,26 +12,26 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::report::EVERY;
 
-/// Sales that are looked through for the one to follow.
+/// The newest sales, among which the one to follow is looked for.
 const NEWEST: u32 = 8;
-/// The audit counts rows. It is done once a second at the most, and takes a twentieth of the time at the most, unless that
-/// would make a page wait too long.
+/// The audit counts rows, so it is expensive. The pause after it is 20 times as long as the audit took: 1 s at the least,
+/// 10 s at the most.
 const AUDIT_EVERY: Duration = Duration::from_secs(1);
 const AUDIT_SHARE: u32 = 20;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// What is done where no page is open: the database is there for orders.
+/// While no page is open the sale is read and audited less often, to leave the database to the orders.
 const UNWATCHED_FOLLOW_EVERY: Duration = Duration::from_secs(1);
 const UNWATCHED_AUDIT_EVERY: Duration = Duration::from_secs(30);
-/// What is done for a sale that has been found clean and in which nothing has moved since.
+/// A sale that was found clean and has not changed since is audited less often, too.
 const AT_REST_AUDIT_EVERY: Duration = Duration::from_secs(10);
-/// How soon a page that is opened, or a sale that moves, is noticed.
+/// How often a pause is checked for a page that was opened, or a sale that changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Orders that are nowhere, with nothing on its way, for so long are lost.
+/// Orders that are missing for so long, while no order is in flight, are lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// The sale as the page shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct SaleView {
+pub struct SaleView {
     pub(crate) id: SaleId,
     name: String,
     stock: u32,
@@ -47,13 +47,13 @@ pub(crate) struct SaleView {
 }
 
 impl SaleView {
-    /// Orders that the gate has set aside and the ledger has not recorded.
+    /// Orders that the gate has reserved and the ledger has not recorded.
     pub(crate) fn backlog(&self) -> Option<u64> {
         self.reserved_orders.map(|reserved| reserved.saturating_sub(self.orders + self.rejected_orders))
     }
 
-    /// `level` is `None` where the gate has no data for the sale, or cannot say.
-    pub(crate) fn new(sale: Sale, level: Option<GateLevel>) -> Self {
+    /// `level` is `None` if the gate has no data for the sale or did not answer.
+    pub fn new(sale: Sale, level: Option<GateLevel>) -> Self {
         Self {
             id: sale.id,
             phase: sale.phase(now()),
@@ -71,55 +71,55 @@ impl SaleView {
     }
 }
 
-/// Whether the invariants of the sale hold.
+/// What the last audit of a sale found.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Invariants {
     pub(crate) sale: SaleId,
     oversold: u64,
     lost: u64,
     duplicates: u64,
-    /// `None`: the gate has no data for the sale.
+    /// `None` if the gate has no data for the sale.
     conserved: Option<bool>,
     verdict: Verdict,
     pub(crate) findings: Vec<String>,
     audited_at: f64,
 }
 
-/// What is known of the sale.
+/// The sale that is followed, and its last audit.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watched {
     pub(crate) sale: Option<SaleView>,
     pub(crate) invariants: Option<Invariants>,
 }
 
-/// Follows the sale.
+/// Follows the newest sale.
 pub(crate) struct Watch {
     backend: Backend,
     /// Held only to read or swap.
     watched: Mutex<Watched>,
-    /// Whether the workers are idle: alive, not paused, and holding nothing. The feed tells.
+    /// Whether the workers are alive, not paused, and hold no orders. The feed keeps it up to date.
     workers_idle: AtomicBool,
-    /// Whether a page is open.
-    watched_by_a_page: AtomicBool,
+    /// Whether a page is open. The feed keeps it up to date.
+    page_open: AtomicBool,
 }
 
 impl Watch {
     pub(crate) fn new(backend: Backend) -> Arc<Self> {
-        let (workers_idle, watched_by_a_page) = (false.into(), false.into());
-        Arc::new(Self { backend, watched: Mutex::default(), workers_idle, watched_by_a_page })
+        let (workers_idle, page_open) = (false.into(), false.into());
+        Arc::new(Self { backend, watched: Mutex::default(), workers_idle, page_open })
     }
 
     pub(crate) fn watched(&self) -> Watched {
         self.lock(|watched| watched.clone())
     }
 
-    /// Tells whether the workers are idle, and whether a page is open.
-    pub(crate) fn tell(&self, workers_idle: bool, watched: bool) {
+    /// Takes in what the feed knows: whether the workers are idle, and whether a page is open.
+    pub(crate) fn update(&self, workers_idle: bool, page_open: bool) {
         self.workers_idle.store(workers_idle, Relaxed);
-        self.watched_by_a_page.store(watched, Relaxed);
+        self.page_open.store(page_open, Relaxed);
     }
 
-    /// Follows; never returns. What cannot be read keeps its last state, which the page shows with its age.
+    /// Follows the sale; never returns. When something cannot be read, the last state stays, and the page shows its age.
     pub(crate) async fn run(&self) {
         tokio::join!(self.follow(), self.audit());
     }
@@ -132,13 +132,13 @@ impl Watch {
             if let Ok(Some(view)) = self.newest().await {
                 self.lock(|watched| watched.sale = Some(view));
             }
-            if !self.watched_by_a_page.load(Relaxed) {
+            if !self.page_open.load(Relaxed) {
                 sleep(UNWATCHED_FOLLOW_EVERY - EVERY).await;
             }
         }
     }
 
-    /// The newest sale that has a gate, or that was followed before: one without is the business of a direct gateway.
+    /// The newest sale that has a gate, or else the one that was followed before. Sales in direct mode have no gate.
     async fn newest(&self) -> Result<Option<SaleView>, Fault> {
         let followed = self.lock(|watched| watched.sale.as_ref().map(|sale| sale.id));
         let newest = self.backend.ledger.sales(NEWEST).await?;
@@ -147,7 +147,7 @@ impl Watch {
             None => None,
         };
         for sale in newest.into_iter().filter(|sale| sale.mode == Mode::Queue).chain(older) {
-            // The ledger was read before the gate: so it never seems to have sold what the gate has not set aside.
+            // The ledger was read before the gate, so no order is seen in the ledger that is not seen at the gate.
             let level = self.backend.gate.level(sale.id).await;
             if matches!(level, Ok(Some(_))) || Some(sale.id) == followed {
                 return Ok(Some(SaleView::new(sale, level.ok().flatten())));
@@ -169,20 +169,20 @@ impl Watch {
             if let Some(report) = report {
                 at_rest = report.verdict == Verdict::Clean;
                 let lost = missing.lost(&report, self.workers_idle.load(Relaxed));
-                show(&report, lost);
-                let invariants = weigh(report, lost);
+                export_gauges(&report, lost);
+                let invariants = invariants_of(report, lost);
                 self.lock(|watched| watched.invariants = Some(invariants));
                 pause = (began.elapsed() * AUDIT_SHARE).clamp(AUDIT_EVERY, LONGEST_PAUSE);
             } else {
                 missing = Missing::default();
             }
             sleep(pause).await;
-            // A page that is opened meanwhile does not wait, nor a sale that moves.
+            // The pause ends early when a page is opened or the sale changes.
             loop {
-                let unmoved = self.lock(|watched| watched.sale == seen) && at_rest;
-                let every = match self.watched_by_a_page.load(Relaxed) {
+                let unchanged = self.lock(|watched| watched.sale == seen) && at_rest;
+                let every = match self.page_open.load(Relaxed) {
                     false if seen.is_some() => UNWATCHED_AUDIT_EVERY,
-                    true if unmoved => AT_REST_AUDIT_EVERY,
+                    true if unchanged => AT_REST_AUDIT_EVERY,
                     _ => break,
                 };
                 if began.elapsed() >= every {
@@ -194,21 +194,21 @@ impl Watch {
     }
 
     fn lock<T>(&self, with: impl FnOnce(&mut Watched) -> T) -> T {
-        // Swapping a field leaves it whole, whoever panicked.
+        // Fields are only swapped: they are whole even after a panic.
         with(&mut self.watched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Orders that were set aside and are nowhere.
+/// Orders that were reserved and are in no place that an order can be in.
 #[derive(Default)]
 struct Missing {
-    /// Since when so many of a sale have been missing.
+    /// The sale, how many of its orders are missing, and since when it is this number.
     since: Option<(SaleId, u64, Instant)>,
 }
 
 impl Missing {
-    /// How many orders are lost: not pending, not queued, not in an idle worker's hands, and not in the ledger, the same
-    /// number of them for a while.
+    /// How many orders are lost. An order is missing if it was reserved and is neither pending, nor queued, nor held by a
+    /// worker, nor in the ledger. It is lost once the same number of orders has been missing for 10 s.
     fn lost(&mut self, report: &AuditReport, workers_idle: bool) -> u64 {
         let recorded = report.committed_orders + report.rejected_orders;
         let missing = report.reserved_orders.map_or(0, |reserved| reserved.saturating_sub(recorded));
@@ -229,7 +229,7 @@ impl Missing {
     }
 }
 
-fn weigh(report: AuditReport, lost: u64) -> Invariants {
+fn invariants_of(report: AuditReport, lost: u64) -> Invariants {
     let mut findings = report.findings;
     if lost > 0 {
         findings.push(format!("{lost} orders were set aside and are neither queued nor in the ledger"));
@@ -247,8 +247,8 @@ fn weigh(report: AuditReport, lost: u64) -> Invariants {
     }
 }
 
-/// The same for Prometheus: of the sale that is followed, since one series a sale would grow without a limit.
-fn show(report: &AuditReport, lost: u64) {
+/// The same for Prometheus, of the sale that is followed only: a series for each sale would grow without a limit.
+fn export_gauges(report: &AuditReport, lost: u64) {
     let gauge = |kind: &'static str, count: u64| {
         metrics::gauge!("seckill_invariant_violations", "kind" => kind).set(count as f64);
     };

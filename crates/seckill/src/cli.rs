@@ -1,22 +1,27 @@
-//! The command line: which commands there are and what they take. The doc comments are the help.
+//! The command line: the commands and their arguments. The doc comments are the help.
+
+#[cfg(feature = "lab")]
+pub(crate) mod demo;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use seckill_core::Timestamp;
-use seckill_worker::DrainRate;
 
-use crate::dashboard::DashboardOptions;
+use crate::exit;
 use crate::options::{
-    BackendOptions, ClusterOptions, GatewayOptions, SecretOptions, ServerOptions, WorkerOptions,
+    BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, SecretOptions, ServerOptions,
+    WorkerOptions,
 };
 
 /// A flash-sale system whose peak shaving you can see, measure and trust.
 ///
-/// Start with `seckill demo`: it needs nothing but this program. Every flag can also be set by the environment variable
-/// that stands beside it. Data goes to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a fault, 2 wrong
-/// usage, 3 an invariant is violated.
+#[cfg_attr(feature = "lab", doc = "Start with `seckill demo`: it needs nothing but this program.")]
+/// Every flag can also be set by the environment variable beside it. Data goes to stdout, everything else to stderr. Exit
+/// codes: 0 all is well, 1 a fault, 2 wrong usage, 3 an invariant is violated.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub(crate) struct Cli {
@@ -31,7 +36,12 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Opens a sale, sends the buyers over real HTTP, shows the shaved peak, and audits every order
-    Demo(DemoArgs),
+    #[cfg(feature = "lab")]
+    Demo(demo::DemoArgs),
+    /// Is not part of this program
+    #[cfg(not(feature = "lab"))]
+    #[command(hide = true)]
+    Demo(WithoutDemo),
     /// Serves HTTP: takes orders, pre-deducts stock, and queues what is sold
     ///
     /// With the embedded back end the worker runs in the same process.
@@ -50,8 +60,14 @@ pub(crate) enum Command {
     Healthcheck(ServerOptions),
 }
 
+/// Prints a message about wrong usage, and returns the exit code for it.
+pub(crate) fn usage_error(message: &str) -> ExitCode {
+    eprintln!("{}", Cli::command().error(ErrorKind::ArgumentConflict, message));
+    ExitCode::from(exit::USAGE)
+}
+
 impl Command {
-    /// Long-running roles tell what they do; commands speak up only when something is wrong.
+    /// The long-running roles log what they do; the other commands log only what is wrong.
     pub(crate) fn default_log_level(&self) -> &'static str {
         match self {
             Self::Gateway(_) | Self::Worker(_) => "info",
@@ -61,50 +77,10 @@ impl Command {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DemoArgs {
-    /// Buyers; each is a different user who wants one unit
-    #[arg(long, env = "SECKILL_DEMO_BUYERS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
-    pub(crate) buyers: u32,
-    /// Units on sale
-    #[arg(long, env = "SECKILL_DEMO_STOCK", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
-    pub(crate) stock: u32,
-    /// Orders a second that the worker may write to the ledger, or `unlimited`
-    #[arg(long, env = "SECKILL_DRAIN_RATE", default_value = "2000", value_parser = demo_rate)]
-    pub(crate) drain_rate: DrainRate,
-    /// Time within which all buyers arrive
-    #[arg(long, env = "SECKILL_DEMO_ARRIVAL", default_value = "2s", value_parser = arrival)]
-    pub(crate) arrival: Duration,
-    /// Share of the buyers, 0 to 1, who send the same request twice
-    #[arg(long, env = "SECKILL_DEMO_RETRY_RATIO", default_value_t = 0.1, value_parser = ratio)]
-    pub(crate) retry_ratio: f64,
-    /// Port to serve on, on this machine only; 0 takes any free one
-    #[arg(long, env = "SECKILL_DEMO_PORT", default_value_t = 8080)]
-    pub(crate) port: u16,
-    /// End after the verdict instead of serving on; implied when stdout is no terminal
-    #[arg(long, env = "SECKILL_DEMO_ONCE")]
-    pub(crate) once: bool,
-    /// Open the dashboard in the browser
-    #[arg(long, env = "SECKILL_DEMO_OPEN")]
-    pub(crate) open: bool,
-    /// Print the verdict as one JSON object, and nothing else, to stdout
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) backend: DemoBackend,
-}
-
-/// The demo brings its own data folder, so it takes all of [`BackendOptions`] but that.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct DemoBackend {
-    /// Where the stock, the queue and the orders are
-    #[arg(long, env = "SECKILL_BACKEND", value_enum, default_value = "embedded")]
-    pub(crate) backend: crate::options::BackendKind,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterOptions,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct GatewayArgs {
+    /// For a gateway that another seckill starts: writes its address to stdout, and ends when stdin ends
+    #[arg(long, hide = true)]
+    pub(crate) with_parent: bool,
     #[command(flatten)]
     pub(crate) backend: BackendOptions,
     #[command(flatten)]
@@ -114,7 +90,7 @@ pub(crate) struct GatewayArgs {
     #[command(flatten)]
     pub(crate) worker: WorkerOptions,
     #[command(flatten)]
-    pub(crate) dashboard: DashboardOptions,
+    pub(crate) demo: DemoOptions,
 }
 
 #[derive(Debug, Args)]
@@ -127,7 +103,7 @@ pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) worker: WorkerOptions,
     #[command(flatten)]
-    pub(crate) dashboard: DashboardOptions,
+    pub(crate) demo: DemoOptions,
 }
 
 #[derive(Debug, Args)]
@@ -181,13 +157,13 @@ pub(crate) struct SaleCreateArgs {
     /// How long it lasts
     #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) lasts: Duration,
-    /// Only if there is no sale at all; where there is one, this does nothing, successfully
+    /// Open it only if there is no sale yet; otherwise do nothing and exit with 0
     #[arg(long)]
     pub(crate) if_none: bool,
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
     /// Folder of the embedded back end, whose gateway keeps its secrets there
-    #[arg(long, env = "SECKILL_DATA_DIR", default_value = crate::options::DATA_DIR)]
+    #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
@@ -233,27 +209,14 @@ pub(crate) struct TokenArgs {
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
     /// Folder of the embedded back end, whose gateway keeps its secrets there
-    #[arg(long, env = "SECKILL_DATA_DIR", default_value = crate::options::DATA_DIR)]
+    #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
 }
 
-fn ratio(text: &str) -> Result<f64, String> {
-    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
-    ratio.ok_or_else(|| "give a share from 0 to 1, such as 0.1".to_owned())
-}
-
-fn arrival(text: &str) -> Result<Duration, String> {
-    let duration =
-        humantime::parse_duration(text).map_err(|error| format!("{error}; give something like 2s"))?;
-    let allowed = Duration::from_millis(1)..=Duration::from_secs(600);
-    if allowed.contains(&duration) { Ok(duration) } else { Err("give 1ms to 10min, such as 2s".to_owned()) }
-}
-
-fn demo_rate(text: &str) -> Result<DrainRate, String> {
-    match text.parse()? {
-        DrainRate::Paused => {
-            Err("a demo whose worker is paused never ends; give a number or `unlimited`".to_owned())
-        }
-        rate => Ok(rate),
-    }
+/// Takes every argument of `seckill demo`, to answer that this program has no such command.
+#[cfg(not(feature = "lab"))]
+#[derive(Debug, Args)]
+pub(crate) struct WithoutDemo {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<std::ffi::OsString>,
 }

@@ -1,4 +1,4 @@
-//! The commands that ask a running gateway: sales, audit, health.
+//! The commands that are requests to a running gateway: sales, audit, health.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::{exit, secrets};
 /// How long a gateway may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A gateway to ask.
+/// A client of one gateway.
 pub(crate) struct Api {
     http: reqwest::Client,
     server: Url,
@@ -76,7 +76,7 @@ impl Api {
     }
 }
 
-/// What a refusal says, in one sentence.
+/// The message of a refusal, in one sentence.
 fn problem(status: StatusCode, body: &[u8]) -> String {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     match (problem["title"].as_str(), problem["detail"].as_str()) {
@@ -141,7 +141,7 @@ fn table(sales: &[Value]) -> Table {
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["id", "name", "stock", "sold", "orders", "rejected", "price", "starts", "ends"]);
     for sale in sales {
-        // A newer server may show more than this program knows; what it does know must be there.
+        // A newer server may send more fields; a sale without the known ones is left out.
         let Ok(sale) = serde_json::from_value::<Sale>(sale.clone()) else { continue };
         table.add_row([
             sale.id.to_string(),
@@ -161,7 +161,7 @@ fn table(sales: &[Value]) -> Table {
 /// `seckill audit`
 pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
     let api = Api::new(args.sale.read.server.server)?;
-    let report = rest(&api, args.sale.id, args.wait.unwrap_or_default()).await?;
+    let report = audit_at_rest(&api, args.sale.id, args.wait.unwrap_or_default()).await?;
     let value = serde_json::to_value(&report)?;
     print(args.sale.read.json, &value, || audit_table(&report))?;
     Ok(match report.verdict {
@@ -204,15 +204,15 @@ fn audit_table(report: &AuditReport) -> Table {
     table
 }
 
-/// The audit of a sale once nothing is in flight, or the last one when `wait` is over.
-pub(crate) async fn rest(api: &Api, sale: u64, wait: Duration) -> Result<AuditReport> {
+/// The audit of a sale once nothing is in flight, or the newest one after `wait`.
+async fn audit_at_rest(api: &Api, sale: u64, wait: Duration) -> Result<AuditReport> {
     let deadline = Instant::now() + wait;
     loop {
         let report: AuditReport = api.get(&format!("/api/v1/sales/{sale}/audit")).await?;
         if report.verdict != Verdict::InFlight || Instant::now() >= deadline {
             return Ok(report);
         }
-        // As often as the gateway reads its back ends for an audit.
+        // The gateway makes one audit a second at the most.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

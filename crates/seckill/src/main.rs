@@ -1,15 +1,22 @@
-//! The `seckill` program: reads the command line and plays the role that it names.
+//! The `seckill` program: reads the command line and runs the command.
 
+mod backend;
 mod cli;
 mod client;
-mod dashboard;
+#[cfg(feature = "lab")]
 mod demo;
-mod house;
+mod exit;
+mod gateway_process;
+mod given;
+#[cfg_attr(not(feature = "lab"), path = "without_lab.rs")]
+mod lab;
 mod options;
+mod parent;
+mod reporting;
 mod roles;
 mod secrets;
 mod telemetry;
-mod wiring;
+mod token;
 mod worker_task;
 
 use std::process::ExitCode;
@@ -18,25 +25,21 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 
-/// What the program ends with. 2, wrong usage, is clap's own.
-mod exit {
-    pub(crate) const FAULT: u8 = 1;
-    pub(crate) const USAGE: i32 = 2;
-    pub(crate) const INVARIANT_VIOLATED: u8 = 3;
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::log(cli.command.default_log_level(), cli.log_json);
     let ended = match cli.command {
-        Command::Demo(args) => demo::run(args).await,
-        Command::Gateway(args) => roles::gateway(args).await,
+        #[cfg(feature = "lab")]
+        Command::Demo(args) => demo::run(args, cli.log_json).await,
+        #[cfg(not(feature = "lab"))]
+        Command::Demo(_) => Ok(cli::usage_error(options::WITHOUT_LAB)),
+        Command::Gateway(args) => roles::gateway(args, cli.log_json).await,
         Command::Worker(args) => roles::worker(args).await,
         Command::Migrate(args) => roles::migrate(&args).await,
         Command::Sale(args) => client::sale(args).await,
         Command::Audit(args) => client::audit(args).await,
-        Command::Token(args) => secrets::print_tokens(&args),
+        Command::Token(args) => token::print(&args),
         Command::Healthcheck(args) => client::healthcheck(&args).await,
     };
     ended.unwrap_or_else(|error| {

@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::builder::{FalseyValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use seckill_core::Mode;
 use seckill_gateway::direct::DirectConfig;
 use seckill_gateway::intake::IntakeConfig;
 use seckill_gateway::recover::RecoverConfig;
 use seckill_worker::{DrainRate, Pace};
+use secrecy::SecretString;
 use url::Url;
 
-use crate::secrets::Given;
+use crate::given::Given;
 
-/// Where the embedded back end lives unless told otherwise.
+/// The default folder of the embedded back end.
 pub(crate) const DATA_DIR: &str = "seckill-data";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,26 +68,29 @@ pub(crate) struct ClusterOptions {
 }
 
 impl ClusterOptions {
-    /// Where Redis is. As with its neighbours, the error says which file cannot be used, or that URL and file are both given.
+    /// The URL of Redis.
+    ///
+    /// # Errors
+    /// The file with the URL cannot be read, or URL and file are both given. The same holds for the next two.
     pub(crate) fn redis_url(&self) -> Result<String> {
         let given = Given::new("--redis-url", &self.redis_url, &self.redis_url_file);
         given.read_or("redis://127.0.0.1:6379/0")
     }
 
-    /// Where RabbitMQ is.
+    /// The URL of RabbitMQ.
     pub(crate) fn amqp_url(&self) -> Result<String> {
         let given = Given::new("--amqp-url", &self.amqp_url, &self.amqp_url_file);
         given.read_or("amqp://guest:guest@127.0.0.1:5672/%2f")
     }
 
-    /// Where MySQL or MariaDB is.
+    /// The URL of MySQL or MariaDB.
     pub(crate) fn mysql_url(&self) -> Result<String> {
         let given = Given::new("--mysql-url", &self.mysql_url, &self.mysql_url_file);
         given.read_or("mysql://root@127.0.0.1:3306/seckill")
     }
 }
 
-/// The URLs may hold passwords.
+/// Prints no URL, because URLs may have passwords.
 impl std::fmt::Debug for ClusterOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClusterOptions").finish_non_exhaustive()
@@ -179,8 +184,12 @@ pub(crate) struct GatewayOptions {
 }
 
 impl GatewayOptions {
-    pub(crate) fn config(&self, secrets: crate::secrets::Secrets) -> seckill_gateway::Config {
-        let config = seckill_gateway::Config::new(secrets.jwt_secret, secrets.admin_token);
+    pub(crate) fn config(
+        &self,
+        jwt_secret: SecretString,
+        admin_token: SecretString,
+    ) -> seckill_gateway::Config {
+        let config = seckill_gateway::Config::new(jwt_secret, admin_token);
         seckill_gateway::Config {
             intake: IntakeConfig {
                 lanes: self.lanes,
@@ -234,6 +243,27 @@ impl WorkerOptions {
     pub(crate) fn pace(&self) -> Pace {
         Pace::new(self.drain_rate, self.commit_batch)
     }
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DemoOptions {
+    /// Give the dashboard its controls, which send load and inject faults. For demonstrations, never for real sales. On a
+    /// loopback address everybody who reaches the gateway may use them; do not put a proxy in front of it
+    #[arg(
+        long = "demo-controls",
+        env = "SECKILL_DEMO",
+        value_parser = FalseyValueParser::new().try_map(available),
+        hide = !cfg!(feature = "lab")
+    )]
+    pub(crate) demo: bool,
+}
+
+/// What a program that was built without the feature `lab` answers to those who want a demonstration.
+pub(crate) const WITHOUT_LAB: &str = "this seckill was built without demonstrations (`seckill demo`, --demo-controls, SECKILL_DEMO); build it with the feature \
+     `lab`, which is on by default";
+
+fn available(demo: bool) -> Result<bool, &'static str> {
+    if demo && !cfg!(feature = "lab") { Err(WITHOUT_LAB) } else { Ok(demo) }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -1,26 +1,27 @@
-//! The long-running roles, gateway and worker, and the migration before them.
+//! The commands that run on the back end: gateway, worker, migration.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use seckill_core::{Dependency, Mode};
 use seckill_gateway::http::health::Health;
 use seckill_gateway::server;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, GatewayArgs, MigrateArgs, WorkerArgs};
-use crate::dashboard::Stand;
-use crate::house::House;
+use crate::cli::{self, GatewayArgs, MigrateArgs, WorkerArgs};
+use crate::gateway_process::GatewayProcess;
+use crate::lab::Lab;
 use crate::options::BackendKind;
 use crate::worker_task::WorkerProcess;
-use crate::{exit, telemetry, wiring};
+use crate::{backend, parent, reporting, telemetry};
 
-/// Listens on `address`, and says what to do when it cannot.
+/// Listens on `address`.
+///
+/// # Errors
+/// The address cannot be used; the message names the flag for another one.
 pub(crate) async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
     let hint =
         || format!("cannot listen on {address}; is another program there? choose an address with {flag}");
@@ -28,30 +29,35 @@ pub(crate) async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
 }
 
 /// `seckill gateway`
-pub(crate) async fn gateway(args: GatewayArgs) -> Result<ExitCode> {
+pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCode> {
     let shutdown = telemetry::shutdown_on_signal()?;
     let prometheus = telemetry::metrics()?;
     let listener = listen(&args.gateway.listen, "--listen").await?;
     let address = listener.local_addr()?;
-    let (backend, secrets) = wiring::backend(&args.backend, &args.secrets).await?;
+    let (backend, secrets) = backend::open(&args.backend, &args.secrets).await?;
     tracing::info!(%address, backend = backend.name, mode = ?args.gateway.mode, "the gateway takes orders");
-    let config = args.gateway.config(secrets);
+    if args.with_parent {
+        parent::attach(address, shutdown.clone())?;
+    }
+    let config = args.gateway.config(secrets.jwt_secret, secrets.admin_token);
     if config.mode == Mode::Direct {
         seckill_gateway::run(listener, backend, config, Router::new(), prometheus, shutdown).await;
         return Ok(ExitCode::SUCCESS);
     }
-    let demo = args.dashboard.demo;
-    let direct = if demo { wiring::direct(&args.backend, &config).await? } else { None };
-    // The embedded back end is this process's alone, so the worker is here too.
+    let lab = match Lab::of(args.demo.demo) {
+        Some(lab) => Some(lab.with_direct_gateway(&args.backend, &config, log_json).await),
+        None => None,
+    };
+    // Only one process can use the embedded back end, so this one runs the worker, too.
     let embedded = args.backend.backend == BackendKind::Embedded;
     let worker = embedded.then(|| (args.worker.config(), args.worker.pace()));
-    let house = House { listener, backend, config, worker, direct, demo, prometheus };
-    house.run(shutdown).await?;
+    let process = GatewayProcess { listener, backend, config, worker, lab, prometheus };
+    process.run(shutdown).await?;
     tracing::info!("the gateway has answered everyone and ends");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Without its queue or its ledger a worker has nothing to do. It never asks the gate.
+/// A worker is ready only with its queue and its ledger. It does not use the gate.
 const WORKER_NEEDS: &[Dependency] = &[Dependency::Queue, Dependency::Ledger];
 
 /// `seckill worker`
@@ -59,23 +65,24 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     if args.backend.backend == BackendKind::Embedded {
         let hint = "the embedded back end lives in the gateway's process, and so does its worker: run `seckill gateway`, \
                     or give --backend cluster";
-        eprintln!("{}", Cli::command().error(ErrorKind::ArgumentConflict, hint));
-        std::process::exit(exit::USAGE);
+        return Ok(cli::usage_error(hint));
     }
     let shutdown = telemetry::shutdown_on_signal()?;
     let prometheus = telemetry::metrics()?;
     let listener = listen(&args.listen, "--listen").await?;
     let address = listener.local_addr()?;
-    let backend = wiring::cluster(&args.backend.cluster).await?;
-    let stand = Stand::new("worker", address, args.dashboard.demo);
+    let backend = backend::cluster(&args.backend.cluster).await?;
     tracing::info!(%address, drain_rate = %args.worker.drain_rate, "the worker drains");
     let pace = Arc::new(args.worker.pace());
-    let handle = Arc::new(WorkerProcess::new(Arc::clone(&pace)));
-    stand.report(false, &backend, prometheus.clone(), Some(handle));
+    let worker = Arc::new(WorkerProcess::new(Arc::clone(&pace)));
+    let (identity, lab) = (reporting::identity("worker", address), Lab::of(args.demo.demo));
+    let handler = lab.as_ref().map(|lab| lab.settings_handler(identity.process, Some(Arc::clone(&worker))));
+    reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), handler);
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
     let close = CancellationToken::new();
     let server = tokio::spawn(server::serve(listener, health.router(), 64, close.clone()));
-    seckill_worker::run(stand.backend(&backend), args.worker.config(), pace, shutdown).await;
+    let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
+    seckill_worker::run(used, args.worker.config(), pace, shutdown).await;
     close.cancel();
     server.await.context("the health server panicked")?;
     tracing::info!("the worker has finished its commits and ends");
@@ -84,7 +91,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
 
 /// `seckill migrate`
 pub(crate) async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
-    wiring::migrate(&args.cluster).await?;
+    backend::migrate(&args.cluster).await?;
     eprintln!("the database has this version's schema");
     Ok(ExitCode::SUCCESS)
 }

@@ -1,79 +1,28 @@
-//! What must stay secret: how it is given, by flag, environment or file; and the two secrets of a gateway, which the
-//! embedded back end keeps in its data folder.
+//! The two secrets of a gateway: where they come from, and the tokens that are signed with them. The embedded back end keeps
+//! them in its data folder.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use seckill_core::UserId;
 use seckill_token::Signer;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::cli::TokenArgs;
 use crate::options::SecretOptions;
 
-/// Something secret as it may be given: by itself, or in a file, which keeps it out of the environment and of the list of
-/// processes. What is set and empty, as compose files leave variables, is not given.
-pub(crate) struct Given<'a> {
-    flag: &'static str,
-    value: Option<&'a str>,
-    file: Option<&'a OsStr>,
-}
-
-impl<'a> Given<'a> {
-    /// What `flag` was given, or `flag` with `-file` at its end.
-    pub(crate) fn new(flag: &'static str, value: &'a Option<String>, file: &'a Option<OsString>) -> Self {
-        let value = value.as_deref().filter(|value| !value.is_empty());
-        let file = file.as_deref().filter(|file| !file.is_empty());
-        Self { flag, value, file }
-    }
-
-    /// The value, without the newlines that editors leave at a file's end.
-    pub(crate) fn read(&self) -> Result<Option<String>> {
-        let flag = self.flag;
-        match (self.value, self.file) {
-            (None, None) => Ok(None),
-            (Some(value), None) => Ok(Some(value.to_owned())),
-            (Some(_), Some(_)) => {
-                let variable = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
-                bail!(
-                    "{flag} (SECKILL_{variable}) and {flag}-file (SECKILL_{variable}_FILE) are both given; give one of them and leave the \
-                     other empty"
-                )
-            }
-            (None, Some(file)) => {
-                let shown = file.display();
-                let text = fs::read_to_string(file)
-                    .with_context(|| format!("cannot read {shown}, which {flag}-file names"))?;
-                let text = text.trim_end_matches(['\r', '\n']);
-                ensure!(
-                    !text.is_empty(),
-                    "{shown}, which {flag}-file names, is empty; write the value into it"
-                );
-                Ok(Some(text.to_owned()))
-            }
-        }
-    }
-
-    /// The value, or `default` where none is given.
-    pub(crate) fn read_or(&self, default: &str) -> Result<String> {
-        Ok(self.read()?.unwrap_or_else(|| default.to_owned()))
-    }
-}
-
-/// What a gateway checks tokens with.
+/// The secrets of a gateway.
 pub(crate) struct Secrets {
     pub(crate) jwt_secret: SecretString,
     pub(crate) admin_token: SecretString,
 }
 
+/// One of the two secrets.
 struct Kind {
     what: &'static str,
     flag: &'static str,
@@ -112,7 +61,7 @@ impl Kind {
         )
     }
 
-    /// What was given, else what the data folder keeps.
+    /// The secret that was given, or else the one in the data folder.
     fn find(&self, given: Option<&str>, data_dir: &Path) -> Result<SecretString> {
         match given {
             Some(given) => self.check(given),
@@ -126,7 +75,7 @@ impl Kind {
         }
     }
 
-    /// What was given, else what the data folder keeps, else a new one that it keeps from now on.
+    /// The secret that was given, or else the one in the data folder, or else a new one, which is written there.
     fn find_or_make(&self, given: Option<&str>, data_dir: &Path) -> Result<SecretString> {
         let path = data_dir.join(self.file);
         if given.is_none() && !path.exists() {
@@ -136,7 +85,8 @@ impl Kind {
     }
 }
 
-/// Writes a random secret that only this user may read. Under its name it is whole, or it is not there.
+/// Writes a random secret that only this user may read. A process that is killed meanwhile leaves no half-written file under
+/// this name.
 fn make(path: &Path) -> io::Result<()> {
     let unfinished = path.with_extension("new");
     let mut file =
@@ -151,12 +101,13 @@ fn random() -> String {
 }
 
 impl Secrets {
-    /// New ones, known to this process only.
+    /// New secrets, which no file has.
+    #[cfg(feature = "lab")]
     pub(crate) fn random() -> Self {
         Self { jwt_secret: random().into(), admin_token: random().into() }
     }
 
-    /// The secrets of a gateway whose back end keeps them in `data_dir`.
+    /// The secrets of a gateway on the embedded back end, which keeps them in `data_dir`.
     pub(crate) fn kept(options: &SecretOptions, data_dir: &Path) -> Result<Self> {
         Ok(Self {
             jwt_secret: JWT.find_or_make(options.jwt_secret()?.as_deref(), data_dir)?,
@@ -164,7 +115,7 @@ impl Secrets {
         })
     }
 
-    /// The secrets of a gateway that shares them with others.
+    /// The secrets of a gateway on the cluster back end, which must be given: gateways share them.
     pub(crate) fn given(options: &SecretOptions) -> Result<Self> {
         let check = |kind: &Kind, given: Option<String>| kind.check(&given.ok_or_else(|| kind.missing())?);
         Ok(Self {
@@ -174,7 +125,12 @@ impl Secrets {
     }
 }
 
-/// The admin token for a command that talks to a gateway.
+/// The secret that signs buyers' tokens, for a command.
+pub(crate) fn jwt_secret(options: &SecretOptions, data_dir: &Path) -> Result<SecretString> {
+    JWT.find(options.jwt_secret()?.as_deref(), data_dir)
+}
+
+/// The admin token, for a command that sends requests to a gateway.
 pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<SecretString> {
     ADMIN.find(options.admin_token()?.as_deref(), data_dir)
 }
@@ -184,16 +140,4 @@ pub(crate) fn sign(jwt_secret: &SecretString, user: UserId, ttl: Duration) -> Re
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
     let expires_at = now.as_secs().saturating_add(ttl.as_secs());
     Ok(Signer::hs256(jwt_secret.expose_secret()).sign(user.0, expires_at))
-}
-
-/// `seckill token`
-pub(crate) fn print_tokens(args: &TokenArgs) -> Result<ExitCode> {
-    let secret = JWT.find(args.secrets.jwt_secret()?.as_deref(), &args.data_dir)?;
-    let last = args.user.checked_add(args.users - 1).context("there are not that many users above --user")?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    for user in args.user..=last {
-        writeln!(out, "{}", sign(&secret, UserId(user), args.ttl)?)?;
-    }
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-/// Logs to stderr: what SECKILL_LOG says, or `default`.
+/// Logs to stderr. SECKILL_LOG sets the filter; without it `default` holds.
 pub(crate) fn log(default: &str, json: bool) {
     let wanted = std::env::var("SECKILL_LOG").unwrap_or_else(|_| default.to_owned());
     let filter: Targets = wanted.parse().unwrap_or_else(|error| {
@@ -26,16 +26,16 @@ pub(crate) fn log(default: &str, json: bool) {
     tracing_subscriber::registry().with(log.with_filter(filter)).init();
 }
 
-/// Seconds, from a tenth of a millisecond to ten seconds; close enough together that a percentile read from them is right to
-/// within half of itself.
+/// Bounds of histograms in seconds, from a tenth of a millisecond to ten seconds. A percentile that is computed from them is
+/// wrong by half of itself at the most.
 const SECONDS: [f64; 26] = [
     1e-4, 2e-4, 3e-4, 5e-4, 7e-4, 1e-3, 1.5e-3, 2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07,
     0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0,
 ];
-/// Orders in a batch.
+/// Bounds of histograms in orders.
 const ORDERS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
 
-/// Collects metrics in this process, to be rendered for Prometheus. Once a process.
+/// Starts to collect the metrics of this process, for Prometheus. Must be called once only.
 pub(crate) fn metrics() -> Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)

@@ -3,19 +3,17 @@
 use std::fmt::Write;
 
 use console::{Style, style};
-use loadtest::Bucket;
-
-use super::samples::Samples;
+use loadtest::{Played, Sample};
 
 /// Columns of the drawing, beside the scale.
 const COLUMNS: usize = 72;
-/// A rate is taken over this many seconds around its column: a worker commits ten times a second, and a finer look would
+/// A rate is taken over this many seconds around its column. A worker commits ten times a second, and a shorter time would
 /// show the single commits.
 const WINDOW: f64 = 0.4;
 /// Parts of one character cell, from empty to full.
 const PARTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// What is drawn: values a column, over one time axis.
+/// What is drawn: a value for each column, over one time axis.
 #[derive(Debug, Default)]
 pub(super) struct Series {
     seconds: f64,
@@ -25,9 +23,10 @@ pub(super) struct Series {
 }
 
 impl Series {
-    pub(super) fn new(requests: &[Bucket], samples: &Samples) -> Self {
-        let seconds =
-            samples.iter().next_back().map_or(0.0, |last| last.at).max(requests.len() as f64 / 10.0);
+    pub(super) fn new(played: &Played) -> Self {
+        let (samples, requests) = (until_drained(played), &played.series);
+        let at = |sample: &Sample| sample.seconds_after(played.started_at);
+        let seconds = samples.last().map_or(0.0, at).max(requests.len() as f64 / 10.0);
         let width = seconds / COLUMNS as f64;
         let requests = |until: f64| {
             requests
@@ -35,18 +34,28 @@ impl Series {
                 .map(|b| portion(b.at_ms as f64 / 1_000.0, 0.1, until) * b.sent as f64)
                 .sum::<f64>()
         };
-        let points = |value: fn(&super::samples::Sample) -> u64| {
-            move |until: f64| interpolate(samples.iter().map(|s| (s.at, value(s) as f64)), until)
+        let samples = &samples;
+        let points = |value: fn(&Sample) -> u64| {
+            move |until: f64| interpolate(samples.iter().map(|s| (at(s), value(s) as f64)), until)
         };
         Self {
             seconds,
             arrivals: rates(requests, width),
             commits: rates(points(|sample| sample.committed), width),
             backlog: (1..=COLUMNS)
-                .map(|column| points(|sample| sample.backlog())(column as f64 * width))
+                .map(|column| points(|sample| sample.backlog().unwrap_or_default())(column as f64 * width))
                 .collect(),
         }
     }
+}
+
+/// The samples up to the end of the drain: after it nothing changes any more.
+fn until_drained(played: &Played) -> Vec<Sample> {
+    let mut samples = played.samples.all();
+    if let Some(drained_at) = played.samples.drained_at() {
+        samples.retain(|sample| sample.at <= drained_at);
+    }
+    samples
 }
 
 /// The share of a step of `length` from `start` that lies before `until`.
@@ -67,7 +76,7 @@ fn interpolate(points: impl Iterator<Item = (f64, f64)>, at: f64) -> f64 {
     before.1
 }
 
-/// What a running total grows by in each column, a second.
+/// The growth of a running total in each column, per second.
 fn rates(total: impl Fn(f64) -> f64, width: f64) -> Vec<f64> {
     let end = COLUMNS as f64 * width;
     let rate = |column: usize| {
@@ -113,7 +122,7 @@ fn bars(out: &mut String, title: &str, values: &[f64], max: f64, rows: usize, co
         let scale = if row + 1 == rows { format!("{max:.0}") } else { String::new() };
         let cell = |value: &f64| {
             let parts = value / max * rows as f64 * 8.0 - row as f64 * 8.0;
-            // Something is never drawn as nothing.
+            // Every value above 0 is drawn, however small it is.
             let least = if row == 0 && *value > 0.0 { 1.0 } else { 0.0 };
             PARTS[parts.round().clamp(least, 8.0) as usize]
         };

@@ -1,15 +1,13 @@
-//! What a demo showed: the numbers, and whether every invariant held.
+//! The result of a demo: its numbers, and whether every invariant held.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use console::style;
-use loadtest::{End, Latency, Run, Verification};
-use seckill_core::{AuditReport, Verdict};
+use loadtest::{Audit, AuditState, Latency, Played};
+use seckill_worker::DrainRate;
 use serde::Serialize;
 
 use super::chart::{self, Series};
-use super::limit;
-use super::samples::Samples;
-use crate::cli::DemoArgs;
+use crate::cli::demo::DemoArgs;
 
 /// The outcome of a demo. The fields up to `backend` are an interface: scripts read them.
 #[derive(Debug, Serialize)]
@@ -24,7 +22,7 @@ pub(super) struct Outcome {
     sold_out: u64,
     /// Any other refusal.
     refused: u64,
-    /// No answer that says whether there is an order.
+    /// No answer, or one that leaves open whether there is an order.
     unknown: u64,
     /// Orders in the ledger.
     committed: u64,
@@ -32,7 +30,7 @@ pub(super) struct Outcome {
     rejected: u64,
     /// Units sold above the stock.
     oversold: u64,
-    /// Orders answered with 202 that have no final row.
+    /// Accepted orders without a final row.
     lost: u64,
     /// Users with two orders, and order ids with two rows.
     duplicates: u64,
@@ -52,57 +50,57 @@ pub(super) struct Outcome {
     drain_rate: Option<u32>,
     /// `embedded` or `cluster`.
     backend: &'static str,
-    /// From a buyer's intended moment to the answer, over all requests.
+    /// From the intended moment of a request to its answer, over all requests.
     latency: Latency,
     /// Requests that the generator could not send in time.
     late: u64,
-    audit: AuditReport,
+    /// As the gateway sent it.
+    audit: Audit,
     #[serde(skip)]
     series: Series,
 }
 
 impl Outcome {
-    pub(super) fn weigh(
-        args: &DemoArgs,
-        backend: &'static str,
-        run: &Run,
-        verification: &Verification,
-        samples: &Samples,
-        audit: AuditReport,
-    ) -> Self {
-        let (counts, requests) = (run.counts(), run.series());
-        Self {
+    /// # Errors
+    /// The session has no verification or no audit, so there is no verdict.
+    pub(super) fn of(args: &DemoArgs, backend: &'static str, played: Played) -> Result<Self> {
+        let series = Series::new(&played);
+        let drain_seconds = played.commit_seconds();
+        let (accept_rate_peak, commit_rate_peak) = (played.accepted_rate_peak(), played.commit_rate_peak());
+        let commit_rate_mean = played.commit_rate_mean();
+        let Played { report, audit, .. } = played;
+        let checked = report.verification.context("the orders could not be looked up")?;
+        let audit = audit.context("the sale's audit could not be read")?;
+        let counts = report.counts;
+        Ok(Self {
             sent: counts.sent,
             accepted: counts.accepted,
             replayed: counts.replayed,
             sold_out: counts.sold_out,
             refused: counts.refused + counts.rate_limited + counts.malformed,
             unknown: counts.unknown + counts.timed_out + counts.connection_errors,
-            committed: audit.committed_orders,
-            rejected: audit.rejected_orders,
-            oversold: audit.oversold,
-            lost: verification.lost(),
-            duplicates: audit.duplicates + verification.buyers_with_two_orders(),
-            conserved: audit.conserved && audit.verdict == Verdict::Clean,
-            arrival_seconds: run.duration.as_secs_f64(),
-            drain_seconds: samples.drain_seconds(),
-            accept_rate_peak: peak(&requests.iter().map(|bucket| bucket.accepted).collect::<Vec<_>>()),
-            commit_rate_peak: samples.commit_rate_peak(),
-            commit_rate_mean: samples.commit_rate_mean(),
+            committed: audit.committed_orders().unwrap_or(checked.committed + checked.unknown.committed),
+            // An order that was accepted and then rejected by the ledger counts, even if the audit does not show it yet.
+            rejected: audit
+                .rejected_orders()
+                .unwrap_or_default()
+                .max(checked.rejected + checked.unknown.rejected),
+            oversold: checked.oversold,
+            lost: checked.lost,
+            duplicates: checked.duplicates,
+            conserved: audit.conserved && audit.state() == AuditState::Clean,
+            arrival_seconds: report.duration_seconds,
+            drain_seconds,
+            accept_rate_peak,
+            commit_rate_peak,
+            commit_rate_mean,
             drain_rate: limit(args.drain_rate),
             backend,
-            latency: run.latency(),
+            latency: report.latency.corrected.all,
             late: counts.late,
             audit,
-            series: Series::new(&requests, samples),
-        }
-        .checked(verification)
-    }
-
-    /// An order that the ledger has rejected was promised to a buyer: that is no final row anybody asked for.
-    fn checked(mut self, verification: &Verification) -> Self {
-        self.rejected = self.rejected.max(verification.count(End::Rejected));
-        self
+            series,
+        })
     }
 
     /// Whether every invariant held.
@@ -157,27 +155,10 @@ fn yes_or_no(holds: bool) -> String {
     if holds { style("yes").green().to_string() } else { style("no").red().bold().to_string() }
 }
 
-/// The most in any ten steps in a row, that is in any second; a shorter run is scaled to one.
-fn peak(steps: &[u64]) -> f64 {
-    if steps.len() < 10 {
-        let all: u64 = steps.iter().sum();
-        return all as f64 * 10.0 / steps.len().max(1) as f64;
-    }
-    steps.windows(10).map(|second| second.iter().sum::<u64>()).max().unwrap_or_default() as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_peak_is_of_a_whole_second() {
-        let mut steps = [0_u64; 30];
-        steps[14] = 50;
-        steps[20] = 30;
-        steps[26] = 100;
-        assert_eq!(peak(&steps), 130.0);
-        assert_eq!(peak(&[5, 5]), 50.0);
-        assert_eq!(peak(&[]), 0.0);
+/// The drain rate as a number; `None` without a limit.
+fn limit(rate: DrainRate) -> Option<u32> {
+    match rate {
+        DrainRate::PerSecond(rate) => Some(rate.get()),
+        DrainRate::Unlimited | DrainRate::Paused => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Servers that are away at the start or go away later: every process survives, says which, and goes on.
+//! Servers that are away at the start or go away later: every process survives, reports which, and goes on.
 
 use seckill_core::Verdict;
 use seckill_testkit::{PrivateMySql, PrivateRabbit, PrivateRedis, eventually};
@@ -21,7 +21,7 @@ impl Servers {
     }
 }
 
-/// Waits until `/readyz` says `status`, with exactly these dependencies down.
+/// Waits until `/readyz` reports `status`, with exactly these dependencies down.
 async fn ready(role: &Role, status: &str, down: &[&str]) {
     eventually(SOON, async || {
         let (_, report) = role.get("/readyz").await;
@@ -33,7 +33,7 @@ async fn ready(role: &Role, status: &str, down: &[&str]) {
     .await;
 }
 
-/// Orders as users from `first` on, one after the other, until one is answered with `status`; gives the user.
+/// Orders as users from `first` on, one after the other, until one is answered with `status`; returns that user.
 async fn order_until(gateway: &Role, sale: u64, first: u64, status: u16) -> u64 {
     let mut user = first - 1;
     eventually(SOON, async || {
@@ -62,21 +62,21 @@ async fn processes_survive_every_server_being_away_at_the_start_and_later() {
     let sale = gateway.open_sale(1_000_000).await;
     let mut user = order_until(&gateway, sale, 1, 202).await;
 
-    // Without the gate nobody gets a unit, and nobody is told otherwise.
+    // Without the gate no order is accepted.
     servers.redis.stop().await;
     user = order_until(&gateway, sale, user + 1, 503).await;
     ready(&gateway, "unready", &["gate"]).await;
     servers.redis.start_again().await;
     user = order_until(&gateway, sale, user + 1, 202).await;
 
-    // Without the queue likewise.
+    // Without the queue no order is accepted either.
     servers.rabbit.stop().await;
     user = order_until(&gateway, sale, user + 1, 503).await;
     ready(&gateway, "unready", &["queue"]).await;
     servers.rabbit.start_again().await;
     user = order_until(&gateway, sale, user + 1, 202).await;
 
-    // Without the database orders are taken all the same.
+    // Without the database orders are accepted.
     servers.mysql.stop().await;
     ready(&gateway, "degraded", &["ledger"]).await;
     ready(&worker, "unready", &["ledger"]).await;

@@ -1,4 +1,4 @@
-//! What the command line says when it cannot do what it was told.
+//! The messages of the command line for what it cannot do.
 
 use std::process::Output;
 
@@ -6,9 +6,9 @@ use tokio::net::TcpListener;
 
 use crate::process::{Role, Urls, end, run, seckill, text};
 
-/// One clear sentence on stderr, nothing on stdout, and this exit code.
+/// The command has ended with this exit code, these parts of a message on stderr, and nothing on stdout.
 #[track_caller]
-fn told(output: &Output, code: i32, parts: &[&str]) {
+fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{}", text(output));
     assert!(output.stdout.is_empty(), "{}", text(output));
@@ -19,19 +19,19 @@ fn told(output: &Output, code: i32, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_told_with_what_to_do() {
+async fn a_port_in_use_is_reported_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().to_str().unwrap();
     let output = run(&["gateway", "--listen", &address.to_string(), "--data-dir", data_dir]).await;
-    told(&output, 1, &["cannot listen on", "choose an address with --listen"]);
+    assert_fails(&output, 1, &["cannot listen on", "choose an address with --listen"]);
     let output = run(&["demo", "--once", "--port", &address.port().to_string()]).await;
-    told(&output, 1, &["cannot listen on", "--port"]);
+    assert_fails(&output, 1, &["cannot listen on", "--port"]);
 }
 
 #[tokio::test]
-async fn a_wrong_url_is_told_with_the_right_form_and_without_the_password() {
+async fn a_wrong_url_is_reported_with_the_right_form_and_without_the_password() {
     for (flag, url, name) in [
         ("--redis-url", "http://:hunter2@host", "the redis url"),
         ("--amqp-url", "hunter2", "the amqp url"),
@@ -39,20 +39,20 @@ async fn a_wrong_url_is_told_with_the_right_form_and_without_the_password() {
     ] {
         for role in ["gateway", "worker"] {
             let output = run(&[role, "--backend", "cluster", "--listen", "127.0.0.1:0", flag, url]).await;
-            told(&output, 1, &[name, "the right form is"]);
+            assert_fails(&output, 1, &[name, "the right form is"]);
             assert!(!text(&output).contains("hunter2"), "{}", text(&output));
         }
     }
 }
 
 #[tokio::test]
-async fn a_database_without_schema_is_told_with_the_command_that_makes_it() {
+async fn a_database_without_schema_is_reported_with_the_command_that_makes_it() {
     let cluster = seckill_testkit::cluster().await;
     let urls = Urls::from(&cluster);
     for role in ["gateway", "worker"] {
         let mut command = seckill();
         command.args([role, "--listen", "127.0.0.1:0"]).envs(urls.environment());
-        told(&end(&mut command).await, 1, &["run `seckill migrate`"]);
+        assert_fails(&end(&mut command).await, 1, &["run `seckill migrate`"]);
     }
     urls.migrate().await;
     urls.migrate().await;
@@ -77,22 +77,22 @@ async fn a_server_that_refuses_the_login_ends_the_start_and_the_password_is_not_
         for role in ["gateway", "worker"] {
             let mut command = seckill();
             let output = end(command.args([role, "--listen", "127.0.0.1:0"]).envs(wrong.environment())).await;
-            told(&output, 1, &[part]);
+            assert_fails(&output, 1, &[part]);
             assert!(!text(&output).contains("hunter2"), "{}", text(&output));
         }
     }
 }
 
 #[tokio::test]
-async fn a_cluster_gateway_without_secrets_is_told_how_to_make_them() {
+async fn a_cluster_gateway_without_secrets_reports_how_to_make_them() {
     let mut command = seckill();
     command
         .args(["gateway", "--backend", "cluster", "--listen", "127.0.0.1:0"])
         .env_remove("SECKILL_JWT_SECRET");
-    told(&end(&mut command).await, 1, &["SECKILL_JWT_SECRET", "openssl rand -hex 32"]);
+    assert_fails(&end(&mut command).await, 1, &["SECKILL_JWT_SECRET", "openssl rand -hex 32"]);
     let output =
         run(&["gateway", "--backend", "cluster", "--listen", "127.0.0.1:0", "--jwt-secret", "short"]).await;
-    told(&output, 1, &["--jwt-secret", "has 5 characters; give 32 or more"]);
+    assert_fails(&output, 1, &["--jwt-secret", "has 5 characters; give 32 or more"]);
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn wrong_usage_ends_with_2() {
         (&["demo", "--buyers", "0"], "0 is not in 1..="),
         (&["gatewya"], "gateway"),
     ] {
-        told(&run(args).await, 2, &[part]);
+        assert_fails(&run(args).await, 2, &[part]);
     }
 }
 
@@ -114,7 +114,7 @@ async fn an_embedded_folder_belongs_to_one_process_and_keeps_the_secrets() {
     let data_dir = folder.path().to_str().unwrap();
     let gateway = Role::start("gateway", &["--data-dir", data_dir], &[]).await;
     let output = run(&["gateway", "--listen", "127.0.0.1:0", "--data-dir", data_dir]).await;
-    told(&output, 1, &[data_dir, "in use"]);
+    assert_fails(&output, 1, &[data_dir, "in use"]);
     let sale = gateway.open_sale(1).await;
     let server = gateway.url();
     let output = run(&["sale", "list", "--server", &server]).await;
@@ -122,7 +122,7 @@ async fn an_embedded_folder_belongs_to_one_process_and_keeps_the_secrets() {
     let output = run(&["sale", "show", &sale.to_string(), "--server", &server, "--json"]).await;
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&shown["stock"], &shown["remaining"]), (&1.into(), &1.into()), "{shown}");
-    told(&run(&["sale", "show", "999", "--server", &server]).await, 1, &["There is no sale 999"]);
+    assert_fails(&run(&["sale", "show", "999", "--server", &server]).await, 1, &["There is no sale 999"]);
     let output = run(&["audit", &sale.to_string(), "--server", &server]).await;
     assert!(output.status.success() && text(&output).contains("clean"), "{}", text(&output));
     let output = run(&["healthcheck", "--server", &server]).await;
@@ -138,9 +138,9 @@ async fn an_embedded_gateway_makes_its_own_secrets_and_token_reads_them() {
         command.args(args).env_remove("SECKILL_JWT_SECRET").env_remove("SECKILL_ADMIN_TOKEN");
         command
     };
-    told(&end(&mut bare(&["token", "--data-dir", data_dir])).await, 1, &["SECKILL_JWT_SECRET"]);
+    assert_fails(&end(&mut bare(&["token", "--data-dir", data_dir])).await, 1, &["SECKILL_JWT_SECRET"]);
     let gateway = {
-        // Set and empty, as compose files leave them, is as good as not set.
+        // Empty variables, as compose files leave them, count as not set.
         let none = [("SECKILL_JWT_SECRET", ""), ("SECKILL_ADMIN_TOKEN", "")];
         Role::start("gateway", &["--data-dir", data_dir], &none).await
     };
@@ -155,11 +155,11 @@ async fn an_embedded_gateway_makes_its_own_secrets_and_token_reads_them() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_is_told() {
+async fn an_address_without_a_server_is_reported() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let server = format!("http://{free}");
     for args in [&["sale", "list"][..], &["audit", "1"], &["healthcheck"]] {
         let output = run(&[args, &["--server", &server]].concat()).await;
-        told(&output, 1, &["no answer from", &server]);
+        assert_fails(&output, 1, &["no answer from", &server]);
     }
 }

@@ -24,7 +24,7 @@ async fn a_gateway_and_a_worker_killed_under_load_lose_nothing() {
         send(&first, sale, 1, 6_000, arrival),
         send(&second, sale, 6_001, 6_000, arrival),
         async {
-            // In the middle of the load, with orders in every stage of their path.
+            // In the middle of the load, with orders in every part of their path.
             let path = format!("/api/v1/sales/{sale}");
             eventually(SOON, async || {
                 let (_, sale) = survivor.get(&path).await;
@@ -56,7 +56,7 @@ async fn a_reservation_whose_gateway_died_before_publishing_is_recovered_by_anot
     let gateway = urls.gateway(&["--stranded-after", "1s"]).await;
     let _worker = urls.worker(&[]).await;
     let sale = gateway.open_sale(10).await;
-    // What a gateway does up to the moment it dies: reserve, and no more.
+    // As a gateway that dies after the reservation.
     let backend = urls.backend();
     let claim = Claim { order_id: OrderId::generate(), user_id: UserId(7), quantity: 1, accepted_at: now() };
     let reserved = backend.gate.reserve(SaleId(sale), 1, &[], &[claim]).await.unwrap();

@@ -1,7 +1,8 @@
 //! The dashboard as its users meet it: the feed and the controls over HTTP, and the page in a real browser, on both back ends.
 
 mod controls;
+mod demonstration;
+mod direct_gateway;
 mod feed;
 mod guard;
 mod page;
-mod stand;

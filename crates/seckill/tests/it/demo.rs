@@ -59,7 +59,7 @@ async fn the_demo_runs_on_redis_rabbitmq_and_mysql_too() {
 }
 
 #[tokio::test]
-async fn without_json_the_demo_draws_the_curve_and_says_the_verdict() {
+async fn without_json_the_demo_draws_the_curve_and_prints_the_verdict() {
     let mut args = SMALL.to_vec();
     args.retain(|arg| *arg != "--json");
     args.push("500ms");

@@ -17,7 +17,7 @@ async fn a_direct_gateway_sells_out_without_redis_rabbitmq_and_a_worker() {
     let cluster = seckill_testkit::cluster().await;
     let urls = Urls::from(&cluster);
     urls.migrate().await;
-    // Nobody listens there.
+    // No server listens there.
     let nowhere = Urls {
         redis: "redis://127.0.0.1:1/0".to_owned(),
         amqp: "amqp://guest:guest@127.0.0.1:1/%2f".to_owned(),
@@ -30,7 +30,7 @@ async fn a_direct_gateway_sells_out_without_redis_rabbitmq_and_a_worker() {
         request.bearer_auth(ADMIN_TOKEN).json(&body).send().await.unwrap().json().await.unwrap();
     assert_eq!(sale["mode"], "direct", "{sale}");
     let id = sale["id"].as_u64().unwrap();
-    // A gateway of the usual kind beside it leaves the sale alone.
+    // A gateway in queue mode, which does not sell the sales of direct gateways.
     let other = urls.gateway(&[]).await;
 
     let run = send(&gateway.url(), id, 1, 1_000, Duration::from_secs(1)).await;

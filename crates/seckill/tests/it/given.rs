@@ -16,9 +16,9 @@ fn bare(args: &[&str]) -> Command {
     command
 }
 
-/// One clear sentence, and exit code 1.
+/// The command has ended with exit code 1 and these parts of a message.
 #[track_caller]
-fn told(output: &Output, parts: &[&str]) {
+fn assert_fails(output: &Output, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{}", text(output));
     for part in parts {
         assert!(text(output).contains(part), "{part:?} is missing in {}", text(output));
@@ -41,7 +41,7 @@ async fn every_secret_is_taken_from_a_file_and_its_last_newline_does_not_count()
         ("SECKILL_MYSQL_URL_FILE", file("mysql", &urls.mysql)),
         ("SECKILL_JWT_SECRET_FILE", file("jwt", JWT_SECRET)),
         ("SECKILL_ADMIN_TOKEN_FILE", file("admin", ADMIN_TOKEN)),
-        // Set and empty, as compose files leave them, is as good as not set.
+        // Empty variables, as compose files leave them, count as not set.
         ("SECKILL_JWT_SECRET", String::new()),
         ("SECKILL_ADMIN_TOKEN", String::new()),
         ("SECKILL_MYSQL_URL", String::new()),
@@ -58,30 +58,39 @@ async fn every_secret_is_taken_from_a_file_and_its_last_newline_does_not_count()
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_is_told_with_its_name() {
+async fn a_file_that_cannot_be_used_is_reported_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing").to_str().unwrap().to_owned();
     let empty = folder.path().join("empty").to_str().unwrap().to_owned();
     fs::write(&empty, "\n").unwrap();
     for flag in ["--redis-url", "--amqp-url", "--mysql-url"] {
         let with = format!("{flag}-file");
-        told(&run(&[&ROLE[..], &[&with, &missing]].concat()).await, &["cannot read", &missing, &with]);
-        told(&run(&[&ROLE[..], &[&with, &empty]].concat()).await, &[&empty, &with, "is empty"]);
+        assert_fails(
+            &run(&[&ROLE[..], &[&with, &missing]].concat()).await,
+            &["cannot read", &missing, &with],
+        );
+        assert_fails(&run(&[&ROLE[..], &[&with, &empty]].concat()).await, &[&empty, &with, "is empty"]);
         let both = run(&[&ROLE[..], &[&with, &empty, flag, "hunter2"]].concat()).await;
-        told(&both, &[flag, &with, "are both given"]);
+        assert_fails(&both, &[flag, &with, "are both given"]);
         assert!(!text(&both).contains("hunter2"), "{}", text(&both));
     }
     for flag in ["--jwt-secret", "--admin-token"] {
         let with = format!("{flag}-file");
-        // The other one is in the environment.
+        // The other secret is in the environment.
         let variable = format!("SECKILL_{}", flag[2..].replace('-', "_").to_uppercase());
-        let told_by =
+        let with_file =
             async |file: &str| end(seckill().args(ROLE).args([&with, file]).env_remove(&variable)).await;
-        told(&told_by(&missing).await, &["cannot read", &missing, &with]);
-        told(&told_by(&empty).await, &[&empty, &with, "is empty"]);
-        told(&run(&[&ROLE[..], &[&with, &empty]].concat()).await, &[&with, &variable, "are both given"]);
+        assert_fails(&with_file(&missing).await, &["cannot read", &missing, &with]);
+        assert_fails(&with_file(&empty).await, &[&empty, &with, "is empty"]);
+        assert_fails(
+            &run(&[&ROLE[..], &[&with, &empty]].concat()).await,
+            &[&with, &variable, "are both given"],
+        );
     }
-    told(&end(&mut bare(&["token", "--jwt-secret-file", &missing])).await, &["cannot read", &missing]);
+    assert_fails(
+        &end(&mut bare(&["token", "--jwt-secret-file", &missing])).await,
+        &["cannot read", &missing],
+    );
 }
 
 #[tokio::test]

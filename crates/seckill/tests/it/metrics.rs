@@ -1,4 +1,4 @@
-//! What Prometheus and Grafana are told to look at (`deploy/`) is what a gateway and a worker really show.
+//! Every metric that Prometheus and Grafana use (`deploy/`) is one that a gateway or a worker has.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,8 +37,8 @@ async fn sql(urls: &Urls, sql: &'static str) {
     sqlx::raw_sql(sql).execute(&mut mysql).await.unwrap();
 }
 
-/// Has everything happen that is counted: orders of users 1 to 3, one rejected, one delivered twice, one stranded, a
-/// message that nobody can read, a database that is not as it should be.
+/// Makes everything happen that is counted: orders of users 1 to 3, one of them rejected, one delivered twice, one stranded;
+/// a message that cannot be read; a database without a table.
 async fn make_everything_happen(urls: &Urls, gateway: &Role, worker: &Role) {
     let sale = gateway.open_sale(10).await;
     assert_eq!(gateway.order(sale, 1).await.0, 202);
@@ -51,12 +51,12 @@ async fn make_everything_happen(urls: &Urls, gateway: &Role, worker: &Role) {
     };
     let mut publisher = backend.queue.publisher().await.unwrap();
     let batch = |orders| OrderBatch::new(SaleId(sale), 1, orders);
-    // No orders: not as seckill writes it. Then a second order of a user, and an order that comes twice.
+    // A message without orders, which cannot be read. Then a second order of a user, and an order that comes twice.
     publisher.publish(&batch(Vec::new())).await.unwrap();
     let twice = batch(vec![claim(1), claim(2)]);
     publisher.publish(&twice).await.unwrap();
     publisher.publish(&twice).await.unwrap();
-    // Reserved, and never published by who did it.
+    // An order that is reserved and not published.
     let reserved = backend.gate.reserve(SaleId(sale), 1, &[], &[claim(3)]).await.unwrap();
     assert_eq!(reserved.decisions, [Decision::Reserved]);
     let (status, _) = gateway.get(&format!("/api/v1/sales/{sale}/audit")).await;

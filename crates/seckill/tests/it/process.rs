@@ -14,10 +14,10 @@ use tokio::process::{Child, Command};
 
 pub(crate) const JWT_SECRET: &str = "a secret of the tests, 32 characters or more";
 pub(crate) const ADMIN_TOKEN: &str = "an admin token of the tests";
-/// Long enough for a busy machine; nothing waits this long when all is well.
+/// Long enough for a busy machine; only a failing test waits for so long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// The program, with nothing of the caller's environment that could change what it does.
+/// The program, without the variables of the caller's environment that it reads.
 pub(crate) fn seckill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seckill"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SECKILL_")) {
@@ -49,7 +49,7 @@ pub(crate) fn text(output: &Output) -> String {
     format!("{}\n{out}\n{err}", output.status)
 }
 
-/// Where the servers are, as the program is told.
+/// The URLs of the servers, as the program gets them.
 #[derive(Clone)]
 pub(crate) struct Urls {
     pub(crate) redis: String,
@@ -77,7 +77,7 @@ impl Urls {
         ]
     }
 
-    /// The ports themselves, to look behind the program's back.
+    /// The back end itself, to check it without the program.
     pub(crate) fn backend(&self) -> Backend {
         seckill_cluster::connect(&seckill_cluster::ClusterConfig {
             redis_url: self.redis.clone(),
@@ -110,7 +110,7 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// Starts a role on a free port, of this machine only unless `args` say otherwise, and waits until it says which.
+    /// Starts a role on a free port, on the loopback address unless `args` name another, and waits until it logs its address.
     pub(crate) async fn start(role: &str, args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = seckill();
         command.args([role, "--log-json"]).args(args);
@@ -165,7 +165,7 @@ impl Role {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
-    /// Opens a sale through the command line; gives its id once it takes orders.
+    /// Opens a sale through the command line; returns its id once it takes orders.
     pub(crate) async fn open_sale(&self, stock: u32) -> u64 {
         let (server, stock) = (self.url(), stock.to_string());
         let output =

@@ -10,7 +10,7 @@ use crate::fleet::{promised, send};
 use crate::process::{SOON, Urls};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_told_to_end_under_load_answers_everyone_it_admitted_and_strands_nothing() {
+async fn a_gateway_that_ends_under_load_answers_everyone_it_admitted_and_strands_nothing() {
     let cluster = seckill_testkit::cluster().await;
     let urls = Urls::from(&cluster);
     urls.migrate().await;
@@ -30,17 +30,17 @@ async fn a_gateway_told_to_end_under_load_answers_everyone_it_admitted_and_stran
     assert!(status.success(), "{status}: {}", gateway.log());
     let level = backend.gate.level(SaleId(sale)).await.unwrap().unwrap();
     assert_eq!(level.pending_orders, 0, "reservations are stranded: {}", gateway.log());
-    every_answer_tells(&run);
-    // Whatever was deducted was answered: no buyer was left with a broken connection and an order.
-    assert_eq!(level.orders, promised(&[run]).len() as u64, "orders that no buyer was told of");
+    assert_every_answer_is_clear(&run);
+    // Every reserved order was answered: no buyer has an order and a broken connection.
+    assert_eq!(level.orders, promised(&[run]).len() as u64, "orders that no answer names");
 }
 
-/// Every answer is an order, or says that there is none.
-fn every_answer_tells(run: &loadtest::Run) {
+/// Every answer is an order, or a refusal after which there is no order.
+fn assert_every_answer_is_clear(run: &loadtest::Run) {
     for record in &run.records {
         let fine = match &record.outcome {
             Outcome::Accepted { .. } | Outcome::Replayed { .. } => true,
-            // The listener is gone, or the connection was closed before the request was read.
+            // The listener is closed, or the connection was closed before the request was read.
             Outcome::ConnectionError => true,
             Outcome::Refused { status: 503, problem } => &**problem == "unavailable",
             _ => false,

@@ -1,47 +1,47 @@
-//! The feed: what a page is told when it connects, comes back, and loses its gateway.
+//! The feed: what a page gets when it connects, comes back, and loses its gateway.
 
 use reqwest::header::{ACCEPT_ENCODING, ETAG, IF_NONE_MATCH};
 use serde_json::json;
 
-use super::stand::{On, Stand, Stream};
+use super::demonstration::{Demonstration, On, Stream};
 use crate::process::{Role, SOON};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_comes_back_is_told_what_it_missed_and_a_stranger_everything() {
-    let stand = Stand::new(On::Embedded).await;
-    let url = stand.gateway.url();
+async fn a_page_that_comes_back_gets_what_it_missed_and_another_one_everything() {
+    let demonstration = Demonstration::new(On::Embedded).await;
+    let url = demonstration.gateway.url();
     let mut stream = Stream::open(&url, None).await;
     let first = stream.next().await.unwrap();
     assert_eq!((first.name.as_str(), &first.data["complete"]), ("history", &json!(true)));
     assert_eq!(first.data["controls"], true);
     let frame = stream.next().await.unwrap();
     drop(stream);
-    stand.frame(|later| later.number("t") > frame.data["row"][0].as_f64().map(|t| t + 0.9)).await;
+    demonstration.frame(|later| later.number("t") > frame.data["row"][0].as_f64().map(|t| t + 0.9)).await;
     let back = Stream::open(&url, Some(&frame.id)).await.next().await.unwrap();
     assert_eq!(back.data["complete"], false);
     let rows = back.data["rows"].as_array().unwrap();
     assert!((1..40).contains(&rows.len()), "{} rows were missed", rows.len());
     let t = |row: &serde_json::Value| row[0].as_f64().unwrap();
-    assert!(t(&rows[0]) > frame.data["row"][0].as_f64().unwrap(), "nothing is told twice");
+    assert!(t(&rows[0]) > frame.data["row"][0].as_f64().unwrap(), "a row was sent twice");
     assert!(rows.windows(2).all(|pair| t(&pair[0]) < t(&pair[1])));
-    for stranger in ["another-5", "5", "-", "9999999"] {
-        let history = Stream::open(&url, Some(stranger)).await.next().await.unwrap();
-        assert_eq!(history.data["complete"], true, "{stranger}");
+    for id in ["another-5", "5", "-", "9999999"] {
+        let history = Stream::open(&url, Some(id)).await.next().await.unwrap();
+        assert_eq!(history.data["complete"], true, "{id}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stream_says_goodbye_and_does_not_hold_up_the_shutdown() {
-    let mut stand = Stand::new(On::Embedded).await;
-    let mut stream = Stream::open(&stand.gateway.url(), None).await;
+async fn the_stream_ends_with_bye_and_does_not_hold_up_the_shutdown() {
+    let mut demonstration = Demonstration::new(On::Embedded).await;
+    let mut stream = Stream::open(&demonstration.gateway.url(), None).await;
     stream.next().await.unwrap();
-    stand.gateway.terminate().await;
+    demonstration.gateway.terminate().await;
     let mut last = String::new();
     while let Some(event) = stream.next().await {
         last = event.name;
     }
     assert_eq!(last, "bye");
-    assert!(stand.gateway.ended(SOON).await.success());
+    assert!(demonstration.gateway.ended(SOON).await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,9 +64,9 @@ async fn without_a_demonstration_there_is_a_page_and_no_control() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_files_are_compressed_tagged_and_fenced_in() {
-    let stand = Stand::new(On::Embedded).await;
+    let demonstration = Demonstration::new(On::Embedded).await;
     let client = reqwest::Client::new();
-    let get = |path: &str| client.get(format!("{}{path}", stand.gateway.url()));
+    let get = |path: &str| client.get(format!("{}{path}", demonstration.gateway.url()));
     for path in ["/", "/assets/app.js", "/assets/style.css", "/assets/plotly.js", "/assets/favicon.svg"] {
         let plain = get(path).send().await.unwrap();
         assert_eq!(plain.status(), 200, "{path}");

@@ -1,30 +1,30 @@
-//! Who may change anything, and what nobody may.
+//! Who may change anything, and which changes are refused.
 
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use serde_json::{Value, json};
 
-use super::stand::{On, Stand};
+use super::demonstration::{Demonstration, On};
 use crate::process::{ADMIN_TOKEN, Role};
 
-/// The revision of the settings: it counts every change.
-async fn revision(stand: &Stand) -> Value {
-    stand.ask(Method::GET, "", &Value::Null).await.1["settings"]["revision"].clone()
+/// The revision of the settings, which counts the changes.
+async fn revision(demonstration: &Demonstration) -> Value {
+    demonstration.ask(Method::GET, "", &Value::Null).await.1["settings"]["revision"].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_sites_change_nothing() {
-    let stand = Stand::new(On::Embedded).await;
-    let pause = || stand.control(Method::PUT, "/workers", &json!({"paused": true}));
+    let demonstration = Demonstration::new(On::Embedded).await;
+    let pause = || demonstration.control(Method::PUT, "/workers", &json!({"paused": true}));
     let text = reqwest::Client::new()
-        .put(format!("{}/api/v1/control/workers", stand.gateway.url()))
+        .put(format!("{}/api/v1/control/workers", demonstration.gateway.url()))
         .header(CONTENT_TYPE, "text/plain")
         .body("{\"paused\": true}");
     let form = reqwest::Client::new()
-        .post(format!("{}/api/v1/control/crash", stand.gateway.url()))
+        .post(format!("{}/api/v1/control/crash", demonstration.gateway.url()))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body("");
-    let end = stand.control(Method::DELETE, "/load", &Value::Null);
+    let end = demonstration.control(Method::DELETE, "/load", &Value::Null);
     for (what, request, status) in [
         ("a form", form, 415),
         ("a form that claims to be JSON", text, 415),
@@ -39,10 +39,10 @@ async fn pages_of_other_sites_change_nothing() {
         assert_eq!(answer.status(), status, "{what}");
         assert_eq!(answer.headers()["content-type"], "application/problem+json", "{what}");
     }
-    assert_eq!(revision(&stand).await, 0, "something was changed");
-    let own = pause().header("Sec-Fetch-Site", "same-origin").header(ORIGIN, stand.gateway.url());
+    assert_eq!(revision(&demonstration).await, 0, "something was changed");
+    let own = pause().header("Sec-Fetch-Site", "same-origin").header(ORIGIN, demonstration.gateway.url());
     assert_eq!(own.send().await.unwrap().status(), 200);
-    assert_eq!(revision(&stand).await, 1);
+    assert_eq!(revision(&demonstration).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,9 +65,9 @@ async fn where_others_can_reach_the_gateway_changes_need_the_admin_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_input_is_told_and_changes_nothing() {
-    let stand = Stand::new(On::Embedded).await;
-    for (method, path, body, status, told) in [
+async fn wrong_input_is_reported_and_changes_nothing() {
+    let demonstration = Demonstration::new(On::Embedded).await;
+    for (method, path, body, status, part) in [
         (Method::PUT, "/drain-rate", json!({"rate": 0}), 422, "from 1 to 1000000"),
         (Method::PUT, "/drain-rate", json!({"rate": 1_000_001}), 422, "from 1 to 1000000"),
         (Method::PUT, "/drain-rate", json!({"rate": "fast"}), 422, "\"unlimited\""),
@@ -88,10 +88,10 @@ async fn wrong_input_is_told_and_changes_nothing() {
         (Method::POST, "/load", json!({"preset": "spike", "peak_rate": 0, "stock": 0}), 422, "peak_rate"),
         (Method::DELETE, "/load", Value::Null, 409, "No load run is under way"),
     ] {
-        let (answered, problem) = stand.ask(method.clone(), path, &body).await;
+        let (answered, problem) = demonstration.ask(method.clone(), path, &body).await;
         assert_eq!(answered, status, "{method} {path} {body}: {problem}");
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains(told), "{method} {path} {body}: {detail}");
+        assert!(detail.contains(part), "{method} {path} {body}: {detail}");
     }
-    assert_eq!(revision(&stand).await, 0);
+    assert_eq!(revision(&demonstration).await, 0);
 }

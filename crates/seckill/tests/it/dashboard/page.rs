@@ -1,16 +1,16 @@
-//! The page in a real browser, used as people use it.
+//! The page in a real browser.
 
 use seckill_testkit::Browser;
 use serde_json::{Value, json};
 
-use super::stand::{On, Stand};
+use super::demonstration::{Demonstration, On};
 
 /// The keys as WebDriver names them.
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 const RIGHT: &str = "\u{e014}";
 
-/// True once the first chart is drawn; the others are, when they come into view.
+/// True once the first chart is drawn. The other charts are drawn when they come into view.
 const DRAWN: &str = "document.querySelector('#chart-hero .main-svg')";
 const CHARTS: [&str; 5] = ["hero", "latency", "outcomes", "stock", "commit"];
 
@@ -27,16 +27,16 @@ fn pills(state: &str) -> String {
 }
 
 /// A browser that shows the live page.
-async fn open(stand: &Stand) -> Browser {
+async fn open(demonstration: &Demonstration) -> Browser {
     let browser = Browser::start().await;
-    browser.goto(&stand.gateway.url()).await;
+    browser.goto(&demonstration.gateway.url()).await;
     browser.wait_for("document.getElementById('connection').dataset.state === 'live'").await;
     browser.wait_for(DRAWN).await;
     browser.wait_for("!document.getElementById('load-form').hidden").await;
     browser
 }
 
-/// Types into a field, as a person would who replaces what is there.
+/// Replaces the text of a field, with the events that typing has.
 async fn fill(browser: &Browser, id: &str, value: &str) {
     browser
         .get(&format!(
@@ -51,7 +51,7 @@ async fn click(browser: &Browser, id: &str) {
     browser.get(&format!("document.getElementById({id:?}).click()")).await;
 }
 
-/// Fires a spike of so many buyers for as many units.
+/// Sends a spike of so many buyers for as many units.
 async fn fire(browser: &Browser, buyers: u32) {
     fill(browser, "load-preset", "spike").await;
     fill(browser, "load-rate", "3000").await;
@@ -67,10 +67,10 @@ async fn wait_for_pass(browser: &Browser) {
     assert_eq!(state, "pass", "{verdict}");
 }
 
-/// No error in the console, and no request but to the gateway itself.
-async fn assert_quiet(browser: &Browser, stand: &Stand) {
+/// The console has no error, and every request went to the gateway.
+async fn assert_quiet(browser: &Browser, demonstration: &Demonstration) {
     assert_eq!(browser.console().await, Vec::<Value>::new());
-    let home = stand.gateway.url();
+    let home = demonstration.gateway.url();
     let strange: Vec<_> =
         browser.requests().await.into_iter().filter(|url| !url.starts_with(&home)).collect();
     assert_eq!(strange, Vec::<String>::new(), "requests that leave the host");
@@ -79,13 +79,13 @@ async fn assert_quiet(browser: &Browser, stand: &Stand) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clean() {
     for on in [On::Embedded, On::Cluster] {
-        let stand = Stand::new(on).await;
-        let browser = open(&stand).await;
-        stand.drain(200).await;
+        let demonstration = Demonstration::new(on).await;
+        let browser = open(&demonstration).await;
+        demonstration.drain(200).await;
         fire(&browser, 5_000).await;
         browser.wait_for(&format!("{} > 500", number("#backlog"))).await;
         browser.wait_for(&format!("{} > 0", number("#stage-database .rate"))).await;
-        stand.drain("unlimited").await;
+        demonstration.drain("unlimited").await;
         browser.wait_for(&format!("{} === 0", number("#backlog"))).await;
         wait_for_pass(&browser).await;
         browser.wait_for(&pills("ok")).await;
@@ -95,18 +95,18 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
         }
         let command = browser.get("document.getElementById('load-command').textContent").await;
         let command = command.as_str().unwrap();
-        let told = command.starts_with("loadtest run spike ") && command.contains(" --rate 3000 -n 5000 ");
-        assert!(told, "{command}");
-        assert_quiet(&browser, &stand).await;
+        let same = command.starts_with("loadtest run spike ") && command.contains(" --rate 3000 -n 5000 ");
+        assert!(same, "{command}");
+        assert_quiet(&browser, &demonstration).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
-    let stand = Stand::new(On::Cluster).await;
-    let browser = open(&stand).await;
+    let demonstration = Demonstration::new(On::Cluster).await;
+    let browser = open(&demonstration).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === '500'").await;
-    stand.drain(100).await;
+    demonstration.drain(100).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === '100'").await;
     fire(&browser, 6_000).await;
     browser.wait_for(&format!("{} > 2500", number("#backlog"))).await;
@@ -124,42 +124,42 @@ async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
     browser.press(&RIGHT.repeat(20)).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === 'unlimited'").await;
     wait_for_pass(&browser).await;
-    assert_quiet(&browser, &stand).await;
+    assert_quiet(&browser, &demonstration).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crashing_the_worker_keeps_the_invariants_and_a_dead_process_vanishes() {
-    let mut stand = Stand::new(On::Cluster).await;
-    let browser = open(&stand).await;
+    let mut demonstration = Demonstration::new(On::Cluster).await;
+    let browser = open(&demonstration).await;
     browser.wait_for("document.querySelectorAll('[data-process]').length === 3").await;
-    stand.drain(100).await;
+    demonstration.drain(100).await;
     fire(&browser, 4_000).await;
     browser.wait_for(&format!("{} > 300", number("#backlog"))).await;
     click(&browser, "fault-worker_crash").await;
     browser.wait_for("document.querySelectorAll('[data-process]').length === 2").await;
-    stand.drain("unlimited").await;
+    demonstration.drain("unlimited").await;
     wait_for_pass(&browser).await;
     browser.wait_for(&pills("ok")).await;
-    for worker in &mut stand.workers {
+    for worker in &mut demonstration.workers {
         worker.kill().await;
     }
     browser.wait_for("document.querySelectorAll('[data-process]').length === 1").await;
     browser.wait_for("document.querySelectorAll('[data-code=process_vanished]').length === 2").await;
-    assert_quiet(&browser, &stand).await;
+    assert_quiet(&browser, &demonstration).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_dies_is_told_and_the_page_shows_no_old_number_as_new() {
-    let mut stand = Stand::new(On::Embedded).await;
-    let browser = open(&stand).await;
-    stand.gateway.kill().await;
+async fn the_page_of_a_gateway_that_dies_is_offline() {
+    let mut demonstration = Demonstration::new(On::Embedded).await;
+    let browser = open(&demonstration).await;
+    demonstration.gateway.kill().await;
     browser.wait_for("document.getElementById('connection').dataset.state === 'offline'").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_speaks_two_languages_has_two_looks_and_fits_a_phone() {
-    let stand = Stand::new(On::Embedded).await;
-    let browser = open(&stand).await;
+    let demonstration = Demonstration::new(On::Embedded).await;
+    let browser = open(&demonstration).await;
     let background = "getComputedStyle(document.body).backgroundColor";
     fill(&browser, "theme", "light").await;
     let light = browser.get(background).await;
@@ -174,19 +174,19 @@ async fn the_page_speaks_two_languages_has_two_looks_and_fits_a_phone() {
             && !chinese.as_str().unwrap().contains("The shaved peak")
     );
     // Both are remembered.
-    browser.goto(&stand.gateway.url()).await;
+    browser.goto(&demonstration.gateway.url()).await;
     browser.wait_for("document.documentElement.lang === 'zh-CN'").await;
     assert_ne!(browser.get(background).await, light);
     browser.resize(360, 740).await;
     let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
     browser.wait_for(&format!("{overflow} === 0")).await;
-    assert_quiet(&browser, &stand).await;
+    assert_quiet(&browser, &demonstration).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_keyboard_alone_fires_a_load() {
-    let stand = Stand::new(On::Embedded).await;
-    let browser = open(&stand).await;
+    let demonstration = Demonstration::new(On::Embedded).await;
+    let browser = open(&demonstration).await;
     fill(&browser, "load-rate", "1000").await;
     fill(&browser, "load-buyers", "300").await;
     fill(&browser, "load-stock", "100").await;
@@ -208,8 +208,8 @@ async fn the_keyboard_alone_fires_a_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_direct_run_is_drawn_behind_the_live_one() {
-    let stand = Stand::new(On::Embedded).await;
-    let browser = open(&stand).await;
+    let demonstration = Demonstration::new(On::Embedded).await;
+    let browser = open(&demonstration).await;
     fire(&browser, 1_000).await;
     wait_for_pass(&browser).await;
     click(&browser, "load-direct").await;
@@ -218,5 +218,5 @@ async fn the_direct_run_is_drawn_behind_the_live_one() {
     browser.wait_for("!document.getElementById('compare').hidden").await;
     let compared = browser.get("document.getElementById('compare').innerText").await;
     assert!(compared.as_str().unwrap().contains("p99"), "{compared}");
-    assert_quiet(&browser, &stand).await;
+    assert_quiet(&browser, &demonstration).await;
 }

@@ -1,5 +1,5 @@
-//! Trouble on purpose, between the order's path and a real back end: slow commits, messages that are in the queue twice,
-//! confirms that never arrive. Only demonstrations have it; without it, the path of an order has none of this code.
+//! Faults that are injected between this process and a real back end: slow commits, messages that are queued twice, confirms
+//! that never arrive. Only demonstrations use these wrappers.
 
 use std::sync::Arc;
 use std::sync::{PoisonError, RwLock};
@@ -12,22 +12,19 @@ use seckill_core::{
     Settings, UserId,
 };
 
-/// The trouble that the settings ask for just now.
+/// The faults that the settings ask for now.
 #[derive(Debug, Default)]
-pub struct Troubles {
+pub struct InjectedFaults {
     /// Held only to read or swap.
     settings: RwLock<Settings>,
 }
 
-impl Troubles {
-    /// `backend` with this trouble between it and its user.
+impl InjectedFaults {
+    /// `backend` with these faults between it and its user.
     pub fn wrap(self: &Arc<Self>, backend: &Backend) -> Backend {
         Backend {
-            queue: Arc::new(TroubledQueue { inner: Arc::clone(&backend.queue), troubles: Arc::clone(self) }),
-            ledger: Arc::new(TroubledLedger {
-                inner: Arc::clone(&backend.ledger),
-                troubles: Arc::clone(self),
-            }),
+            queue: Arc::new(FaultyQueue { inner: Arc::clone(&backend.queue), faults: Arc::clone(self) }),
+            ledger: Arc::new(FaultyLedger { inner: Arc::clone(&backend.ledger), faults: Arc::clone(self) }),
             ..backend.clone()
         }
     }
@@ -36,7 +33,7 @@ impl Troubles {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
-    /// What is being made just now.
+    /// The kinds of faults that are injected now.
     pub(crate) fn active(&self) -> Vec<FaultKind> {
         FaultKind::ALL.into_iter().filter(|kind| self.amount(*kind) > 0).collect()
     }
@@ -45,23 +42,23 @@ impl Troubles {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).amount(kind)
     }
 
-    /// Whether it strikes this time, by its percentage.
-    fn strikes(&self, kind: FaultKind) -> bool {
+    /// Decides by the percentage of a fault whether this call has it.
+    fn hits(&self, kind: FaultKind) -> bool {
         let percent = self.amount(kind);
         percent > 0 && rand::random_range(0..100) < percent
     }
 }
 
-struct TroubledQueue {
+struct FaultyQueue {
     inner: Arc<dyn OrderQueue>,
-    troubles: Arc<Troubles>,
+    faults: Arc<InjectedFaults>,
 }
 
 #[async_trait]
-impl OrderQueue for TroubledQueue {
+impl OrderQueue for FaultyQueue {
     async fn publisher(&self) -> Result<Box<dyn Publisher>, Fault> {
-        let (inner, troubles) = (self.inner.publisher().await?, Arc::clone(&self.troubles));
-        Ok(Box::new(TroubledPublisher { inner, troubles }))
+        let (inner, faults) = (self.inner.publisher().await?, Arc::clone(&self.faults));
+        Ok(Box::new(FaultyPublisher { inner, faults }))
     }
 
     async fn consumer(&self, prefetch: u16) -> Result<Box<dyn Consumer>, Fault> {
@@ -77,37 +74,40 @@ impl OrderQueue for TroubledQueue {
     }
 }
 
-struct TroubledPublisher {
+struct FaultyPublisher {
     inner: Box<dyn Publisher>,
-    troubles: Arc<Troubles>,
+    faults: Arc<InjectedFaults>,
 }
 
 #[async_trait]
-impl Publisher for TroubledPublisher {
+impl Publisher for FaultyPublisher {
     fn accepting(&self) -> bool {
         self.inner.accepting()
     }
 
     async fn publish(&mut self, batch: &OrderBatch) -> Result<(), Fault> {
         self.inner.publish(batch).await?;
-        if self.troubles.strikes(FaultKind::DuplicateDeliveries) {
+        if self.faults.hits(FaultKind::DuplicateDeliveries) {
             self.inner.publish(batch).await?;
         }
-        if self.troubles.strikes(FaultKind::LostConfirms) {
-            // The queue has the batch, and nobody here knows.
-            return Err(Fault::unknown(Dependency::Queue, "the confirm was lost, as the dashboard asked"));
+        if self.faults.hits(FaultKind::LostConfirms) {
+            // The queue has the batch, but this process does not know that.
+            return Err(Fault::unknown(
+                Dependency::Queue,
+                "the confirm was lost, as the dashboard has ordered",
+            ));
         }
         Ok(())
     }
 }
 
-struct TroubledLedger {
+struct FaultyLedger {
     inner: Arc<dyn Ledger>,
-    troubles: Arc<Troubles>,
+    faults: Arc<InjectedFaults>,
 }
 
 #[async_trait]
-impl Ledger for TroubledLedger {
+impl Ledger for FaultyLedger {
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
         self.inner.create_sale(sale, mode).await
     }
@@ -146,8 +146,8 @@ impl Ledger for TroubledLedger {
     }
 
     async fn writer(&self) -> Result<Box<dyn LedgerWriter>, Fault> {
-        let (inner, troubles) = (self.inner.writer().await?, Arc::clone(&self.troubles));
-        Ok(Box::new(TroubledWriter { inner, troubles }))
+        let (inner, faults) = (self.inner.writer().await?, Arc::clone(&self.faults));
+        Ok(Box::new(FaultyWriter { inner, faults }))
     }
 
     async fn ping(&self) -> Result<(), Fault> {
@@ -155,15 +155,15 @@ impl Ledger for TroubledLedger {
     }
 }
 
-struct TroubledWriter {
+struct FaultyWriter {
     inner: Box<dyn LedgerWriter>,
-    troubles: Arc<Troubles>,
+    faults: Arc<InjectedFaults>,
 }
 
 #[async_trait]
-impl LedgerWriter for TroubledWriter {
+impl LedgerWriter for FaultyWriter {
     async fn commit(&mut self, orders: &[Order]) -> Result<Vec<Fate>, Fault> {
-        let delay = self.troubles.amount(FaultKind::SlowCommits);
+        let delay = self.faults.amount(FaultKind::SlowCommits);
         if delay > 0 {
             tokio::time::sleep(Duration::from_millis(delay.into())).await;
         }

@@ -1,16 +1,16 @@
-//! What a run may be: the presets, their bounds, and the line that does the same from a terminal. Sends nothing.
+//! What a run may be: the presets, the allowed values, and the command that does the same in a terminal. Sends nothing.
 
 use loadtest::{Plan, Scenario};
 use seckill_core::FieldError;
 use serde::{Deserialize, Serialize};
 
-/// Requests a second, at the most: more than one process with everything in it can send.
+/// The highest rate, in requests a second: more than a process that is gateway and load generator at once can send.
 const MAX_PEAK_RATE: f64 = 50_000.0;
-/// Buyers, requests and units of one run, at the most: their tokens and records take some hundred bytes each.
+/// The most buyers, requests and units of one run. A buyer's token and record take some hundred bytes.
 const MAX_REQUESTS: u32 = 2_000_000;
-/// Sending, at the most, in seconds: what the longest preset takes.
+/// The longest time of sending, in seconds: that of the longest preset.
 pub(super) const MAX_SECONDS: u64 = 600;
-/// Connections, at the most. The gateway that they go to is in this very process.
+/// The most connections. Both of their ends may be in this process.
 pub(super) const MAX_CONNECTIONS: u16 = 512;
 
 /// The path that a run is sent along.
@@ -24,19 +24,19 @@ pub enum LoadMode {
     Direct,
 }
 
-/// The run that somebody asks for.
+/// A request for a run.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadRequest {
     /// The name of a preset.
     pub preset: String,
-    /// The preset's highest rate becomes this one: 1 to 50,000 requests a second.
+    /// The highest rate in place of the preset's: 1 to 50,000 requests a second.
     #[serde(default)]
     pub peak_rate: Option<f64>,
-    /// The run ends with its so many-th request: 1 to 2,000,000.
+    /// The number of requests after which the run ends: 1 to 2,000,000.
     #[serde(default)]
     pub buyers: Option<u32>,
-    /// The share of buyers, 0 to 1, that sends the same request again.
+    /// The share of buyers, 0 to 1, that send the same request again.
     #[serde(default)]
     pub duplicate_share: Option<f64>,
     /// Units of the run's sale: 1 to 2,000,000.
@@ -47,7 +47,7 @@ pub struct LoadRequest {
     pub mode: LoadMode,
 }
 
-/// A preset, as one chooses it.
+/// A preset, described for the page.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PresetView {
     /// Its name.
@@ -56,7 +56,7 @@ pub struct PresetView {
     pub peak_rate: f64,
     /// Different buyers.
     pub buyers: u64,
-    /// What it is like, and what for.
+    /// Its load and its purpose, in a sentence.
     pub description: &'static str,
 }
 
@@ -90,9 +90,9 @@ fn peak_rate(scenario: &Scenario) -> f64 {
     scenario.stages.as_ref().map(loadtest::Stages::peak).or(scenario.rate).unwrap_or_default()
 }
 
-/// A run that can be carried out.
+/// A run whose fields were checked.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct PlannedRun {
     pub(super) preset: String,
     pub(super) mode: LoadMode,
     pub(super) peak_rate: f64,
@@ -100,13 +100,13 @@ pub(super) struct Wanted {
     pub(super) plan: Plan,
     /// Units of its sale.
     pub(super) stock: u64,
-    /// What of it the preset does not say, as flags of `loadtest run`.
+    /// Where it differs from the preset: flags of `loadtest run`.
     flags: String,
 }
 
 impl LoadRequest {
     /// Checks every field and makes the plan.
-    pub(super) fn check(self) -> Result<Wanted, Vec<FieldError>> {
+    pub(super) fn check(self) -> Result<PlannedRun, Vec<FieldError>> {
         let Self { preset, peak_rate: rate, buyers, duplicate_share, stock, mode } = self;
         let base = Scenario::preset(&preset);
         let mut wrong = Vec::new();
@@ -147,12 +147,19 @@ impl LoadRequest {
         let plan =
             scenario.plan().map_err(|error| vec![FieldError::new("preset", format!("{preset}: {error}"))])?;
         let stock = scenario.stock.unwrap_or(u64::from(MAX_REQUESTS));
-        Ok(Wanted { preset, mode, peak_rate: peak_rate(&scenario), plan, stock, scenario, flags: command })
+        Ok(PlannedRun {
+            preset,
+            mode,
+            peak_rate: peak_rate(&scenario),
+            plan,
+            stock,
+            scenario,
+            flags: command,
+        })
     }
 }
 
-/// What is wrong with a rate that makes more requests than one run may have, though the rate by itself is fine. A preset's
-/// requests grow with its rate.
+/// The error of a rate with which the run has too many requests, because the requests of a preset grow with its rate.
 fn too_much(rate: f64, flags: &Scenario, base: &Scenario) -> Option<FieldError> {
     let unscaled = Scenario { rate: None, requests: None, ..flags.clone() };
     let plan = unscaled.over(base.clone()).plan().ok()?;
@@ -183,8 +190,8 @@ fn command(flags: &Scenario) -> String {
     text
 }
 
-impl Wanted {
-    /// The line that does the same from a terminal, where SECKILL_JWT_SECRET and SECKILL_ADMIN_TOKEN are set.
+impl PlannedRun {
+    /// The command that does the same in a terminal where SECKILL_JWT_SECRET and SECKILL_ADMIN_TOKEN are set.
     pub(super) fn command(&self, target: &str) -> String {
         format!("loadtest run {} --target {target}{}", self.preset, self.flags)
     }

@@ -1,6 +1,6 @@
 //! Load runs inside the gateway's process: one at a time, each on a sale of its own, sent over real HTTP by the load
-//! generator's library and ended by its verdict. What may be asked for is in `request`, what a run does in `run`, how it
-//! looks from outside in `status`.
+//! generator's library, with its verdict at the end. `request` has what a run may be, `run` its steps, `status` its
+//! description for others.
 
 mod ghost;
 mod request;
@@ -26,7 +26,7 @@ use run::Run;
 pub struct LoadConfig {
     /// This gateway's base address.
     pub target: String,
-    /// The base address of a gateway in direct mode, with the same secrets; `None`: there is none at hand.
+    /// The base address of a gateway in direct mode with the same secrets, if there is one.
     pub direct: Option<String>,
     /// Opens the runs' sales and looks their orders up.
     pub admin_token: SecretString,
@@ -37,47 +37,47 @@ pub struct LoadConfig {
 /// Why no run was started.
 #[derive(Debug)]
 pub enum LoadRefusal {
-    /// One is under way.
+    /// Another run is under way.
     Busy,
-    /// Every wrong field, each with what is allowed.
+    /// Every wrong field, each with the allowed values.
     Invalid(Vec<FieldError>),
-    /// What was asked for is not at hand; says why.
+    /// The run is not possible here, with the reason.
     Unavailable(String),
 }
 
-/// What is taken for lost after so long without a commit: as `loadtest run` does.
+/// After so long without a commit the rest counts as lost, as in `loadtest run`.
 const DRAIN_STALL: Duration = Duration::from_secs(30);
-/// How long a run that is ended with its process may take for what it has under way.
+/// How long a run may go on for its requests under way when the process ends.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// Starts runs and knows the newest.
+/// Starts runs, and keeps the newest.
 pub struct LoadRunner {
     config: LoadConfig,
     drain_stall: Duration,
-    /// Held only to look and to swap; never across an await.
+    /// Held only to read and swap; never across an await.
     newest: Mutex<Option<Started>>,
     ghost: Arc<Mutex<Option<Ghost>>>,
 }
 
-/// A run, and the task that carries it out.
+/// A run and its task.
 struct Started {
     run: Arc<Run>,
-    /// Taken out by whoever waits for its end.
+    /// Taken out by `close`, which waits for its end.
     task: Option<JoinHandle<()>>,
 }
 
 impl LoadRunner {
-    /// A runner without a run.
+    /// A runner that has not started a run yet.
     pub fn new(config: LoadConfig) -> Arc<Self> {
         Self::with_drain_stall(config, DRAIN_STALL)
     }
 
-    /// A runner whose runs give a drain up when nothing has been committed for `drain_stall`, instead of 30 s.
+    /// A runner whose runs stop waiting for the drain when nothing was committed for `drain_stall`, instead of 30 s.
     pub fn with_drain_stall(config: LoadConfig, drain_stall: Duration) -> Arc<Self> {
         Arc::new(Self { config, drain_stall, newest: Mutex::default(), ghost: Arc::default() })
     }
 
-    /// What there is to choose from.
+    /// All presets.
     pub fn presets() -> Vec<PresetView> {
         request::presets()
     }
@@ -87,13 +87,13 @@ impl LoadRunner {
         self.config.direct.is_some()
     }
 
-    /// Starts a run on the current runtime. When it returns, the run is under way; whether it gets anywhere is told by [`Self::status`].
+    /// Starts a run on the current runtime and returns at once; [`Self::status`] says how the run goes on.
     ///
     /// # Errors
     /// [`LoadRefusal`]: nothing was started.
     pub fn start(self: &Arc<Self>, request: LoadRequest) -> Result<LoadStatus, LoadRefusal> {
-        let wanted = request.check().map_err(LoadRefusal::Invalid)?;
-        let target = match wanted.mode {
+        let planned = request.check().map_err(LoadRefusal::Invalid)?;
+        let target = match planned.mode {
             LoadMode::Queue => self.config.target.clone(),
             LoadMode::Direct => self.config.direct.clone().ok_or_else(|| {
                 let why = "no gateway in direct mode is at hand, so there is nothing to compare with";
@@ -104,19 +104,19 @@ impl LoadRunner {
         if newest.as_ref().is_some_and(|started| !started.run.status().has_ended()) {
             return Err(LoadRefusal::Busy);
         }
-        let run = Arc::new(Run::new(wanted, target, self.drain_stall));
+        let run = Arc::new(Run::new(planned, target, self.drain_stall));
         let status = run.status();
         let task = tokio::spawn(supervise(Arc::clone(&run), self.config.clone(), Arc::clone(&self.ghost)));
         *newest = Some(Started { run, task: Some(task) });
         Ok(status)
     }
 
-    /// The newest run; `None`: there was none.
+    /// The newest run, if there was one.
     pub fn status(&self) -> Option<LoadStatus> {
         self.newest().as_ref().map(|started| started.run.status())
     }
 
-    /// Tells the run to end: it sends nothing more, and requests under way are waited for. `None`: none is under way.
+    /// Asks the run to end: it sends no more requests, and waits for those under way. `None` if no run is under way.
     pub fn stop(&self) -> Option<LoadStatus> {
         let newest = self.newest();
         let run = &newest.as_ref()?.run;
@@ -127,21 +127,21 @@ impl LoadRunner {
         Some(run.status())
     }
 
-    /// The last direct run that came to its end.
+    /// The last direct run that was completed.
     pub fn ghost(&self) -> Option<Ghost> {
         self.ghost.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the run under way, if there is one, within two seconds: for the end of the process.
+    /// Ends the run under way, if there is one, within two seconds. Called when the process ends.
     pub async fn close(&self) {
         let under_way = |started: &mut Started| Some((Arc::clone(&started.run), started.task.take()?));
         let Some((run, mut task)) = self.newest().as_mut().and_then(under_way) else { return };
         run.stop();
         if timeout(CLOSING, &mut task).await.is_err() {
-            // What it has under way is given up; orders that were accepted are on their way all the same.
+            // Its requests under way are dropped. Orders that were accepted are committed all the same.
             task.abort();
             let _ = task.await;
-            run.break_off();
+            run.stopped();
         }
     }
 
@@ -150,7 +150,7 @@ impl LoadRunner {
     }
 }
 
-/// Carries a run out in a task of its own, so that whatever goes wrong in it ends the run and nothing else.
+/// Plays a run in a task of its own, so that a panic ends the run and nothing else.
 async fn supervise(run: Arc<Run>, config: LoadConfig, ghost: Arc<Mutex<Option<Ghost>>>) {
     let ended = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(Arc::clone(&run).play(config))).await;
     match ended {
@@ -158,7 +158,7 @@ async fn supervise(run: Arc<Run>, config: LoadConfig, ghost: Arc<Mutex<Option<Gh
         Ok(None) => {}
         Err(panic) => {
             tracing::error!(error = %panic, "a load run broke down");
-            run.fail("the load generator broke down; the log says where".to_owned());
+            run.fail("the load generator broke down; see the log".to_owned());
         }
     }
 }

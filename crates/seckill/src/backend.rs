@@ -4,8 +4,7 @@ use anyhow::{Result, bail};
 use seckill_cluster::ClusterConfig;
 use seckill_core::{Backend, Fault};
 
-use crate::dashboard::Direct;
-use crate::options::{BackendKind, BackendOptions, ClusterOptions};
+use crate::options::{BackendKind, BackendOptions, ClusterOptions, SecretOptions};
 use crate::secrets::Secrets;
 
 impl ClusterOptions {
@@ -19,8 +18,8 @@ impl ClusterOptions {
     }
 }
 
-/// Connects to Redis, RabbitMQ and MySQL. A server that is away is waited for, later, by whoever needs it. One that is
-/// there and cannot be used (a wrong password, a database without schema) ends the process now, with the reason.
+/// Connects to Redis, RabbitMQ and MySQL. A server that is away now may come back later. A server that cannot be used (a
+/// wrong password, a database without schema) is an error, which ends the process.
 pub(crate) async fn cluster(options: &ClusterOptions) -> Result<Backend> {
     let backend = seckill_cluster::connect(&options.config()?)?;
     let (gate, queue, ledger) =
@@ -36,14 +35,11 @@ pub(crate) async fn cluster(options: &ClusterOptions) -> Result<Backend> {
 }
 
 /// Opens the back end and finds the secrets that go with it.
-pub(crate) async fn backend(
-    options: &BackendOptions,
-    secrets: &crate::options::SecretOptions,
-) -> Result<(Backend, Secrets)> {
+pub(crate) async fn open(options: &BackendOptions, secrets: &SecretOptions) -> Result<(Backend, Secrets)> {
     match options.backend {
         BackendKind::Embedded => {
             let backend = seckill_embedded::open(&options.data_dir).await?;
-            // After the folder was opened, and so made and locked.
+            // After the folder was opened, which makes and locks it.
             Ok((backend, Secrets::kept(secrets, &options.data_dir)?))
         }
         BackendKind::Cluster => {
@@ -56,21 +52,4 @@ pub(crate) async fn backend(
 /// Brings the database to this version's schema.
 pub(crate) async fn migrate(options: &ClusterOptions) -> Result<()> {
     Ok(seckill_cluster::migrate(&options.mysql_url()?).await?)
-}
-
-/// A gateway in direct mode to compare with, on the same kind of back end; the embedded one gets a folder of its own, beside
-/// that of the gateway, because only one process may have it.
-pub(crate) async fn direct(
-    options: &BackendOptions,
-    config: &seckill_gateway::Config,
-) -> Result<Option<Direct>> {
-    let (jwt_secret, admin_token) = (config.jwt_secret.clone(), config.admin_token.clone());
-    let options = options.clone();
-    Direct::start(jwt_secret, admin_token, move || async move {
-        match options.backend {
-            BackendKind::Embedded => Ok(seckill_embedded::open(&options.data_dir.join("direct")).await?),
-            BackendKind::Cluster => cluster(&options.cluster).await,
-        }
-    })
-    .await
 }

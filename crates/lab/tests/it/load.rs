@@ -7,10 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use seckill_core::{AuditReport, Backend, DrainRate, Mode, SaleId, Verdict};
-use seckill_dashboard::load::{
-    LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus,
-};
 use seckill_gateway::Config;
+use seckill_lab::load::{LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus};
 use seckill_testkit::eventually;
 use seckill_token::Signer;
 use seckill_worker::Pace;
@@ -22,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 const JWT_SECRET: &str = "a secret of thirty-two bytes or more";
 const ADMIN_TOKEN: &str = "the admin's token";
-/// Long enough for a busy machine; only a failing test waits so long.
+/// Long enough for a busy machine; only a failing test waits for so long.
 const SOON: Duration = Duration::from_secs(60);
 
-/// A gateway of each mode on one back end, a worker, and a runner.
-struct Stage {
+/// A gateway of each mode on one back end, a worker, and a load runner.
+struct Setup {
     backend: Backend,
     gateway: Server,
     direct: Server,
@@ -88,7 +86,7 @@ fn runner(target: &str, direct: Option<&str>) -> Arc<LoadRunner> {
     LoadRunner::with_drain_stall(config, Duration::from_secs(2))
 }
 
-impl Stage {
+impl Setup {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let backend = seckill_embedded::open(folder.path()).await.expect("the folder can be opened");
@@ -131,16 +129,16 @@ async fn ended(runner: &LoadRunner) -> LoadStatus {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_ends_with_a_clean_verdict() {
-    let stage = Stage::new().await;
-    assert_eq!(stage.runner.status(), None);
-    let started = stage.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
+    let setup = Setup::new().await;
+    assert_eq!(setup.runner.status(), None);
+    let started = setup.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
     assert_eq!(
         (started.state, started.planned, started.preset.as_str()),
         (LoadState::Starting, 600, "spike")
     );
-    let status = ended(&stage.runner).await;
+    let status = ended(&setup.runner).await;
     assert_eq!((status.state, &status.message), (LoadState::Done, &None), "{status:?}");
-    let verdict = status.verdict.as_ref().expect("a run that is done has one");
+    let verdict = status.verdict.as_ref().unwrap_or_else(|| panic!("no verdict: {status:?}"));
     assert!(verdict.pass, "{status:?}");
     assert_eq!((verdict.oversold, verdict.lost, verdict.duplicates, verdict.errors), (0, 0, 0, 0));
     assert_eq!(
@@ -158,71 +156,71 @@ async fn a_run_ends_with_a_clean_verdict() {
         status.command,
         format!(
             "loadtest run spike --target {} --rate 400 -n 600 --retry-ratio 0.1 --stock 300 --max-connections 512",
-            stage.gateway.url
+            setup.gateway.url
         )
     );
-    assert_eq!(stage.audit(1).await.verdict, Verdict::Clean);
-    assert!(stage.runner.ghost().is_none() && stage.runner.stop().is_none());
-    // And what it says of itself reads back: other gateways are told of it so.
-    let told = serde_json::to_value(&status).expect("plain data");
+    assert_eq!(setup.audit(1).await.verdict, Verdict::Clean);
+    assert!(setup.runner.ghost().is_none() && setup.runner.stop().is_none());
+    // The status reads back from JSON, which is how other gateways get it.
+    let json_status = serde_json::to_value(&status).expect("plain data");
     assert_eq!(
-        (&told["state"], &told["mode"], &told["verdict"]["pass"]),
+        (&json_status["state"], &json_status["mode"], &json_status["verdict"]["pass"]),
         (&json!("done"), &json!("queue"), &json!(true))
     );
-    assert_eq!(serde_json::from_value::<LoadStatus>(told).expect("it reads back"), status);
+    assert_eq!(serde_json::from_value::<LoadStatus>(json_status).expect("it reads back"), status);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_direct_run_leaves_a_ghost() {
-    let stage = Stage::new().await;
-    stage.runner.start(small(LoadMode::Direct)).expect("nothing is under way");
-    let status = ended(&stage.runner).await;
-    let verdict = status.verdict.clone().expect("a run that is done has one");
+    let setup = Setup::new().await;
+    setup.runner.start(small(LoadMode::Direct)).expect("nothing is under way");
+    let status = ended(&setup.runner).await;
+    let verdict = status.verdict.clone().unwrap_or_else(|| panic!("no verdict: {status:?}"));
     assert!(verdict.pass, "{status:?}");
     assert_eq!((verdict.accepted, verdict.committed, verdict.conserved), (300, 300, None), "{status:?}");
-    assert!(status.command.contains(&stage.direct.url), "{status:?}");
-    let ghost = stage.runner.ghost().expect("a direct run leaves one");
+    assert!(status.command.contains(&setup.direct.url), "{status:?}");
+    let ghost = setup.runner.ghost().expect("a direct run leaves one");
     assert_eq!(ghost.columns, ["second", "arrivals", "committed", "p99_ms", "errors"]);
     let sum = |column: usize| ghost.rows.iter().filter_map(|row| row[column]).sum::<f64>();
     assert_eq!((sum(1), sum(4)), (600.0, 0.0), "{ghost:?}");
     assert!((sum(2) - 300.0).abs() <= ghost.rows.len() as f64, "rounded second by second: {ghost:?}");
     assert!(ghost.rows.iter().enumerate().all(|(at, row)| row[0] == Some(at as f64)), "{ghost:?}");
     assert_eq!((ghost.started_at, &ghost.verdict), (status.started_at, &verdict));
-    let sale = stage.backend.ledger.sale(SaleId(1)).await.expect("the ledger answers").expect("a sale");
+    let sale = setup.backend.ledger.sale(SaleId(1)).await.expect("the ledger answers").expect("a sale");
     assert_eq!((sale.mode, sale.orders), (Mode::Direct, 300));
-    // A run through the queue leaves the ghost as it is.
-    stage.runner.start(small(LoadMode::Queue)).expect("the first run is over");
-    assert_eq!(ended(&stage.runner).await.state, LoadState::Done);
-    assert_eq!(stage.runner.ghost(), Some(ghost));
+    // A run through the queue does not replace the ghost.
+    setup.runner.start(small(LoadMode::Queue)).expect("the first run is over");
+    assert_eq!(ended(&setup.runner).await.state, LoadState::Done);
+    assert_eq!(setup.runner.ghost(), Some(ghost));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_run_at_a_time_and_it_can_be_stopped() {
-    let stage = Stage::new().await;
+    let setup = Setup::new().await;
     let soak = || serde_json::from_value(json!({"preset": "soak"})).expect("a request");
-    let first = stage.runner.start(soak()).expect("nothing is under way");
-    assert!(matches!(stage.runner.start(small(LoadMode::Queue)), Err(LoadRefusal::Busy)));
-    eventually(SOON, async || match stage.runner.status() {
+    let first = setup.runner.start(soak()).expect("nothing is under way");
+    assert!(matches!(setup.runner.start(small(LoadMode::Queue)), Err(LoadRefusal::Busy)));
+    eventually(SOON, async || match setup.runner.status() {
         Some(status) if status.accepted > 100 => Ok(()),
         status => Err(status),
     })
     .await;
-    let status = stage.runner.stop().expect("one is under way");
+    let status = setup.runner.stop().expect("one is under way");
     assert_eq!((&status.id, status.has_ended()), (&first.id, false));
-    let status = ended(&stage.runner).await;
+    let status = ended(&setup.runner).await;
     assert_eq!((status.state, &status.verdict, &status.message), (LoadState::Stopped, &None, &None));
     assert!(status.sent < status.planned, "{status:?}");
-    // What was accepted before is kept all the same.
-    eventually(SOON, async || match stage.audit(1).await {
+    // Orders that were accepted before are committed all the same.
+    eventually(SOON, async || match setup.audit(1).await {
         report if report.verdict == Verdict::Clean && report.committed_orders >= status.accepted => Ok(()),
         report => Err(report),
     })
     .await;
-    let next = stage.runner.start(small(LoadMode::Queue)).expect("the first run is over");
+    let next = setup.runner.start(small(LoadMode::Queue)).expect("the first run is over");
     assert_ne!(next.id, first.id);
-    stage.runner.close().await;
+    setup.runner.close().await;
     assert_eq!(
-        stage.runner.status().map(|status| (status.id, status.state)),
+        setup.runner.status().map(|status| (status.id, status.state)),
         Some((next.id, LoadState::Stopped))
     );
 }
@@ -244,7 +242,7 @@ async fn every_wrong_field_is_named_at_once() {
     let fields: Vec<_> = errors.iter().map(|error| error.field).collect();
     assert_eq!(fields, ["preset", "peak_rate", "duplicate_share", "buyers", "stock"]);
     assert!(errors[0].message.contains("spike") && errors[1].message.contains("50000"), "{errors:?}");
-    // Each field is fine by itself, and together they are too much.
+    // Every field is allowed by itself, but together they make too many requests.
     let errors = refused(json!({"preset": "soak", "peak_rate": 50_000})).await;
     assert_eq!(errors[0].field, "peak_rate");
     assert!(
@@ -266,7 +264,7 @@ async fn every_preset_can_be_chosen_as_it_is() {
             preset.peak_rate >= 300.0 && preset.buyers >= 1_000 && !preset.description.is_empty(),
             "{preset:?}"
         );
-        // Nobody listens there, so a run that is taken ends at once.
+        // No server listens there, so an accepted run ends at once.
         let runner = runner("http://127.0.0.1:1", None);
         let request = serde_json::from_value(json!({"preset": preset.name})).expect("a request");
         let status = runner.start(request).expect("a preset is within the bounds");
@@ -278,23 +276,23 @@ async fn every_preset_can_be_chosen_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_not_there_or_goes_away_fails_the_run_and_nothing_else() {
-    let stage = Stage::new().await;
+    let setup = Setup::new().await;
     let nowhere = runner("http://127.0.0.1:1", None);
     nowhere.start(small(LoadMode::Queue)).expect("nothing is under way");
     let status = ended(&nowhere).await;
     assert_eq!(status.state, LoadState::Failed);
     assert!(status.message.as_ref().is_some_and(|why| why.contains("127.0.0.1:1")), "{status:?}");
 
-    // Slowly enough that not all of it is in the ledger when the gateway goes.
-    stage.drain_at(10);
-    stage.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
-    eventually(SOON, async || match stage.runner.status() {
+    // So slowly that some orders are not in the ledger yet when the gateway ends.
+    setup.drain_at(10);
+    setup.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
+    eventually(SOON, async || match setup.runner.status() {
         Some(status) if status.accepted > 50 => Ok(()),
         status => Err(status),
     })
     .await;
-    stage.gateway.stop().await;
-    let status = ended(&stage.runner).await;
+    setup.gateway.stop().await;
+    let status = ended(&setup.runner).await;
     assert_eq!((status.state, &status.verdict), (LoadState::Failed, &None), "{status:?}");
     let why = status.message.as_deref().unwrap_or_default();
     assert!(why.contains("the server did not say what became of"), "{status:?}");
@@ -303,10 +301,10 @@ async fn a_target_that_is_not_there_or_goes_away_fails_the_run_and_nothing_else(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_that_wait_for_paused_workers_are_not_called_lost() {
-    let stage = Stage::new().await;
-    stage.pace.set(DrainRate::Paused);
-    stage.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
-    let status = ended(&stage.runner).await;
+    let setup = Setup::new().await;
+    setup.pace.set(DrainRate::Paused);
+    setup.runner.start(small(LoadMode::Queue)).expect("nothing is under way");
+    let status = ended(&setup.runner).await;
     assert_eq!((status.state, &status.verdict), (LoadState::Failed, &None), "{status:?}");
     let why = status.message.as_deref().unwrap_or_default();
     assert!(why.contains("still wait for the workers"), "{status:?}");
@@ -314,9 +312,9 @@ async fn orders_that_wait_for_paused_workers_are_not_called_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_breaks_down_has_failed() {
-    let stage = Stage::new().await;
+    let setup = Setup::new().await;
     let config = LoadConfig {
-        target: stage.gateway.url.clone(),
+        target: setup.gateway.url.clone(),
         direct: None,
         admin_token: ADMIN_TOKEN.into(),
         sign: Arc::new(|_| panic!("no token in this test")),

@@ -1,34 +1,31 @@
 //! Load and new sales, from the page.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::TimeDelta;
-use seckill_core::{Fault, Mode, NewSale, create_sale, now};
+use seckill_core::{Fault, Mode, NewSale, create_sale};
+use seckill_dashboard::problem::{invalid, problem};
+use seckill_dashboard::{EVERY, Reporter, SaleView};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Json;
+use super::panel::{Panel, unavailable};
 use super::settings::change;
-use super::{Panel, unavailable};
 use crate::load::{LoadRefusal, LoadRequest, LoadRunner};
-use crate::problem::{invalid, problem};
-use crate::report::{EVERY, Reporter};
-use crate::watch::SaleView;
+use crate::sale::demo_sale;
 
-/// How long a sale from the page lasts.
-const SALE_LASTS: TimeDelta = TimeDelta::days(1);
-/// Units of one, unless told otherwise.
+/// Units of a sale from the page, if the request names no other number.
 const STOCK: u32 = 10_000;
 
-/// Tells everyone of the load run inside this process, and ends it when the settings say so; until `shutdown`.
-pub(super) async fn tell(loads: Arc<LoadRunner>, reporter: Arc<Reporter>, shutdown: CancellationToken) {
-    let told = reporter.load();
+/// Puts the status of the load run into this process's snapshots, and stops the run when the settings say so. Returns after
+/// `shutdown`.
+pub(super) async fn report(loads: Arc<LoadRunner>, reporter: Arc<Reporter>, shutdown: CancellationToken) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
@@ -40,22 +37,22 @@ pub(super) async fn tell(loads: Arc<LoadRunner>, reporter: Arc<Reporter>, shutdo
         {
             loads.stop();
         }
-        *told.lock().unwrap_or_else(PoisonError::into_inner) = status.map(|status| json!(status));
+        reporter.set_load(status.map(|status| json!(status)));
     }
     loads.close().await;
 }
 
-/// `GET /api/v1/control/load`: the newest run, in whichever gateway it is.
+/// `GET /api/v1/control/load`: the newest run in any gateway.
 pub(super) async fn show(State(panel): State<Arc<Panel>>) -> Response {
     let own = panel.loads.status().filter(|status| !status.has_ended()).map(|status| json!(status));
-    Answer(own.or_else(|| panel.app.feed.load())).into_response()
+    Answer(own.or_else(|| panel.feed.load())).into_response()
 }
 
 /// `POST /api/v1/control/load`
 pub(super) async fn start(State(panel): State<Arc<Panel>>, Json(request): Json<LoadRequest>) -> Response {
-    // The feed is a moment behind what this gateway knows of its own run.
+    // What the feed has of this gateway's own run may be a second old, so only runs of other gateways are taken from it.
     let own = panel.loads.status().map(|status| status.id);
-    let other = panel.app.feed.load().filter(|load| load["id"].as_str() != own.as_deref());
+    let other = panel.feed.load().filter(|load| load["id"].as_str() != own.as_deref());
     if other.is_some_and(|load| load["ended_at"].is_null()) {
         return busy();
     }
@@ -72,12 +69,12 @@ fn busy() -> Response {
     problem(StatusCode::CONFLICT, "busy", detail)
 }
 
-/// `DELETE /api/v1/control/load`: stops the run, in whichever gateway it is.
+/// `DELETE /api/v1/control/load`: stops the run, which may be in another gateway.
 pub(super) async fn stop(State(panel): State<Arc<Panel>>) -> Response {
     if let Some(status) = panel.loads.stop() {
         return Answer(status).into_response();
     }
-    let Some(load) = panel.app.feed.load().filter(|load| load["ended_at"].is_null()) else {
+    let Some(load) = panel.feed.load().filter(|load| load["ended_at"].is_null()) else {
         return problem(StatusCode::CONFLICT, "no-load", "No load run is under way.");
     };
     let id = load["id"].as_str().unwrap_or_default().to_owned();
@@ -97,22 +94,12 @@ pub(super) struct SaleBody {
     name: Option<String>,
 }
 
-/// `POST /api/v1/control/sales`: a fresh sale, open from now on.
+/// `POST /api/v1/control/sales`: a new sale, open from now on.
 pub(super) async fn sale(
     State(panel): State<Arc<Panel>>,
     Json(SaleBody { stock, name }): Json<SaleBody>,
 ) -> Response {
-    let starts_at = now();
-    let new = NewSale {
-        name: name.unwrap_or_else(|| "Flash sale".to_owned()),
-        product: None,
-        stock: stock.unwrap_or(STOCK),
-        price_cents: 99_900,
-        currency: "USD".to_owned(),
-        per_user_limit: 1,
-        starts_at,
-        ends_at: starts_at + SALE_LASTS,
-    };
+    let new = demo_sale(name.as_deref().unwrap_or("Flash sale"), stock.unwrap_or(STOCK));
     if let Err(errors) = new.check() {
         return invalid(&errors);
     }
@@ -123,7 +110,7 @@ pub(super) async fn sale(
 }
 
 async fn open(panel: &Panel, new: &NewSale) -> Result<SaleView, Fault> {
-    let backend = &panel.app.backend;
+    let backend = &panel.backend;
     let created = create_sale(backend, new, Mode::Queue).await?;
     match created.unfilled {
         Some(fault) => Err(fault),

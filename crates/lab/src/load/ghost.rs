@@ -1,4 +1,4 @@
-//! What is left of a run past the queue: its curve, to be drawn behind a run through the queue.
+//! The curve of a direct run, which the page draws behind a run through the queue.
 
 use loadtest::Report;
 use serde::{Deserialize, Serialize};
@@ -11,8 +11,8 @@ use super::status::ms;
 pub struct Ghost {
     /// The names of a row's numbers.
     pub columns: [String; 5],
-    /// A row a second: the second, counted from the start of the run; requests that left; orders that got into the ledger;
-    /// the 99th percentile of the answers' times in milliseconds, `None` where no request was due; errors.
+    /// One row for each second: the second, counted from the start of the run; requests sent; orders committed; the 99th
+    /// percentile of the latency in milliseconds, `None` where no request was due; errors.
     pub rows: Vec<[Option<f64>; 5]>,
     /// How the run went.
     pub verdict: LoadVerdict,
@@ -21,7 +21,7 @@ pub struct Ghost {
 }
 
 impl Ghost {
-    /// Of a run's report; `commits` are the orders that got into the ledger in each second.
+    /// From the report of a run; `commits` are the orders that were committed in each second.
     pub(super) fn of(report: &Report, commits: &[f64], verdict: LoadVerdict, started_at: f64) -> Self {
         let row = |(at, second): (usize, &loadtest::Second)| {
             let committed = commits.get(at).map_or(0.0, |commits| commits.round());

@@ -1,4 +1,4 @@
-//! Who may change anything: whoever has the admin token, or whoever sits at this machine. Never a page of another site.
+//! Who may change anything: a request with the admin token, or one from this machine. Never a page of another site.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use seckill_dashboard::problem::problem;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq;
 
-use super::Panel;
-use crate::problem::problem;
+use super::panel::Panel;
 
-/// Lets reading through, and changes only from where they may come.
+/// Lets every read pass, and a change only from where it may come.
 pub(super) async fn guard(State(panel): State<Arc<Panel>>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match if reads { Ok(()) } else { check(&panel, request.headers(), request.method()) } {
@@ -26,23 +26,24 @@ pub(super) async fn guard(State(panel): State<Arc<Panel>>, request: Request, nex
 
 fn check(panel: &Panel, headers: &HeaderMap, method: &Method) -> Result<(), Box<Response>> {
     let refuse = |status, slug, detail: &str| Err(Box::new(problem(status, slug, detail)));
-    let said = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    // A browser lets a page of another site send forms without asking, but no JSON, and it says where a request comes from.
+    let field = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    // A browser lets a page of another site send a form, but JSON only if this server allows it.
     let json =
-        said(header::CONTENT_TYPE).is_some_and(|kind| kind.split(';').next() == Some("application/json"));
+        field(header::CONTENT_TYPE).is_some_and(|kind| kind.split(';').next() == Some("application/json"));
     if method != Method::DELETE && !json {
         let detail = "Send application/json; a form cannot change anything here.";
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail);
     }
-    let token = said(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let token = field(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     let admin = panel.admin_token.expose_secret().as_bytes();
     if token.is_some_and(|token| bool::from(token.as_bytes().ct_eq(admin))) {
-        // No browser sends it for a page of another site.
+        // No browser adds the token to a request of another site.
         return Ok(());
     }
-    let host = said(header::HOST).unwrap_or_default();
-    let fetched_from = said(HeaderName::from_static("sec-fetch-site"));
-    let origin = said(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
+    let host = field(header::HOST).unwrap_or_default();
+    let fetched_from = field(HeaderName::from_static("sec-fetch-site"));
+    let origin =
+        field(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
     if fetched_from.is_some_and(|site| !matches!(site, "same-origin" | "none"))
         || origin.is_some_and(|origin| origin != host)
     {
@@ -52,8 +53,8 @@ fn check(panel: &Panel, headers: &HeaderMap, method: &Method) -> Result<(), Box<
             "A page of another site cannot change anything here.",
         );
     }
-    // Another site may point a name of its own at this machine's loopback address; then the host is that name.
-    // And behind a proxy on this machine, everybody comes from here.
+    // Another site may point a name of its own at the loopback address of this machine: then `Host` is that name.
+    // Through a proxy on this machine, every request comes from this machine.
     if panel.loopback && is_loopback(host) && !is_proxied(headers) {
         return Ok(());
     }
@@ -72,7 +73,7 @@ fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A JSON body; what is wrong with one that cannot be read is told with its place.
+/// A JSON body. For one that cannot be read, the answer says what is wrong, and in which line and column.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {

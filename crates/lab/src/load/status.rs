@@ -1,4 +1,4 @@
-//! A run as it looks from outside. Plain data, in the words of the interface.
+//! The status of a run, as the interface shows it. Plain data.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,44 +7,44 @@ use serde::{Deserialize, Serialize};
 
 use super::LoadMode;
 
-/// What a run is at.
+/// The step at which a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadState {
-    /// Makes its sale and its buyers' tokens, and connects.
+    /// It makes the buyers' tokens and the sale, and connects.
     Starting,
-    /// Requests leave on schedule.
+    /// It sends the requests on schedule.
     Sending,
-    /// Everything is answered; accepted orders are on their way into the ledger.
+    /// Every request is answered; accepted orders are on their way into the ledger.
     Draining,
-    /// Orders are looked up.
+    /// It looks the orders up.
     Verifying,
     /// It has its verdict.
     Done,
-    /// It could not be carried out, or nobody can say how it went.
+    /// It could not be carried out, or its result is not known.
     Failed,
-    /// It was told to end.
+    /// It was stopped.
     Stopped,
 }
 
 /// A run at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadStatus {
-    /// Names it.
+    /// Its id.
     pub id: String,
-    /// What it is at.
+    /// The step at which it is.
     pub state: LoadState,
-    /// The path that it is sent along.
+    /// The path of its orders.
     pub mode: LoadMode,
-    /// The preset that it is made of.
+    /// The name of its preset.
     pub preset: String,
     /// Its highest rate, in requests a second.
     pub peak_rate: f64,
     /// Different buyers.
     pub buyers: u64,
-    /// Requests that have left.
+    /// Requests sent so far.
     pub sent: u64,
-    /// Requests that are to leave.
+    /// Requests that it will have sent at its end.
     pub planned: u64,
     /// 202: new orders.
     pub accepted: u64,
@@ -52,15 +52,15 @@ pub struct LoadStatus {
     pub sold_out: u64,
     /// Every other refusal, unknown outcomes, time-outs, broken connections.
     pub errors: u64,
-    /// When its first request was due; while it is starting, when it was asked for. Unix seconds.
+    /// When its first request was due, or, while it is starting, when it was requested. Unix seconds.
     pub started_at: f64,
-    /// When it was over, in Unix seconds; `None`: it is under way.
+    /// When it ended, in Unix seconds; `None` while it is under way.
     pub ended_at: Option<f64>,
-    /// How it went; `None` unless it is done.
+    /// Its verdict; `None` unless it is done.
     pub verdict: Option<LoadVerdict>,
-    /// Why it failed, or which promise was broken.
+    /// Why it failed, or which invariant was violated.
     pub message: Option<String>,
-    /// The line that does the same from a terminal.
+    /// The command that does the same in a terminal.
     pub command: String,
 }
 
@@ -71,39 +71,39 @@ impl LoadStatus {
     }
 }
 
-/// How a run went.
+/// The verdict on a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadVerdict {
-    /// Whether every promise was kept.
+    /// Whether every invariant held.
     pub pass: bool,
     /// Units sold above the stock.
     pub oversold: u64,
-    /// Promised orders without a final row.
+    /// Accepted orders without a final row.
     pub lost: u64,
-    /// Buyers who were given two orders.
+    /// Buyers with two orders.
     pub duplicates: u64,
-    /// Whether every unit of stock is in exactly one place; `None`: without a gate nobody can say.
+    /// Whether every unit of stock is in exactly one place; `None` in direct mode, which has no gate to count.
     pub conserved: Option<bool>,
     /// 202: new orders.
     pub accepted: u64,
     /// The run's orders that are in the ledger.
     pub committed: u64,
-    /// Half of the requests took no longer, from their intended start, in milliseconds.
+    /// The median latency from the intended start, in milliseconds.
     pub p50_ms: f64,
-    /// 99 of 100 of them took no longer.
+    /// The 99th percentile of it.
     pub p99_ms: f64,
     /// Every other refusal, unknown outcomes, time-outs, broken connections.
     pub errors: u64,
-    /// 99 of 100 accepted orders were in the ledger no later than this after their intended start; `None`: there are none.
+    /// The 99th percentile of the time from the intended start to the commit, in milliseconds; `None` without orders.
     pub end_to_end_p99_ms: Option<f64>,
-    /// Requests that left in the busiest second.
+    /// Requests sent in the busiest second.
     pub peak_arrivals: u64,
-    /// Orders that got into the ledger in the busiest second.
+    /// Orders committed in the busiest second.
     pub peak_commits: u64,
 }
 
 impl LoadVerdict {
-    /// Weighs a report that has a verification; `commits` are the orders that got into the ledger in each second.
+    /// From a report and its verification; `commits` are the orders that were committed in each second.
     pub(super) fn of(report: &Report, checked: &VerificationReport, commits: &[f64]) -> Self {
         let latency = report.latency.corrected.all;
         let end_to_end = checked.end_to_end;
@@ -125,7 +125,7 @@ impl LoadVerdict {
     }
 }
 
-/// Answers that are no order and not sold out either, and requests without an answer.
+/// All requests that were answered neither with an order nor with "sold out".
 pub(super) fn errors(counts: &Counts) -> u64 {
     counts.ended().saturating_sub(counts.accepted + counts.replayed + counts.sold_out)
 }
@@ -134,13 +134,13 @@ pub(super) fn ms(us: u64) -> f64 {
     us as f64 / 1_000.0
 }
 
-/// Orders that got into the ledger in each of the first `seconds` seconds after `began`. The sale was empty before.
+/// The orders that were committed in each of the first `seconds` seconds after `began`. The sale was empty before.
 pub(super) fn commits(samples: &Samples, began: SystemTime, seconds: usize) -> Vec<f64> {
     let at = |second: usize| samples.committed_at(began + Duration::from_secs(second as u64)).unwrap_or(0.0);
     (0..seconds).map(|second| (at(second + 1) - at(second)).max(0.0)).collect()
 }
 
-/// In seconds since 1970, to the millisecond.
+/// Seconds since 1970, to the millisecond.
 pub(super) fn unix_seconds(at: SystemTime) -> f64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis() as f64 / 1_000.0

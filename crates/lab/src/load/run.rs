@@ -1,4 +1,4 @@
-//! One run from its order to its verdict: the steps in their order, and what is to be said of each way to end.
+//! One run from its request to its verdict: its steps, and the ways in which it can end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -10,26 +10,26 @@ use secrecy::ExposeSecret;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::request::{MAX_CONNECTIONS, MAX_SECONDS, Wanted};
+use super::request::{MAX_CONNECTIONS, MAX_SECONDS, PlannedRun};
 use super::status::{commits, errors, unix_seconds};
 use super::{Ghost, LoadConfig, LoadMode, LoadState, LoadStatus, LoadVerdict};
 
-/// How long a run's sale outlives the sending: longer than any drain.
+/// How long a run's sale stays open after the last request: longer than any drain.
 const SPARE: Duration = Duration::from_secs(24 * 3_600);
-/// What sending may take beyond the longest schedule, where a slow gateway holds requests up.
+/// How much longer than the longest schedule the sending may take, if a slow gateway holds requests up.
 const LATE: Duration = Duration::from_secs(30);
-/// Of the files that this process may have open, a run leaves so many parts to others: both ends of its connections are here.
+/// A run opens at most one in so many of the files that this process may open: both ends of its connections may be here.
 const SHARE_OF_FILES: u64 = 4;
 
-/// A run from its start on.
+/// A run that was started.
 pub(super) struct Run {
     id: String,
-    wanted: Wanted,
+    planned: PlannedRun,
     target: String,
     drain_stall: Duration,
     watched: Watched,
     stop: CancellationToken,
-    /// Held only to look and to change; never across an await.
+    /// Held only to read and change; never across an await.
     phase: Mutex<Phase>,
 }
 
@@ -55,10 +55,10 @@ enum End {
 }
 
 impl Run {
-    pub(super) fn new(wanted: Wanted, target: String, drain_stall: Duration) -> Self {
+    pub(super) fn new(planned: PlannedRun, target: String, drain_stall: Duration) -> Self {
         Self {
             id: Uuid::now_v7().to_string(),
-            wanted,
+            planned,
             target,
             drain_stall,
             watched: Watched::default(),
@@ -71,8 +71,8 @@ impl Run {
         self.stop.cancel();
     }
 
-    /// Its task is no more.
-    pub(super) fn break_off(&self) {
+    /// Records that its task was aborted.
+    pub(super) fn stopped(&self) {
         self.end(End::Stopped);
     }
 
@@ -95,7 +95,7 @@ impl Run {
                 (state, Some(unix_seconds(when)), verdict, message)
             }
         };
-        let Wanted { preset, mode, peak_rate, plan, .. } = &self.wanted;
+        let PlannedRun { preset, mode, peak_rate, plan, .. } = &self.planned;
         LoadStatus {
             id: self.id.clone(),
             state,
@@ -112,21 +112,21 @@ impl Run {
             ended_at,
             verdict,
             message,
-            command: self.wanted.command(&self.target),
+            command: self.planned.command(&self.target),
         }
     }
 
-    /// Carries it out to its end; gives what is left of a direct run.
+    /// Plays it to its end; returns the curve of a direct run.
     pub(super) async fn play(self: Arc<Self>, config: LoadConfig) -> Option<Ghost> {
-        let made_ready = self.stop.run_until_cancelled(self.make_ready(&config)).await;
-        let (end, ghost) = match made_ready {
+        let prepared = self.stop.run_until_cancelled(self.prepare(&config)).await;
+        let (end, ghost) = match prepared {
             None => (End::Stopped, None),
             Some(Err(error)) => (End::Failed(sentence(&error)), None),
             Some(Ok(session)) => {
                 let started_at = SystemTime::now();
                 *self.phase() = Phase { started_at, at: At::Playing };
                 match self.send(session).await {
-                    Ok(report) => self.weigh(&report, started_at),
+                    Ok(report) => self.conclude(&report, started_at),
                     Err(end) => (end, None),
                 }
             }
@@ -135,42 +135,39 @@ impl Run {
         ghost
     }
 
-    /// The buyers' tokens, connections, a sale. What fails here leaves at the most a sale without an order.
-    async fn make_ready(&self, config: &LoadConfig) -> Result<Session, loadtest::Error> {
-        let Wanted { scenario, plan, stock, preset, .. } = &self.wanted;
+    /// Makes the buyers' tokens, connects, opens the sale. A failure leaves at the most a sale without orders.
+    async fn prepare(&self, config: &LoadConfig) -> Result<Session, loadtest::Error> {
+        let PlannedRun { scenario, plan, stock, preset, .. } = &self.planned;
         let admin = loadtest::bearer(config.admin_token.expose_secret())?;
         let (sign, signed) = (Arc::clone(&config.sign), plan.clone());
-        // Signing is work for the processor, and this runtime answers the buyers of others.
+        // Signing keeps a thread busy for long, and the threads of this runtime answer buyers.
         let signing = tokio::task::spawn_blocking(move || Tokens::sign(&signed, |user| sign(user)));
         let tokens = signing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-        let clients = connect(&self.target, &self.wanted).await?;
+        let clients = connect(&self.target, &self.planned).await?;
         let mut shop = Shop::new(&clients);
         let view = shop.create(&admin, *stock, 1, plan.lasts() + SPARE).await?;
         view.check_open()?;
         shop.check_buyers(&tokens, view.id).await?;
+        let sale = SaleReport { id: view.id, stock: Some(view.stock), created: true };
         Ok(Session {
             target: self.target.clone(),
             scenario: scenario.clone(),
             name: Some(preset.clone()),
-            plan: plan.clone(),
             admin: Some(admin),
-            tokens,
-            clients,
-            sale: SaleReport { id: view.id, stock: Some(view.stock), created: true },
-            verify: true,
             drain_stall: self.drain_stall,
             stop: self.stop.clone(),
             watched: self.watched.clone(),
-            say: Box::new(|text| tracing::warn!(text, "a load run goes on otherwise")),
+            say: Box::new(|text| tracing::warn!(text, "a load run met an obstacle and goes on")),
+            ..Session::new(plan.clone(), clients, tokens, sale)
         })
     }
 
-    /// Sends, drains and looks up. A schedule that a slow gateway stretches too far is cut off.
+    /// Sends the requests, waits for the drain, looks the orders up. Sending that takes too long is cut off.
     async fn send(&self, mut session: Session) -> Result<Report, End> {
         let at_most = Duration::from_secs(MAX_SECONDS) + LATE;
         let mut steps = self.watched.steps();
         let sent = steps.wait_for(|step| *step != Step::Sending);
-        // A run of its own right: stopping it here must not look as if somebody had asked for it.
+        // The token of the session, not that of the run: a run that is cut off has failed, and was not stopped.
         let cut = CancellationToken::new();
         session.stop = self.stop.child_token();
         let stop = session.stop.clone();
@@ -183,7 +180,7 @@ impl Run {
         };
         let report = tokio::select! {
             report = session.play() => report.map_err(|error| End::Failed(sentence(&error)))?,
-            () = cut_off => unreachable!("it never ends"),
+            () = cut_off => unreachable!("it waits for ever"),
         };
         if cut.is_cancelled() {
             let seconds = at_most.as_secs();
@@ -195,7 +192,8 @@ impl Run {
         if self.stop.is_cancelled() { Err(End::Stopped) } else { Ok(report) }
     }
 
-    fn weigh(&self, report: &Report, started_at: SystemTime) -> (End, Option<Ghost>) {
+    /// How the run ended, by its report.
+    fn conclude(&self, report: &Report, started_at: SystemTime) -> (End, Option<Ghost>) {
         let Some(checked) = &report.verification else {
             return (End::Failed("its orders could not be looked up".to_owned()), None);
         };
@@ -213,7 +211,7 @@ impl Run {
         }
         let commits = commits(&self.watched.samples, started_at, report.series.len());
         let verdict = LoadVerdict::of(report, checked, &commits);
-        let ghost = (self.wanted.mode == LoadMode::Direct)
+        let ghost = (self.planned.mode == LoadMode::Direct)
             .then(|| Ghost::of(report, &commits, verdict.clone(), unix_seconds(started_at)));
         let broken = (!verdict.pass).then(|| report.reasons.join("; "));
         (End::Done { verdict, broken }, ghost)
@@ -239,16 +237,16 @@ fn playing(step: Step) -> LoadState {
     }
 }
 
-async fn connect(target: &str, wanted: &Wanted) -> Result<Clients, loadtest::Error> {
+async fn connect(target: &str, planned: &PlannedRun) -> Result<Clients, loadtest::Error> {
     let target = Target::parse(target)?;
     let room = loadtest::open_files().map_or(u64::MAX, |files| files / SHARE_OF_FILES);
     let most = room.clamp(1, u64::from(MAX_CONNECTIONS)) as usize;
-    let first = usize::from(wanted.scenario.connections()).min(most);
-    let clients = Clients::connect_with(target, first, wanted.scenario.timeout()).await?;
+    let first = usize::from(planned.scenario.connections()).min(most);
+    let clients = Clients::connect_with(target, first, planned.scenario.timeout()).await?;
     Ok(clients.growing_to(most))
 }
 
-/// What is not known, and the first thing that went wrong on the way.
+/// Why the result is not known, with the first connection error.
 fn unclear(report: &Report) -> String {
     let mut why = report.reasons.join("; ");
     if let Some(error) = &report.connection_error {
@@ -257,7 +255,7 @@ fn unclear(report: &Report) -> String {
     why
 }
 
-/// As a sentence about the run, without the hints that are for the command line.
+/// The error without the hints for users of the command line.
 fn sentence(error: &loadtest::Error) -> String {
     match error {
         loadtest::Error::Connect { target, reason } => format!("cannot connect to {target}: {reason}"),

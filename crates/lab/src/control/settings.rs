@@ -9,24 +9,24 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
 use seckill_core::{ActiveFault, CrashOrder, DrainRate, FaultKind, FieldError, Settings, now};
+use seckill_dashboard::problem::{invalid, problem};
+use seckill_dashboard::settings_view;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::guard::Json;
-use super::{Panel, unavailable};
-use crate::feed::settings_view;
+use super::panel::{Panel, unavailable};
 use crate::load::LoadRunner;
-use crate::problem::{invalid, problem};
 
-/// The highest drain rate that can be set, orders a second; above it there is `unlimited`.
+/// The highest drain rate that can be set, in orders a second; the next higher one is `unlimited`.
 const MAX_RATE: u32 = 1_000_000;
-/// How long a fault lasts unless told otherwise, and at the most, in seconds.
+/// How long a fault lasts by default, and at the most, in seconds.
 const FAULT_SECONDS: u32 = 15;
 const MAX_FAULT_SECONDS: u32 = 300;
-/// Others may change the settings at the same time; so often it is tried again.
+/// How often a change is tried while others change the settings at the same time.
 const TRIES: usize = 8;
 
-/// How much of a fault: its unit, what it is unless told otherwise, and the most.
+/// The amount of a fault: its unit, its default, and its maximum.
 fn range(kind: FaultKind) -> (&'static str, u32, u32) {
     match kind {
         FaultKind::SlowCommits => ("ms", 300, 5_000),
@@ -35,9 +35,9 @@ fn range(kind: FaultKind) -> (&'static str, u32, u32) {
     }
 }
 
-/// `GET /api/v1/control`: what there is to control.
+/// `GET /api/v1/control`: the controls, with their ranges and the settings in force.
 pub(super) async fn show(State(panel): State<Arc<Panel>>) -> Response {
-    let settings = match panel.app.backend.control.settings().await {
+    let settings = match panel.backend.control.settings().await {
         Ok(settings) => settings,
         Err(fault) => return unavailable(&fault),
     };
@@ -74,7 +74,7 @@ pub(super) struct DrainRateBody {
     rate: Rate,
 }
 
-/// `PUT /api/v1/control/drain-rate`: of each worker.
+/// `PUT /api/v1/control/drain-rate`: the rate of each worker.
 pub(super) async fn drain_rate(
     State(panel): State<Arc<Panel>>,
     Json(DrainRateBody { rate }): Json<DrainRateBody>,
@@ -112,7 +112,7 @@ pub(super) struct FaultBody {
     seconds: Option<u32>,
 }
 
-/// `PUT /api/v1/control/faults/{name}`: it ends by itself.
+/// `PUT /api/v1/control/faults/{name}`: injects a fault, which ends by itself.
 pub(super) async fn fault(
     State(panel): State<Arc<Panel>>,
     Path(name): Path<String>,
@@ -153,9 +153,9 @@ fn no_fault(name: &str) -> Response {
     problem(StatusCode::NOT_FOUND, "not-found", &detail)
 }
 
-/// `POST /api/v1/control/crash`: one of the workers, any of them.
+/// `POST /api/v1/control/crash`: lets one of the workers crash.
 pub(super) async fn crash(State(panel): State<Arc<Panel>>) -> Response {
-    let workers = panel.app.feed.workers();
+    let workers = panel.feed.workers();
     let Some((id, name)) = workers.into_iter().next() else {
         let detail = "No worker is alive that could crash.";
         return problem(StatusCode::CONFLICT, "no-worker", detail);
@@ -167,9 +167,9 @@ pub(super) async fn crash(State(panel): State<Arc<Panel>>) -> Response {
     if answer.status().is_success() { Answer(json!({"name": name})).into_response() } else { answer }
 }
 
-/// Changes the settings, and answers with them. Whoever changes them at the same time does not undo this.
+/// Changes the settings by compare-and-set, so that two changes at the same time both hold; answers with the new settings.
 pub(super) async fn change(panel: &Panel, edit: impl Fn(&mut Settings)) -> Response {
-    let control = &panel.app.backend.control;
+    let control = &panel.backend.control;
     for _ in 0..TRIES {
         let mut settings = match control.settings().await {
             Ok(settings) => settings,

@@ -1,4 +1,4 @@
-//! A demonstration to look at: a gateway with controls, with its workers in the same process or in their own.
+//! A demonstration: a gateway with controls, and its workers, in the same process or in their own.
 
 use reqwest::{Method, RequestBuilder};
 use seckill_testkit::{TestCluster, eventually};
@@ -8,23 +8,23 @@ use crate::process::{Role, SOON, Urls};
 
 const DEMO: (&str, &str) = ("SECKILL_DEMO", "1");
 
-/// What the processes stand on.
+/// The back end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum On {
     Embedded,
     Cluster,
 }
 
-pub(crate) struct Stand {
+pub(crate) struct Demonstration {
     pub(crate) gateway: Role,
-    /// Two that write 500 orders/s each. Empty on the embedded back end, whose worker is in the gateway and writes 1,000.
+    /// Two workers at 500 orders/s each. None on the embedded back end, whose gateway has a worker at 1,000 orders/s.
     pub(crate) workers: Vec<Role>,
-    // Gone after the processes.
+    // Dropped after the processes.
     _folder: tempfile::TempDir,
     _cluster: Option<TestCluster>,
 }
 
-impl Stand {
+impl Demonstration {
     pub(crate) async fn new(on: On) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if on == On::Embedded {
@@ -51,19 +51,19 @@ impl Stand {
         reqwest::Client::new().request(method, address).json(body)
     }
 
-    /// The answer to such a call: its status and what it says.
+    /// The answer to such a call: its status and its body.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
         let answer = self.control(method, path, body).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
-    /// Sets every worker's drain rate: slow, so that there is a backlog however slowly this machine takes orders just now.
+    /// Sets every worker's drain rate. A low one makes a backlog even on a slow machine.
     pub(crate) async fn drain(&self, rate: impl Into<Value>) {
         let (status, answer) = self.ask(Method::PUT, "/drain-rate", &json!({"rate": rate.into()})).await;
         assert_eq!(status, 200, "{answer}");
     }
 
-    /// Waits until the newest frame is as wanted, and gives it.
+    /// Waits for a frame that fulfils a condition, and returns it.
     pub(crate) async fn frame(&self, wanted: impl Fn(&Frame) -> bool) -> Frame {
         let mut stream = Stream::open(&self.gateway.url(), None).await;
         let history = stream.next().await.expect("the history comes first");
@@ -85,7 +85,7 @@ impl Stand {
         waited.ok().flatten().unwrap_or_else(|| panic!("no such frame; the last one: {last}"))
     }
 
-    /// Waits until the load run is over, and gives how it went.
+    /// Waits until the load run has ended, and returns its status.
     pub(crate) async fn load_over(&self) -> Value {
         eventually(2 * SOON, async || {
             let (_, load) = self.ask(Method::GET, "/load", &Value::Null).await;

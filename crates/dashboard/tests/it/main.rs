@@ -1,3 +1,0 @@
-//! The dashboard against real gateways and workers in this process, on the embedded back end.
-
-mod load;

@@ -1,0 +1,60 @@
+//! The controls as a REST interface: settings for all processes, load, new sales. Only demonstrations have them.
+
+mod guard;
+mod load;
+mod panel;
+mod settings;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post, put};
+use seckill_core::Backend;
+use seckill_dashboard::{Feed, Reporter};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::load::{LoadConfig, LoadRunner};
+use panel::Panel;
+
+/// The longest body of a request, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+
+/// The configuration of the controls.
+pub struct Controls {
+    /// Allows every change. A gateway on a loopback address also allows changes from this machine without it.
+    pub admin_token: SecretString,
+    /// Whether the gateway is bound to a loopback address.
+    pub loopback: bool,
+    /// Where load goes.
+    pub load: LoadConfig,
+}
+
+/// The routes of the controls. A load run ends with `shutdown`.
+pub fn routes(
+    backend: &Backend,
+    feed: &Arc<Feed>,
+    reporter: &Arc<Reporter>,
+    controls: Controls,
+    shutdown: CancellationToken,
+) -> Router {
+    let Controls { admin_token, loopback, load } = controls;
+    let loads = LoadRunner::new(load);
+    tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), shutdown));
+    let (backend, feed) = (backend.clone(), Arc::clone(feed));
+    let panel = Arc::new(Panel { backend, feed, admin_token, loopback, loads });
+    Router::new()
+        .route("/api/v1/control", get(settings::show))
+        .route("/api/v1/control/drain-rate", put(settings::drain_rate))
+        .route("/api/v1/control/workers", put(settings::workers))
+        .route("/api/v1/control/faults/{name}", put(settings::fault).delete(settings::end_fault))
+        .route("/api/v1/control/crash", post(settings::crash))
+        .route("/api/v1/control/sales", post(load::sale))
+        .route("/api/v1/control/load", get(load::show).post(load::start).delete(load::stop))
+        .route("/api/v1/control/ghost", get(load::ghost))
+        .layer(from_fn_with_state(Arc::clone(&panel), guard::guard))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(panel)
+}

@@ -1,0 +1,27 @@
+//! The state that the handlers of the controls share.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use seckill_core::{Backend, Fault};
+use seckill_dashboard::Feed;
+use seckill_dashboard::problem::problem;
+use secrecy::SecretString;
+
+use crate::load::LoadRunner;
+
+/// What every handler needs.
+pub(super) struct Panel {
+    pub(super) backend: Backend,
+    pub(super) feed: Arc<Feed>,
+    pub(super) admin_token: SecretString,
+    /// Whether the gateway is bound to a loopback address.
+    pub(super) loopback: bool,
+    pub(super) loads: Arc<LoadRunner>,
+}
+
+/// 503: a fault of the back end.
+pub(super) fn unavailable(fault: &Fault) -> Response {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &format!("{fault}."))
+}

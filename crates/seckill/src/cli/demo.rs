@@ -1,0 +1,72 @@
+//! The arguments of `seckill demo`. The doc comments are the help.
+
+use std::time::Duration;
+
+use clap::Args;
+use seckill_worker::DrainRate;
+
+use crate::options::{BackendKind, ClusterOptions};
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Buyers; each is a different user who wants one unit
+    #[arg(long, env = "SECKILL_DEMO_BUYERS", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    pub(crate) buyers: u32,
+    /// Units on sale
+    #[arg(long, env = "SECKILL_DEMO_STOCK", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    pub(crate) stock: u32,
+    /// Orders a second that the worker may write to the ledger, or `unlimited`
+    #[arg(long, env = "SECKILL_DRAIN_RATE", default_value = "2000", value_parser = demo_rate)]
+    pub(crate) drain_rate: DrainRate,
+    /// Time within which all buyers arrive
+    #[arg(long, env = "SECKILL_DEMO_ARRIVAL", default_value = "2s", value_parser = arrival)]
+    pub(crate) arrival: Duration,
+    /// Share of the buyers, 0 to 1, who send the same request twice
+    #[arg(long, env = "SECKILL_DEMO_RETRY_RATIO", default_value_t = 0.1, value_parser = ratio)]
+    pub(crate) retry_ratio: f64,
+    /// Port to serve on, on this machine only; 0 takes any free one
+    #[arg(long, env = "SECKILL_DEMO_PORT", default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// End after the verdict instead of serving on; implied when stdout is no terminal
+    #[arg(long, env = "SECKILL_DEMO_ONCE")]
+    pub(crate) once: bool,
+    /// Open the dashboard in the browser
+    #[arg(long, env = "SECKILL_DEMO_OPEN")]
+    pub(crate) open: bool,
+    /// Print the verdict as one JSON object, and nothing else, to stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) backend: DemoBackend,
+}
+
+/// The options of the back end, without its data folder: the demo makes its own.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DemoBackend {
+    /// Where the stock, the queue and the orders are
+    #[arg(long, env = "SECKILL_BACKEND", value_enum, default_value = "embedded")]
+    pub(crate) backend: BackendKind,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "give a share from 0 to 1, such as 0.1".to_owned())
+}
+
+fn arrival(text: &str) -> Result<Duration, String> {
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; give something like 2s"))?;
+    let allowed = Duration::from_millis(1)..=Duration::from_secs(600);
+    if allowed.contains(&duration) { Ok(duration) } else { Err("give 1ms to 10min, such as 2s".to_owned()) }
+}
+
+fn demo_rate(text: &str) -> Result<DrainRate, String> {
+    match text.parse()? {
+        DrainRate::Paused => {
+            Err("a demo whose worker is paused never ends; give a number or `unlimited`".to_owned())
+        }
+        rate => Ok(rate),
+    }
+}

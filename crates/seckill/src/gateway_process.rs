@@ -1,0 +1,62 @@
+//! The process of a gateway: the gateway, its page, its worker on the embedded back end, and in a demonstration the controls.
+//! Starts them, and ends them in the reverse order.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use metrics_exporter_prometheus::PrometheusHandle;
+use seckill_core::Backend;
+use seckill_dashboard::{Feed, WorkerState};
+use seckill_worker::Pace;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::lab::Lab;
+use crate::reporting;
+use crate::worker_task::WorkerTask;
+
+/// The parts of the process.
+pub(crate) struct GatewayProcess {
+    pub(crate) listener: TcpListener,
+    pub(crate) backend: Backend,
+    pub(crate) config: seckill_gateway::Config,
+    /// `None` where workers are processes of their own.
+    pub(crate) worker: Option<(seckill_worker::Config, Pace)>,
+    /// Only in a demonstration.
+    pub(crate) lab: Option<Lab>,
+    pub(crate) prometheus: PrometheusHandle,
+}
+
+impl GatewayProcess {
+    /// Serves until `shutdown`. The worker stops after the gateway has answered everybody.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let Self { listener, backend, config, worker, lab, prometheus } = self;
+        let address = listener.local_addr()?;
+        let identity = reporting::identity("gateway", address);
+        let process = identity.process;
+        let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
+        let stop_worker = CancellationToken::new();
+        let (worker, worker_ended) = worker
+            .map(|(config, pace)| WorkerTask::start(used.clone(), config, pace, stop_worker.clone()))
+            .unzip();
+        let handler = lab.as_ref().map(|lab| lab.settings_handler(process, worker.clone()));
+        let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);
+        let reporter = reporting::start(identity, true, &backend, prometheus.clone(), worker, handler);
+        let feed = Feed::new(backend.clone(), Arc::clone(&reporter));
+        let (fed, stop) = (Arc::clone(&feed), shutdown.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(fed.run()).await });
+        let mut pages = seckill_dashboard::routes(&feed, process, lab.is_some(), shutdown.clone());
+        if let Some(lab) = &lab {
+            pages = pages.merge(lab.controls(&backend, &feed, &reporter, address, &config, shutdown.clone()));
+        }
+        seckill_gateway::run(listener, used, config, pages, prometheus, shutdown).await;
+        stop_worker.cancel();
+        if let Some(ended) = worker_ended {
+            ended.await.context("the worker panicked")?;
+        }
+        if let Some(lab) = lab {
+            lab.close().await;
+        }
+        Ok(())
+    }
+}

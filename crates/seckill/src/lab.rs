@@ -1,0 +1,112 @@
+//! A process of a demonstration: its injected faults, its controls, and a direct gateway to compare with.
+
+mod direct_gateway;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use seckill_core::{Backend, ProcessId, UserId};
+use seckill_dashboard::{Feed, Reporter, SettingsHandler};
+use seckill_lab::load::LoadConfig;
+use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
+use tokio_util::sync::CancellationToken;
+
+use crate::options::BackendOptions;
+use crate::secrets;
+use direct_gateway::DirectGateway;
+
+/// How long the tokens of a load run's buyers are valid.
+const TOKEN_TTL: Duration = Duration::from_secs(3_600);
+
+/// What a process of a demonstration has beside its role.
+pub(crate) struct Lab {
+    faults: Arc<InjectedFaults>,
+    direct: Option<DirectGateway>,
+}
+
+impl Lab {
+    /// Without a direct gateway.
+    pub(crate) fn new() -> Self {
+        Self { faults: Arc::default(), direct: None }
+    }
+
+    /// `None` for a process outside of demonstrations.
+    pub(crate) fn of(demo: bool) -> Option<Self> {
+        demo.then(Self::new)
+    }
+
+    /// Starts a direct gateway to compare with, if that is possible.
+    pub(crate) async fn with_direct_gateway(
+        mut self,
+        options: &BackendOptions,
+        config: &seckill_gateway::Config,
+        log_json: bool,
+    ) -> Self {
+        match DirectGateway::start(options, config, log_json).await {
+            Ok(direct) => self.direct = Some(direct),
+            Err(error) => {
+                tracing::warn!(error = %format!("{error:#}"), "there is no direct gateway to compare with");
+            }
+        }
+        self
+    }
+
+    /// The back end with injected faults between it and this process.
+    pub(crate) fn wrap(&self, backend: &Backend) -> Backend {
+        self.faults.wrap(backend)
+    }
+
+    /// Applies the settings to this process.
+    pub(crate) fn settings_handler<W: WorkerControl + 'static>(
+        &self,
+        process: ProcessId,
+        worker: Option<Arc<W>>,
+    ) -> Arc<dyn SettingsHandler> {
+        let worker = worker.map(|worker| worker as Arc<dyn WorkerControl>);
+        Arc::new(SettingsApplier::new(process, Arc::clone(&self.faults), worker))
+    }
+
+    /// The routes of the controls of a gateway that serves on `address`.
+    pub(crate) fn controls(
+        &self,
+        backend: &Backend,
+        feed: &Arc<Feed>,
+        reporter: &Arc<Reporter>,
+        address: SocketAddr,
+        config: &seckill_gateway::Config,
+        shutdown: CancellationToken,
+    ) -> Router {
+        let secret = config.jwt_secret.clone();
+        let sign = move |user| secrets::sign(&secret, UserId(user), TOKEN_TTL).unwrap_or_default();
+        let controls = Controls {
+            admin_token: config.admin_token.clone(),
+            loopback: address.ip().is_loopback(),
+            load: LoadConfig {
+                target: base_url(address),
+                direct: self.direct.as_ref().map(|direct| base_url(direct.address())),
+                admin_token: config.admin_token.clone(),
+                sign: Arc::new(sign),
+            },
+        };
+        seckill_lab::routes(backend, feed, reporter, controls, shutdown)
+    }
+
+    /// Ends the direct gateway.
+    pub(crate) async fn close(self) {
+        if let Some(direct) = self.direct {
+            direct.close().await;
+        }
+    }
+}
+
+/// The URL at which this machine reaches a server on `address`.
+fn base_url(address: SocketAddr) -> String {
+    let port = address.port();
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("http://127.0.0.1:{port}"),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("http://[::1]:{port}"),
+        _ => format!("http://{address}"),
+    }
+}

@@ -1,0 +1,57 @@
+//! Takes the place of `lab` in a program without the feature `lab`: no process is part of a demonstration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use seckill_core::{Backend, ProcessId};
+use seckill_dashboard::{Feed, Reporter, SettingsHandler};
+use tokio_util::sync::CancellationToken;
+
+use crate::options::BackendOptions;
+
+/// There is none.
+pub(crate) enum Lab {}
+
+impl Lab {
+    pub(crate) fn of(_demo: bool) -> Option<Self> {
+        None
+    }
+
+    pub(crate) async fn with_direct_gateway(
+        self,
+        _options: &BackendOptions,
+        _config: &seckill_gateway::Config,
+        _log_json: bool,
+    ) -> Self {
+        self
+    }
+
+    pub(crate) fn wrap(&self, _backend: &Backend) -> Backend {
+        match *self {}
+    }
+
+    pub(crate) fn settings_handler<W>(
+        &self,
+        _process: ProcessId,
+        _worker: Option<Arc<W>>,
+    ) -> Arc<dyn SettingsHandler> {
+        match *self {}
+    }
+
+    pub(crate) fn controls(
+        &self,
+        _backend: &Backend,
+        _feed: &Arc<Feed>,
+        _reporter: &Arc<Reporter>,
+        _address: SocketAddr,
+        _config: &seckill_gateway::Config,
+        _shutdown: CancellationToken,
+    ) -> Router {
+        match *self {}
+    }
+
+    pub(crate) async fn close(self) {
+        match self {}
+    }
+}
