@@ -5,9 +5,11 @@ mod cluster;
 pub mod conformance;
 mod eventually;
 pub mod faults;
+pub mod proxy;
 mod servers;
 
 pub use browser::Browser;
 pub use cluster::{TestCluster, TestMySql, TestRabbit, TestRedis, cluster, mysql, rabbit, redis};
 pub use eventually::eventually;
+pub use proxy::FaultProxy;
 pub use servers::{PrivateMySql, PrivateRabbit, PrivateRedis, PrivateServer};
