@@ -12,4 +12,4 @@ pub use browser::Browser;
 pub use cluster::{TestCluster, TestMySql, TestRabbit, TestRedis, cluster, mysql, rabbit, redis};
 pub use eventually::eventually;
 pub use proxy::FaultProxy;
-pub use servers::{PrivateMySql, PrivateRabbit, PrivateRedis, PrivateServer};
+pub use servers::{Alarm, DataCopy, PrivateMySql, PrivateRabbit, PrivateRedis, PrivateServer, Vhost};

@@ -157,11 +157,11 @@ async fn a_hanging_redis_leaves_the_outcome_unknown_and_a_dead_one_is_unavailabl
     gate.open(&sale(7, 10), 1).await.unwrap();
     let taken = claim(1);
 
-    redis.pause().await;
+    redis.freeze().await;
     let fault = gate.reserve(SALE, 1, &[], &[taken]).await.unwrap_err();
     // The pool's look at the connection fails first: nothing was sent.
     assert!(matches!(fault, Fault::Unavailable { .. }), "{fault}");
-    redis.resume().await;
+    redis.thaw().await;
     eventually(SOON, async || gate.ping().await).await;
     let again = gate.reserve(SALE, 1, &[], &[taken]).await.unwrap();
     assert_eq!(again.decisions, [Decision::Reserved]);

@@ -157,7 +157,7 @@ async fn a_hanging_broker_makes_publishing_unknown_and_one_attempt_to_connect_se
     let rabbit = PrivateRabbit::start().await;
     let queue = queue_at(&rabbit.url()).queue;
     let mut publisher = queue.publisher().await.unwrap();
-    rabbit.pause().await;
+    rabbit.freeze().await;
     assert!(publisher.accepting());
     let lost = batch(0..1);
     let fault = publisher.publish(&lost).await.unwrap_err();
@@ -173,7 +173,7 @@ async fn a_hanging_broker_makes_publishing_unknown_and_one_attempt_to_connect_se
     assert!(faults.iter().all(Result::is_err));
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
 
-    rabbit.resume().await;
+    rabbit.thaw().await;
     publish_in_the_end(&*queue, &batch(1..2)).await;
     // What timed out arrived in the end.
     let mut consumer = eventually(SOON, async || queue.consumer(10).await).await;

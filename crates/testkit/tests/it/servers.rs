@@ -57,8 +57,8 @@ async fn rabbitmq_starts_again_where_it_stopped() {
     server.stop().await;
     refuses(&server.url());
     server.start_again().await;
-    server.pause().await;
-    server.resume().await;
+    server.freeze().await;
+    server.thaw().await;
 }
 
 #[tokio::test]
