@@ -1,5 +1,5 @@
-//! For tests only: private real servers (feature `servers`), a real browser (feature `browser`), faults on demand, and the
-//! suite that every back end has to pass. Nothing of the system runs here.
+//! For tests only: private real servers (feature `servers`), a real browser (feature `browser`), faults on demand, sales
+//! and orders to try things with, and the suite that every back end has to pass. Nothing of the system runs here.
 
 #[cfg(feature = "browser")]
 mod browser;
@@ -8,6 +8,7 @@ mod cluster;
 pub mod conformance;
 mod eventually;
 pub mod faults;
+pub mod fixtures;
 #[cfg(feature = "servers")]
 pub mod proxy;
 #[cfg(feature = "servers")]
