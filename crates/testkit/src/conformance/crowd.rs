@@ -84,8 +84,8 @@ impl Buyers {
     }
 }
 
-/// Workers that are each given the same orders, in different order and cut: each order has one end, and everybody is
-/// told the same of it.
+/// Workers that are each given the same orders, in different order and cut: each order has one end, and every
+/// writer gets the same one.
 pub async fn concurrent_writers_give_each_order_one_end(Subject { backend, .. }: Subject) {
     const WRITERS: usize = 8;
     let mut sales = Vec::new();
@@ -149,8 +149,8 @@ async fn commit_in_batches(backend: Backend, orders: Vec<Order>) -> Vec<(OrderId
     fates
 }
 
-/// Why the order was rejected, on which all writers have to agree; one of them at the most was there first. None may
-/// have been told so, when the answer of that one was lost.
+/// Why the order was rejected, on which all writers have to agree; one of them at the most was there first. No answer
+/// says so where the answer to that one was lost.
 fn the_one_end(fates: &[Fate]) -> Option<RejectReason> {
     let firsts = fates.iter().filter(|fate| matches!(fate, Fate::Committed | Fate::Rejected(_)));
     assert!(firsts.count() <= 1, "{fates:?}");

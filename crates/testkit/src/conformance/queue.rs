@@ -111,7 +111,7 @@ pub async fn a_cancelled_wait_loses_nothing(Subject { backend, .. }: Subject) {
     let all = async {
         let mut patience = 0_u64;
         while seen.len() < sent.len() {
-            // From polled once and dropped up to a few milliseconds, so that it is dropped at every stage.
+            // From polled once and dropped up to a few milliseconds, so that it is dropped at every point.
             patience = (patience + 171) % 3_000;
             tokio::select! {
                 biased;
@@ -207,7 +207,7 @@ pub async fn a_waiting_consumer_gets_what_is_published_later(Subject { backend, 
     }
 }
 
-/// Ready batches are those that nobody has taken; where the queue can tell, taken ones count as waiting orders.
+/// Ready batches are those that nobody has taken; where the queue counts them, taken ones are waiting orders too.
 pub async fn the_depth_counts_what_waits(Subject { backend, .. }: Subject) {
     let queue = backend.queue.as_ref();
     await_depth(queue, is_empty).await;
