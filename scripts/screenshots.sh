@@ -91,7 +91,7 @@ fi
 # One after the other, as users build them: together, shared dependencies would be compiled once more.
 cargo build --release --locked -p seckill
 if [ "$dashboard" = yes ]; then
-    cargo build --locked -p seckill-testkit --example pictures
+    cargo build --locked -p seckill-testkit --features browser --example pictures
     export SECKILL_DEMO=1
 else
     cargo build --release --locked -p loadtest

@@ -1,6 +1,6 @@
 //! Takes the pictures of the dashboard in docs/: fires a load from the page of a demonstration, with the direct run before it,
 //! and takes the page at the peak, drained, in the dark, and on a phone.
-//! `cargo run -p seckill-testkit --example pictures -- http://127.0.0.1:8080 docs`; see `scripts/screenshots.sh --dashboard`.
+//! `cargo run -p seckill-testkit --features browser --example pictures -- http://127.0.0.1:8080 docs`; see `scripts/screenshots.sh --dashboard`.
 
 #![expect(clippy::unwrap_used, reason = "without a picture there is nothing to go on with")]
 

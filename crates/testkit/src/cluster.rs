@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::servers::{Kind, MySql, PrivateServer, Rabbit, Redis};
+use crate::servers::{Kind, MySql, PrivateServer, Rabbit, Redis, Vhost, run_redis};
 
 /// The shared servers. A failure to start is kept, so that the other tests fail at once and with the same reason.
 static REDIS: OnceCell<Result<PrivateServer<Redis>, String>> = OnceCell::const_new();
@@ -61,6 +61,11 @@ impl TestCluster {
     /// When the server does not answer.
     pub async fn flush_redis(&self) {
         self.redis.flush().await;
+    }
+
+    /// What an operator may do to the queues of the test's vhost.
+    pub fn vhost(&self) -> &Vhost {
+        self.rabbit.vhost()
     }
 
     /// Removes the test's vhost now: connections to it are closed, and its queues are gone.
@@ -124,7 +129,7 @@ impl TestRedis {
         let databases: u32 = databases
             .get(1)
             .and_then(|number| number.parse().ok())
-            .ok_or("it tells no number of databases")?;
+            .ok_or("it reports no number of databases")?;
         let started = Instant::now();
         while started.elapsed() < DATABASE_DEADLINE {
             for number in 1..databases {
@@ -161,20 +166,11 @@ fn note(number: u32) -> String {
     format!("seckill-testkit:database:{number}")
 }
 
-async fn run_redis(url: &Url, words: &[&str]) -> Result<redis::Value, String> {
-    let run = async {
-        let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
-        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
-    };
-    run.await.map_err(|error: redis::RedisError| error.to_string())
-}
-
 /// A vhost of a test's own; removed when dropped.
 pub struct TestRabbit {
     /// `amqp://…`, with the vhost.
     pub url: String,
-    vhost: Url,
-    user: String,
+    vhost: Vhost,
 }
 
 /// A vhost of its own on the shared RabbitMQ node.
@@ -194,44 +190,33 @@ pub async fn rabbit() -> TestRabbit {
             (parse(&shared.url()), parse(&shared.kind().management_url()))
         }
     };
-    TestRabbit::make(&base, &management)
-        .await
-        .unwrap_or_else(|reason| panic!("RabbitMQ's HTTP API at {management}: {reason}"))
+    TestRabbit::make(&base, management).await.unwrap_or_else(|reason| panic!("RabbitMQ's HTTP API: {reason}"))
 }
 
 impl TestRabbit {
-    async fn make(base: &Url, management: &Url) -> Result<Self, String> {
+    async fn make(base: &Url, management: Url) -> Result<Self, String> {
         let name = random_name();
-        let user = if base.username().is_empty() { "guest" } else { base.username() }.to_owned();
-        let vhost = with_path(management, &format!("api/vhosts/{name}"));
-        let made = Self { url: with_path(base, &name).to_string(), vhost, user };
-        let client = reqwest::Client::new();
-        send(client.put(made.vhost.clone())).await?;
-        let rights = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
-        let permissions = with_path(management, &format!("api/permissions/{name}/{}", made.user));
-        send(client.put(permissions).json(&rights)).await?;
-        Ok(made)
+        let user = if base.username().is_empty() { "guest" } else { base.username() };
+        let vhost = Vhost::new(management, &name);
+        vhost.create(user).await?;
+        Ok(Self { url: with_path(base, &name).to_string(), vhost })
+    }
+
+    /// What an operator may do to its queues.
+    pub fn vhost(&self) -> &Vhost {
+        &self.vhost
     }
 
     async fn delete(&self) -> Result<(), String> {
-        delete_vhost(self.vhost.clone()).await
+        self.vhost.delete().await
     }
 }
 
 impl Drop for TestRabbit {
     fn drop(&mut self) {
-        clean_up(delete_vhost(self.vhost.clone()));
+        let vhost = self.vhost.clone();
+        clean_up(async move { vhost.delete().await });
     }
-}
-
-async fn delete_vhost(vhost: Url) -> Result<(), String> {
-    send(reqwest::Client::new().delete(vhost)).await
-}
-
-async fn send(request: reqwest::RequestBuilder) -> Result<(), String> {
-    let response =
-        request.timeout(Duration::from_secs(60)).send().await.map_err(|error| error.to_string())?;
-    response.error_for_status().map(drop).map_err(|error| error.to_string())
 }
 
 fn default_management(amqp: &Url) -> Url {

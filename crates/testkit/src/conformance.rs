@@ -12,9 +12,9 @@ pub mod gate;
 pub mod ledger;
 pub mod path;
 pub mod queue;
-mod stage;
+mod support;
 
-pub use stage::Subject;
+pub use support::Subject;
 
 /// Makes a `#[tokio::test]` of every check. The argument names an async function without arguments that returns a
 /// [`Subject`](crate::conformance::Subject); it is called once a test.
@@ -27,7 +27,7 @@ macro_rules! conformance {
             an_older_opening_changes_nothing
             claims_are_decided_in_order
             nothing_is_reserved_outside_the_window
-            after_the_close_a_buyer_is_still_told_of_the_order
+            after_the_close_a_buyer_still_gets_the_order
             the_same_call_again_deducts_once
             an_order_id_twice_in_a_batch_deducts_once
             a_retry_gets_the_first_order
@@ -37,7 +37,7 @@ macro_rules! conformance {
             settled_entries_ride_along_with_a_reserve
             stranded_reservations_come_oldest_first
             a_reservation_is_stranded_once_it_is_old_enough
-            holdings_are_told_by_user_and_sale
+            holdings_are_listed_by_user_and_sale
             sales_do_not_touch_each_other
             the_largest_values_come_back_as_they_went_in
         }
@@ -77,7 +77,7 @@ macro_rules! conformance {
         }
         $crate::conformance_checks! { $subject, control:
             snapshots_reach_everyone_who_listens
-            settings_are_told_with_every_exchange
+            settings_come_with_every_exchange
             of_two_changes_at_once_one_is_made
         }
         $crate::conformance_checks! { $subject, path:

@@ -106,7 +106,7 @@ pub enum Mishap {
     None,
     /// It has its effect, and the answer is lost: [`Fault::Unknown`].
     AnswerLost,
-    /// It has no effect, and nobody can tell: [`Fault::Unknown`].
+    /// It has no effect, and the caller cannot know that: [`Fault::Unknown`].
     NeverArrived,
     /// It is refused: [`Fault::Unavailable`].
     Away,

@@ -2,18 +2,22 @@
 //! test process. Which program a server is, and how it is configured, is in the modules below; who shares one is not
 //! decided here.
 
+mod management;
 mod mysql;
 mod process;
 mod program;
 mod rabbitmq;
 mod redis;
 
-use std::path::Path;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use management::Vhost;
 pub(crate) use mysql::MySql;
+pub use rabbitmq::Alarm;
 pub(crate) use rabbitmq::Rabbit;
-pub(crate) use redis::Redis;
+pub(crate) use redis::{Redis, run as run_redis};
 
 use process::{Plan, Process};
 
@@ -91,22 +95,22 @@ impl<K: Kind> PrivateServer<K> {
 
     /// Shuts the server down in good order (SIGTERM) and waits until it is gone. The data stays.
     pub async fn stop(&self) {
-        self.tell("stop").await;
+        self.command("stop").await;
     }
 
     /// Kills the server (SIGKILL) and waits until it is gone. The data stays as the kill left it.
     pub async fn kill(&self) {
-        self.tell("kill").await;
+        self.command("kill").await;
     }
 
-    /// Halts the server (SIGSTOP): connections stay open, and nothing answers. [`Self::resume`] ends that.
-    pub async fn pause(&self) {
-        self.tell("pause").await;
+    /// Freezes the server (SIGSTOP): connections stay open, and nothing answers. [`Self::thaw`] ends that.
+    pub async fn freeze(&self) {
+        self.command("freeze").await;
     }
 
-    /// Lets a paused server go on.
-    pub async fn resume(&self) {
-        self.tell("resume").await;
+    /// Lets a frozen server go on (SIGCONT).
+    pub async fn thaw(&self) {
+        self.command("thaw").await;
     }
 
     /// Starts a stopped or killed server again, on the same ports and data, and waits until it answers.
@@ -119,6 +123,45 @@ impl<K: Kind> PrivateServer<K> {
         }
     }
 
+    /// Kills the server and starts it again on the data that the kill left.
+    ///
+    /// # Panics
+    /// As [`start_again`](Self::start_again).
+    pub async fn restart(&self) {
+        self.kill().await;
+        self.start_again().await;
+    }
+
+    /// Kills the server and starts it again, on the same ports, with nothing in it.
+    ///
+    /// # Panics
+    /// As [`start_again`](Self::start_again).
+    pub async fn restart_empty(&self) {
+        self.kill().await;
+        done::<K, _>(self.process.wipe().await);
+        self.start_again().await;
+    }
+
+    /// Copies the server's data as a kill at this moment would leave it. A running server is frozen meanwhile; one that
+    /// was frozen before goes on afterwards.
+    pub async fn copy_data(&self) -> DataCopy<K> {
+        self.freeze().await;
+        let copy = self.process.copy().await;
+        self.thaw().await;
+        DataCopy { folder: done::<K, _>(copy), kind: PhantomData }
+    }
+
+    /// Kills the server and starts it again, on the same ports, with the data that it had when the copy was taken: what
+    /// a restored backup or a fail-over to a late replica leaves. The copy must be one of this server.
+    ///
+    /// # Panics
+    /// As [`start_again`](Self::start_again).
+    pub async fn restart_from(&self, copy: &DataCopy<K>) {
+        self.kill().await;
+        done::<K, _>(self.process.restore(copy.folder.clone()).await);
+        self.start_again().await;
+    }
+
     /// Where its data and its log are.
     pub fn folder(&self) -> &Path {
         self.process.folder()
@@ -128,12 +171,12 @@ impl<K: Kind> PrivateServer<K> {
         &self.kind
     }
 
-    async fn tell(&self, command: &'static str) {
-        self.process.tell(command).await.unwrap_or_else(|reason| panic!("{}: {reason}", K::NAME));
+    async fn command(&self, command: &'static str) {
+        done::<K, _>(self.process.command(command).await);
     }
 
     async fn bring_up(&self) -> Result<(), Failure> {
-        self.process.tell("start").await.map_err(Failure::Late)?;
+        self.process.command("start").await.map_err(Failure::Late)?;
         let started = Instant::now();
         loop {
             let answer = tokio::time::timeout(Duration::from_secs(5), self.kind.answers()).await;
@@ -157,6 +200,16 @@ impl<K: Kind> PrivateServer<K> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// The data of a server as it was at one moment. Gone with the server.
+pub struct DataCopy<K> {
+    folder: PathBuf,
+    kind: PhantomData<K>,
+}
+
+fn done<K: Kind, T>(result: Result<T, String>) -> T {
+    result.unwrap_or_else(|reason| panic!("{}: {reason}", K::NAME))
 }
 
 enum Failure {

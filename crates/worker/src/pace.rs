@@ -4,7 +4,10 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use seckill_core::DrainRate;
 use tokio::sync::watch;
 
@@ -24,23 +27,24 @@ fn batch(rate: DrainRate, max: NonZeroU32) -> NonZeroU32 {
 #[derive(Debug)]
 pub struct Pace {
     max_batch: NonZeroU32,
-    limit: watch::Sender<Arc<Limit>>,
+    limit: watch::Sender<Arc<Limit<DefaultClock>>>,
 }
 
 #[derive(Debug)]
-struct Limit {
+struct Limit<C: Clock> {
     rate: DrainRate,
     batch: NonZeroU32,
     /// `None` unless the rate is a number.
-    limiter: Option<DefaultDirectRateLimiter>,
+    limiter: Option<RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>>,
 }
 
-impl Limit {
-    fn new(rate: DrainRate, max_batch: NonZeroU32) -> Self {
+impl<C: Clock> Limit<C> {
+    fn new(rate: DrainRate, max_batch: NonZeroU32, clock: C) -> Self {
         let batch = batch(rate, max_batch);
         let limiter = match rate {
             DrainRate::PerSecond(rate) => {
-                let limiter = RateLimiter::direct(Quota::per_second(rate).allow_burst(batch));
+                let limiter =
+                    RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(batch), clock);
                 // A new limiter starts full. Empty it, else changing the rate often would let a batch through each time.
                 let _ = limiter.check_n(batch);
                 Some(limiter)
@@ -49,7 +53,9 @@ impl Limit {
         };
         Self { rate, batch, limiter }
     }
+}
 
+impl Limit<DefaultClock> {
     /// Waits until `orders` more may be written: one batch at the most.
     async fn admit(&self, orders: u32) {
         if self.rate == DrainRate::Paused {
@@ -65,13 +71,16 @@ impl Pace {
     /// Commits hold at most `max_batch` orders, whatever the rate.
     pub fn new(rate: DrainRate, max_batch: NonZeroU32) -> Self {
         show(rate);
-        Self { max_batch, limit: watch::Sender::new(Arc::new(Limit::new(rate, max_batch))) }
+        Self {
+            max_batch,
+            limit: watch::Sender::new(Arc::new(Limit::new(rate, max_batch, DefaultClock::default()))),
+        }
     }
 
     /// Changes the rate, for waiting lanes too.
     pub fn set(&self, rate: DrainRate) {
         show(rate);
-        self.limit.send_replace(Arc::new(Limit::new(rate, self.max_batch)));
+        self.limit.send_replace(Arc::new(Limit::new(rate, self.max_batch, DefaultClock::default())));
     }
 
     /// The rate in force.
@@ -111,7 +120,9 @@ fn show(rate: DrainRate) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
+
+    use governor::clock::{FakeRelativeClock, Reference};
 
     use super::*;
 
@@ -131,15 +142,24 @@ mod tests {
         assert_eq!(pace(DrainRate::Unlimited).batch(), 500);
     }
 
-    #[tokio::test]
-    async fn in_any_second_at_most_the_rate_and_one_batch_are_admitted() {
+    /// On a clock of the test's own: as if each batch had waited exactly until it may go.
+    #[test]
+    fn in_any_second_at_most_the_rate_and_one_batch_are_admitted() {
         let pace = pace(per_second(1_000));
-        let begin = Instant::now();
+        let clock = FakeRelativeClock::default();
+        let limit = Limit::new(pace.rate(), pace.max_batch, clock.clone());
+        let limiter = limit.limiter.unwrap();
+        let begin = clock.now();
+        let elapsed = || Duration::from(clock.now().duration_since(begin));
         let mut admitted = Vec::new();
-        while begin.elapsed() < Duration::from_millis(2_500) {
-            let orders = pace.admit(10_000).await;
-            admitted.push((begin.elapsed(), orders));
+        while elapsed() < Duration::from_secs(60) {
+            match limiter.check_n(limit.batch).unwrap() {
+                Ok(()) => admitted.push((elapsed(), limit.batch.get() as usize)),
+                Err(refused) => clock.advance(refused.wait_time_from(clock.now())),
+            }
         }
+        let all: usize = admitted.iter().map(|(_, orders)| orders).sum();
+        assert!((59_000..=60_000).contains(&all), "{all} orders in a minute");
         for (at, &(start, _)) in admitted.iter().enumerate() {
             let window = admitted[at..].iter().take_while(|(time, _)| *time < start + Duration::from_secs(1));
             let orders: usize = window.map(|(_, orders)| orders).sum();
@@ -154,7 +174,8 @@ mod tests {
             let pace = Arc::clone(&pace);
             async move { pace.admit(500).await }
         });
-        for rate in 1..50 {
+        // A new limit lets the first batch go after half a second at the earliest; the next change comes before that.
+        for rate in (1..=2).cycle().take(50) {
             pace.set(per_second(rate));
             tokio::task::yield_now().await;
         }
@@ -162,5 +183,6 @@ mod tests {
         pace.set(DrainRate::Unlimited);
         let admitted = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
         assert_eq!(admitted, 500);
+        assert_eq!(pace.admit(10_000).await, 500, "one batch at the most");
     }
 }

@@ -1,7 +1,5 @@
 //! The gate on Redis: what is left after wrong keys, lost data, lost scripts, and a server that hangs or is full.
 
-use std::time::{Duration, Instant};
-
 use deadpool_redis::redis::{self, Value};
 use seckill_core::{Decision, Fault, SaleId, UserId};
 use seckill_testkit::{PrivateRedis, eventually};
@@ -157,21 +155,20 @@ async fn a_hanging_redis_leaves_the_outcome_unknown_and_a_dead_one_is_unavailabl
     gate.open(&sale(7, 10), 1).await.unwrap();
     let taken = claim(1);
 
-    redis.pause().await;
+    redis.freeze().await;
     let fault = gate.reserve(SALE, 1, &[], &[taken]).await.unwrap_err();
     // The pool's look at the connection fails first: nothing was sent.
     assert!(matches!(fault, Fault::Unavailable { .. }), "{fault}");
-    redis.resume().await;
+    redis.thaw().await;
     eventually(SOON, async || gate.ping().await).await;
     let again = gate.reserve(SALE, 1, &[], &[taken]).await.unwrap();
     assert_eq!(again.decisions, [Decision::Reserved]);
     assert_eq!(gate.level(SALE).await.unwrap().unwrap().orders, 1);
 
     redis.kill().await;
-    let killed_at = Instant::now();
     let fault = gate.reserve(SALE, 1, &[], &[claim(2)]).await.unwrap_err();
+    // Refused, and not a time-out: nothing was waited for.
     assert!(matches!(&fault, Fault::Unavailable { reason, .. } if reason.contains("refused")), "{fault}");
-    assert!(killed_at.elapsed() < Duration::from_secs(2));
     redis.start_again().await;
     eventually(SOON, async || gate.ping().await).await;
 }

@@ -68,7 +68,7 @@ async fn a_mixed_batch_is_sorted_and_every_order_keeps_its_fate() {
     assert_eq!((totals.orders, totals.units, totals.rejected_orders, totals.rejected_units), (3, 4, 4, 5));
     assert_sound(&*ledger, other.id).await;
     let row = ledger.order(batch[2].claim.order_id).await.unwrap().unwrap();
-    assert_eq!((&row.order, row.amount_cents, row.rejected), (&batch[2], 500, None));
+    assert_eq!((&row.order, row.amount_cents, row.rejected), (&batch[2], 2 * 12_345, None));
     let row = ledger.order(batch[7].claim.order_id).await.unwrap().unwrap();
     assert_eq!((&row.order, row.amount_cents, row.rejected), (&batch[7], 0, Some(SoldOut)));
     let of_one = ledger.orders_of(UserId(1), sale.id).await.unwrap();
@@ -160,7 +160,7 @@ async fn a_hanging_or_killed_server_never_leaves_half_a_batch() {
 }
 
 #[tokio::test]
-async fn what_a_database_lacks_is_told_without_the_password() {
+async fn what_a_database_lacks_is_reported_without_the_password() {
     let mysql = seckill_testkit::mysql().await;
     let fault = ledger_at(&mysql.url).ledger.ping().await.unwrap_err().to_string();
     assert!(fault.contains("run `seckill migrate`"), "{fault}");
@@ -180,17 +180,17 @@ async fn what_a_database_lacks_is_told_without_the_password() {
 }
 
 #[tokio::test]
-async fn migrating_again_or_at_once_changes_nothing_and_a_foreign_schema_is_told() {
+async fn migrating_again_or_at_once_changes_nothing_and_a_foreign_schema_is_reported() {
     let mysql = seckill_testkit::mysql().await;
     let at_once = join_all((0..4).map(|_| seckill_cluster::migrate(&mysql.url))).await;
     assert!(at_once.iter().all(Result::is_ok), "{at_once:?}");
     seckill_cluster::migrate(&mysql.url).await.unwrap();
     run(&mysql.url, "UPDATE _sqlx_migrations SET success = FALSE").await;
-    let told = seckill_cluster::migrate(&mysql.url).await.unwrap_err().to_string();
-    assert!(told.contains("delete row 1 from _sqlx_migrations"), "{told}");
+    let fault = seckill_cluster::migrate(&mysql.url).await.unwrap_err().to_string();
+    assert!(fault.contains("delete row 1 from _sqlx_migrations"), "{fault}");
     run(&mysql.url, "DELETE FROM _sqlx_migrations").await;
     seckill_cluster::migrate(&mysql.url).await.unwrap();
     run(&mysql.url, "INSERT INTO _sqlx_migrations VALUES (9, 'x', NOW(), TRUE, '', 0)").await;
-    let told = seckill_cluster::migrate(&mysql.url).await.unwrap_err().to_string();
-    assert!(told.contains("use the newer seckill"), "{told}");
+    let fault = seckill_cluster::migrate(&mysql.url).await.unwrap_err().to_string();
+    assert!(fault.contains("use the newer seckill"), "{fault}");
 }

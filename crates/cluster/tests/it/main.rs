@@ -7,3 +7,4 @@ mod gate;
 mod ledger;
 mod queue;
 mod setup;
+mod tls;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use seckill_cluster::ClusterConfig;
-use seckill_core::{Backend, Claim, Mode, NewSale, Order, OrderId, Sale, SaleId, UserId, now};
+use seckill_core::{Backend, NewSale, Sale, SaleId};
+use seckill_testkit::fixtures;
+pub(crate) use seckill_testkit::fixtures::{claim, order};
 
 /// Longer than anything takes; only a failing test waits so long.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -36,48 +38,12 @@ fn backend(redis: &str, amqp: &str, mysql: &str) -> Backend {
     seckill_cluster::connect(&config).unwrap()
 }
 
-/// A sale that is open, as a ledger would have it.
+/// A sale that is open, as a ledger would have it: two units a user.
 pub(crate) fn sale(id: u64, stock: u32) -> Sale {
-    let new = new_sale(stock);
-    Sale {
-        id: SaleId(id),
-        product: new.product().to_owned(),
-        name: new.name,
-        stock,
-        sold: 0,
-        orders: 0,
-        rejected_orders: 0,
-        price_cents: new.price_cents,
-        currency: new.currency,
-        per_user_limit: new.per_user_limit,
-        starts_at: new.starts_at,
-        ends_at: new.ends_at,
-        mode: Mode::Queue,
-        epoch: 0,
-        created_at: now(),
-    }
+    fixtures::sale(SaleId(id), new_sale(stock))
 }
 
-/// A sale that is open: two units a user, at 250 cents each.
+/// A sale that is open: two units a user.
 pub(crate) fn new_sale(stock: u32) -> NewSale {
-    NewSale {
-        name: "秒杀 phone".to_owned(),
-        product: None,
-        stock,
-        price_cents: 250,
-        currency: "USD".to_owned(),
-        per_user_limit: 2,
-        starts_at: now() - Duration::from_secs(3_600),
-        ends_at: now() + Duration::from_secs(3_600),
-    }
-}
-
-/// A wish for one unit.
-pub(crate) fn claim(user: u64) -> Claim {
-    Claim { order_id: OrderId::generate(), user_id: UserId(user), quantity: 1, accepted_at: now() }
-}
-
-/// An order of one unit.
-pub(crate) fn order(sale_id: SaleId, user: u64) -> Order {
-    Order { sale_id, claim: claim(user) }
+    fixtures::new_sale(stock, 2)
 }

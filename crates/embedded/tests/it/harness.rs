@@ -3,14 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use seckill_core::{
-    AuditReport, Backend, Claim, Consumer, Decision, Delivery, Mode, NewSale, OrderBatch, OrderId, Reserved,
-    Sale, UserId,
-};
+use seckill_core::{AuditReport, Backend, Claim, Consumer, Decision, Delivery, OrderBatch, Reserved, Sale};
+use seckill_testkit::fixtures;
+pub(crate) use seckill_testkit::fixtures::{EPOCH, claim, new_sale, order};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
-pub(crate) const EPOCH: u32 = 1;
 /// Long enough for a machine that does much else.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -30,29 +28,9 @@ pub(crate) fn in_a_process_of_its_own<T>(work: impl Future<Output = T>) -> T {
     done
 }
 
+/// A sale that is open, two units a user.
 pub(crate) async fn opened_sale(backend: &Backend, stock: u32) -> Sale {
-    let sale = backend.ledger.create_sale(&new_sale(stock), Mode::Queue).await.expect("a sale");
-    backend.gate.open(&sale, EPOCH).await.expect("the gate opens");
-    backend.ledger.mark_opened(sale.id, EPOCH).await.expect("the ledger marks it");
-    Sale { epoch: EPOCH, ..sale }
-}
-
-pub(crate) fn new_sale(stock: u32) -> NewSale {
-    NewSale {
-        name: "phone".into(),
-        product: None,
-        stock,
-        price_cents: 19_900,
-        currency: "USD".into(),
-        per_user_limit: 2,
-        starts_at: seckill_core::now(),
-        ends_at: seckill_core::now() + Duration::from_secs(3_600),
-    }
-}
-
-pub(crate) fn claim(user: u64) -> Claim {
-    let order_id = OrderId::generate();
-    Claim { order_id, user_id: UserId(user), quantity: 1, accepted_at: seckill_core::now() }
+    fixtures::open_sale(backend, stock, 2).await
 }
 
 pub(crate) async fn reserve(backend: &Backend, sale: &Sale, claims: &[Claim]) -> Reserved {
@@ -97,7 +75,7 @@ pub(crate) async fn drain(backend: &Backend) {
 }
 
 pub(crate) async fn audit(backend: &Backend, sale: &Sale) -> AuditReport {
-    AuditReport::read(backend, sale.id).await.expect("the back end answers").expect("the sale exists")
+    fixtures::audit(backend, sale.id).await
 }
 
 /// A connection of a stranger to one of the files.

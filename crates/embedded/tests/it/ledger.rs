@@ -14,8 +14,7 @@ async fn a_commit_that_is_given_up_leaves_no_transaction_open() {
     let mut writer = backend.ledger.writer().await.unwrap();
     let mut given_up = Vec::new();
     for round in 0..40 {
-        let orders: Vec<_> =
-            (0..200).map(|n| Order { sale_id: sale.id, claim: claim(round * 200 + n) }).collect();
+        let orders: Vec<_> = (0..200).map(|n| order(sale.id, round * 200 + n)).collect();
         let patience = Duration::from_micros(round * 150);
         if tokio::time::timeout(patience, writer.commit(&orders)).await.is_err() {
             given_up.push(orders);
@@ -38,7 +37,7 @@ async fn a_commit_that_fails_has_changed_nothing_and_the_next_one_works() {
     let backend = open(dir.path()).await;
     let sale = opened_sale(&backend, 10).await;
     let mut writer = backend.ledger.writer().await.unwrap();
-    let orders = [Order { sale_id: sale.id, claim: claim(1) }];
+    let orders = [order(sale.id, 1)];
 
     let mut stranger = connect(dir.path(), "ledger.db").await;
     sqlx::query("ALTER TABLE orders RENAME TO hidden").execute(&mut stranger).await.unwrap();
@@ -49,7 +48,7 @@ async fn a_commit_that_fails_has_changed_nothing_and_the_next_one_works() {
     assert_eq!(writer.commit(&orders).await.unwrap(), [Fate::Committed]);
     assert_eq!(writer.commit(&orders).await.unwrap(), [Fate::AlreadyCommitted]);
     let row = backend.ledger.order(orders[0].claim.order_id).await.unwrap().unwrap();
-    assert_eq!((row.order, row.amount_cents), (orders[0].clone(), 19_900));
+    assert_eq!((row.order, row.amount_cents), (orders[0].clone(), sale.price_cents));
 }
 
 #[tokio::test]
@@ -78,7 +77,7 @@ async fn a_batch_longer_than_one_statement_is_still_one_transaction() {
     let backend = open(dir.path()).await;
     let sale = opened_sale(&backend, 1_999).await;
     let mut writer = backend.ledger.writer().await.unwrap();
-    let orders: Vec<_> = (0..2_000).map(|user| Order { sale_id: sale.id, claim: claim(user) }).collect();
+    let orders: Vec<_> = (0..2_000).map(|user| order(sale.id, user)).collect();
     let fates = writer.commit(&orders).await.unwrap();
     assert_eq!(fates.iter().filter(|fate| **fate == Fate::Committed).count(), 1_999);
     assert_eq!(fates[1_999], Fate::Rejected(RejectReason::SoldOut));

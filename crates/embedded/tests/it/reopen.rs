@@ -117,7 +117,7 @@ fn a_sale_without_a_gate_gets_none_by_a_restart() {
     let sale = in_a_process_of_its_own(async {
         let backend = open(dir.path()).await;
         let gated = opened_sale(&backend, 10).await;
-        let sale = backend.ledger.create_sale(&new_sale(10), Mode::Direct).await.unwrap();
+        let sale = backend.ledger.create_sale(&new_sale(10, 2), Mode::Direct).await.unwrap();
         assert!(backend.gate.level(gated.id).await.unwrap().is_some());
         sale
     });

@@ -4,12 +4,12 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::gateway::{Gateway, send};
-use crate::stage::Stage;
+use crate::test_bed::TestBed;
 
 #[tokio::test]
 async fn an_unknown_path_is_not_found() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     for path in ["/api", "/api/v1", "/api/v1/sales/1/orders/2", "/problems/none", "/..%2f..", "/api/v2/sales"]
     {
         gateway.get(path).await.expect_problem(404, "not-found");
@@ -17,9 +17,9 @@ async fn an_unknown_path_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_ones() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+async fn the_refusal_of_a_wrong_method_names_the_right_ones() {
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
     let orders = format!("/api/v1/sales/{sale}/orders");
     for (method, path, allowed) in [
@@ -39,8 +39,8 @@ async fn a_wrong_method_is_told_the_right_ones() {
 
 #[tokio::test]
 async fn the_type_of_every_problem_leads_to_its_explanation() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let kinds = gateway.get("/problems").await.expect(200).json;
     let kinds = kinds.as_array().unwrap();
     let slugs: Vec<_> = kinds.iter().map(|kind| kind["slug"].as_str().unwrap()).collect();
@@ -78,8 +78,8 @@ async fn the_type_of_every_problem_leads_to_its_explanation() {
 
 #[tokio::test]
 async fn a_problem_says_the_same_as_its_explanation() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let problem = gateway.get("/nothing").await.expect_problem(404, "not-found").json;
     let kind = gateway.get(problem["type"].as_str().unwrap()).await.expect(200).json;
     assert_eq!((&kind["title"], &kind["status"]), (&problem["title"], &json!(404)));

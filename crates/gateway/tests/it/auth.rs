@@ -7,7 +7,7 @@ use seckill_core::{OrderId, SaleId, UserId};
 use serde_json::json;
 
 use crate::gateway::{ADMIN_TOKEN, Gateway, JWT_SECRET, sale, send, token};
-use crate::stage::Stage;
+use crate::test_bed::TestBed;
 
 /// Every route that a buyer's token opens.
 fn buyers_routes(sale: SaleId, order: OrderId) -> [(Method, String); 4] {
@@ -57,11 +57,11 @@ async fn expect_challenge(request: RequestBuilder, what: &str, challenge: &str) 
 
 #[tokio::test]
 async fn every_protected_route_refuses_a_missing_or_bad_token() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let open = gateway.open_sale(10).await;
     let order = gateway.buy(open, 7).await.expect(202).order_id();
-    let before = stage.level(open).await;
+    let before = bed.level(open).await;
     for (method, path) in buyers_routes(open, order) {
         let request = || gateway.request(method.clone(), &path);
         let missing = "Bearer realm=\"seckill\"";
@@ -76,14 +76,14 @@ async fn every_protected_route_refuses_a_missing_or_bad_token() {
         let status = good.send().await.unwrap().status();
         assert_eq!(status, 200, "{path} with a good token");
     }
-    let after = stage.level(open).await;
+    let after = bed.level(open).await;
     assert_eq!((before.remaining, before.orders), (after.remaining, after.orders));
 }
 
 #[tokio::test]
 async fn only_the_admin_opens_sales_and_lists_everyones_orders() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let open = gateway.open_sale(10).await;
     let body = sale(10, 0, 60);
     let create = || gateway.request(Method::POST, "/api/v1/sales").json(&body);
@@ -96,18 +96,18 @@ async fn only_the_admin_opens_sales_and_lists_everyones_orders() {
             expect_challenge(request().bearer_auth(&token), &token, challenge).await;
         }
     }
-    assert_eq!(stage.real.ledger.sales(10).await.unwrap().len(), 1, "nobody else has opened a sale");
+    assert_eq!(bed.real.ledger.sales(10).await.unwrap().len(), 1, "nobody else has opened a sale");
 }
 
 #[tokio::test]
 async fn another_users_order_is_as_good_as_none() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
     let order = gateway.buy(sale, 7).await.expect(202).order_id();
     for committed in [false, true] {
         if committed {
-            stage.drain().await;
+            bed.drain().await;
         }
         gateway.order(7, order).await.expect(200);
         let mine = gateway.get_as(8, &format!("/api/v1/sales/{sale}/orders/mine")).await.expect(200);
@@ -123,11 +123,11 @@ async fn another_users_order_is_as_good_as_none() {
 
 #[tokio::test]
 async fn the_largest_user_id_can_buy() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
     let order = gateway.buy(sale, u64::MAX).await.expect(202).order_id();
-    stage.expect_at_rest(sale, 1).await;
-    let row = stage.ledger_order(order).await.expect("it is in the ledger");
+    bed.expect_at_rest(sale, 1).await;
+    let row = bed.ledger_order(order).await.expect("it is in the ledger");
     assert_eq!(row.order.claim.user_id, UserId(u64::MAX));
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::reply::Reply;
-use crate::stage::SOON;
+use crate::test_bed::SOON;
 
 pub(crate) const JWT_SECRET: &str = "a secret of thirty-two bytes or more";
 pub(crate) const ADMIN_TOKEN: &str = "the admin's token";

@@ -8,7 +8,7 @@ use seckill_testkit::faults::{Call, Mishap};
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
-use crate::stage::{SOON, Stage};
+use crate::test_bed::{SOON, TestBed};
 
 /// Waits until `/readyz` says so; a report serves for half a second.
 async fn until_ready_says(gateway: &Gateway, http: u16, status: &str) -> Value {
@@ -25,21 +25,21 @@ async fn until_ready_says(gateway: &Gateway, http: u16, status: &str) -> Value {
 
 #[tokio::test]
 async fn a_gateway_lives_whatever_its_dependencies_do() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     for dependency in [Dependency::Gate, Dependency::Queue, Dependency::Ledger] {
-        stage.faults.away(dependency);
+        bed.faults.away(dependency);
     }
     assert_eq!(gateway.get("/livez").await.expect(200).text, "ok\n");
     assert!(
-        [Call::PingGate, Call::PingQueue, Call::PingLedger].iter().all(|call| stage.faults.asked(*call) == 0)
+        [Call::PingGate, Call::PingQueue, Call::PingLedger].iter().all(|call| bed.faults.asked(*call) == 0)
     );
 }
 
 #[tokio::test]
 async fn readiness_names_each_dependency() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let report = until_ready_says(&gateway, 200, "ready").await;
     assert_eq!(
         report,
@@ -56,14 +56,14 @@ async fn readiness_names_each_dependency() {
 
 #[tokio::test]
 async fn without_its_ledger_a_gateway_is_degraded_and_without_gate_or_queue_unready() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     for (call, name, http, status) in [
         (Call::PingLedger, "ledger", 200, "degraded"),
         (Call::PingGate, "gate", 503, "unready"),
         (Call::PingQueue, "queue", 503, "unready"),
     ] {
-        stage.faults.always(call, Mishap::Away);
+        bed.faults.always(call, Mishap::Away);
         let report = until_ready_says(&gateway, http, status).await;
         let dependency = &report["dependencies"][name];
         assert_eq!(dependency["status"], "down", "{report}");
@@ -71,20 +71,20 @@ async fn without_its_ledger_a_gateway_is_degraded_and_without_gate_or_queue_unre
             dependency["reason"].as_str().unwrap().contains(&format!("the {name} is unavailable")),
             "{report}"
         );
-        stage.faults.heal(call);
+        bed.faults.heal(call);
         until_ready_says(&gateway, 200, "ready").await;
     }
-    stage.faults.always(Call::PingGate, Mishap::Away);
-    stage.faults.always(Call::PingLedger, Mishap::Away);
+    bed.faults.always(Call::PingGate, Mishap::Away);
+    bed.faults.always(Call::PingLedger, Mishap::Away);
     let report = until_ready_says(&gateway, 503, "unready").await;
     assert_eq!(report["dependencies"]["queue"]["status"], "up");
 }
 
 #[tokio::test]
 async fn a_dependency_that_never_answers_is_down() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
-    stage.faults.always(Call::PingQueue, Mishap::Held);
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
+    bed.faults.always(Call::PingQueue, Mishap::Held);
     let report = until_ready_says(&gateway, 503, "unready").await;
     let reason = report["dependencies"]["queue"]["reason"].as_str().unwrap();
     assert!(reason.contains("no answer within"), "{reason}");
@@ -93,15 +93,15 @@ async fn a_dependency_that_never_answers_is_down() {
 #[tokio::test]
 async fn the_metrics_count_claims_and_name_no_user() {
     const USER: u64 = 918_273_645_546_372;
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(1).await;
     gateway.buy(sale, USER).await.expect(202);
     let order = gateway.buy(sale, USER).await.expect(200).order_id();
     gateway.buy(sale, USER + 1).await.expect(409);
     gateway.order(USER, order).await.expect(200);
     gateway.get(&format!("/{USER}")).await.expect(404);
-    stage.settled(sale).await;
+    bed.settled(sale).await;
     let metrics = gateway.get("/metrics").await.expect(200).text;
     for series in [
         "seckill_claims_total{outcome=\"accepted\"}",
@@ -124,16 +124,16 @@ async fn the_metrics_count_claims_and_name_no_user() {
 
 #[tokio::test]
 async fn while_it_is_shut_down_a_gateway_says_that_it_is_draining() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
-    stage.faults.always(Call::Publish, Mishap::Held);
+    bed.faults.always(Call::Publish, Mishap::Held);
     let owed = tokio::spawn(gateway.buying(sale, 7).send());
-    stage.reserved(sale, 1).await;
+    bed.reserved(sale, 1).await;
     gateway.shutdown.cancel();
     until_ready_says(&gateway, 503, "draining").await;
     assert_eq!(gateway.get("/livez").await.status, 200);
-    stage.faults.heal(Call::Publish);
+    bed.faults.heal(Call::Publish);
     let owed = tokio::time::timeout(Duration::from_secs(20), owed).await.unwrap().unwrap().unwrap();
     assert_eq!(owed.status(), 202);
     gateway.stop().await;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::gateway::{Gateway, config, one_lane, quick_recoverer, send, token};
 use crate::reply::Reply;
-use crate::stage::{SOON, Stage};
+use crate::test_bed::{SOON, TestBed};
 
 /// Sends one order for each user, all at once.
 fn buy_at_once(gateway: &Gateway, sale: SaleId, users: impl IntoIterator<Item = u64>) -> JoinSet<Reply> {
@@ -44,11 +44,11 @@ async fn send_order(gateway: &Gateway, sale: SaleId, user: u64) -> TcpStream {
 
 /// Sends an order of user 0 that is stuck in the only lane's publish, and more orders behind it until the lane is full;
 /// those that found no room are answered by then. The answers of the others are still owed.
-async fn fill_the_lane(stage: &Stage, gateway: &Gateway, sale: SaleId, room: u64) -> JoinSet<Reply> {
+async fn fill_the_lane(bed: &TestBed, gateway: &Gateway, sale: SaleId, room: u64) -> JoinSet<Reply> {
     const TOO_MANY: u64 = 5;
-    stage.faults.always(Call::Publish, Mishap::Held);
+    bed.faults.always(Call::Publish, Mishap::Held);
     let mut buying = buy_at_once(gateway, sale, [0]);
-    stage.reserved(sale, 1).await;
+    bed.reserved(sale, 1).await;
     for user in 1..=room + TOO_MANY {
         buying.spawn(send(gateway.buying(sale, user)));
     }
@@ -64,18 +64,18 @@ async fn fill_the_lane(stage: &Stage, gateway: &Gateway, sale: SaleId, room: u64
 async fn a_client_that_hangs_up_once_its_claim_is_taken_in_still_gets_its_order() {
     // Before the gate has decided, and before the queue has confirmed.
     for call in [Call::Reserve, Call::Publish] {
-        let stage = Stage::new().await;
-        let gateway = Gateway::start(&stage.backend).await;
+        let bed = TestBed::new().await;
+        let gateway = Gateway::start(&bed.backend).await;
         let sale = gateway.open_sale(10).await;
-        stage.faults.always(call, Mishap::Held);
+        bed.faults.always(call, Mishap::Held);
         let connection = send_order(&gateway, sale, 7).await;
-        eventually(SOON, async || if stage.faults.asked(call) == 1 { Ok(()) } else { Err("not taken in") })
+        eventually(SOON, async || if bed.faults.asked(call) == 1 { Ok(()) } else { Err("not taken in") })
             .await;
         drop(connection);
-        stage.faults.heal(call);
-        stage.reserved(sale, 1).await;
-        stage.settled(sale).await;
-        stage.expect_at_rest(sale, 1).await;
+        bed.faults.heal(call);
+        bed.reserved(sale, 1).await;
+        bed.settled(sale).await;
+        bed.expect_at_rest(sale, 1).await;
         gateway.buy(sale, 7).await.expect(200);
         gateway.stop().await;
     }
@@ -83,127 +83,127 @@ async fn a_client_that_hangs_up_once_its_claim_is_taken_in_still_gets_its_order(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_hang_up_at_once_have_an_order_or_none_and_never_half_of_one() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(100).await;
     for user in 0..40 {
         drop(send_order(&gateway, sale, user).await);
     }
     gateway.stop().await;
-    let level = stage.level(sale).await;
+    let level = bed.level(sale).await;
     assert_eq!(level.pending_orders, 0);
-    stage.expect_at_rest(sale, level.orders).await;
+    bed.expect_at_rest(sale, level.orders).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_that_gather_during_a_publish_leave_together() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::with(&stage.backend, lane_for(40)).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::with(&bed.backend, lane_for(40)).await;
     let sale = gateway.open_sale(100).await;
-    let buying = fill_the_lane(&stage, &gateway, sale, 40).await;
-    stage.faults.heal(Call::Publish);
+    let buying = fill_the_lane(&bed, &gateway, sale, 40).await;
+    bed.faults.heal(Call::Publish);
     let replies = buying.join_all().await;
     assert_eq!((replies.len(), count(&replies, 202)), (41, 41), "{replies:?}");
-    let sizes: Vec<_> = stage.faults.events(Call::Publish).iter().map(|event| event.orders).collect();
+    let sizes: Vec<_> = bed.faults.events(Call::Publish).iter().map(|event| event.orders).collect();
     assert_eq!(sizes, [1, 40], "the first one left at once and alone");
-    stage.expect_at_rest(sale, 41).await;
+    bed.expect_at_rest(sale, 41).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_batch_holds_more_than_the_configured_number_of_claims() {
-    let stage = Stage::new().await;
+    let bed = TestBed::new().await;
     let mut config = one_lane();
     config.intake.max_batch = 8;
-    let gateway = Gateway::with(&stage.backend, config).await;
+    let gateway = Gateway::with(&bed.backend, config).await;
     let sale = gateway.open_sale(100).await;
     let replies = buy_at_once(&gateway, sale, 0..60).join_all().await;
     assert_eq!(count(&replies, 202), 60);
-    let sizes: Vec<_> = stage.faults.events(Call::Reserve).iter().map(|event| event.orders).collect();
+    let sizes: Vec<_> = bed.faults.events(Call::Reserve).iter().map(|event| event.orders).collect();
     assert!(sizes.iter().all(|size| *size <= 8), "{sizes:?}");
-    stage.expect_at_rest(sale, 60).await;
+    bed.expect_at_rest(sale, 60).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_lane_refuses_at_once_and_deducts_nothing() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::with(&stage.backend, lane_for(3)).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::with(&bed.backend, lane_for(3)).await;
     let sale = gateway.open_sale(100).await;
-    let buying = fill_the_lane(&stage, &gateway, sale, 3).await;
-    assert_eq!(stage.level(sale).await.orders, 1, "nothing was deducted for those who were refused");
-    stage.faults.heal(Call::Publish);
+    let buying = fill_the_lane(&bed, &gateway, sale, 3).await;
+    assert_eq!(bed.level(sale).await.orders, 1, "nothing was deducted for those who were refused");
+    bed.faults.heal(Call::Publish);
     let replies = buying.join_all().await;
     assert_eq!((replies.len(), count(&replies, 202)), (4, 4), "{replies:?}");
-    stage.expect_at_rest(sale, 4).await;
+    bed.expect_at_rest(sale, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_that_waited_too_long_are_shed_with_nothing_deducted() {
-    let stage = Stage::new().await;
+    let bed = TestBed::new().await;
     let mut config = lane_for(5);
     config.intake.max_wait = Duration::from_millis(50);
     let too_long = config.intake.max_wait * 2;
-    let gateway = Gateway::with(&stage.backend, config).await;
+    let gateway = Gateway::with(&bed.backend, config).await;
     let sale = gateway.open_sale(100).await;
-    let buying = fill_the_lane(&stage, &gateway, sale, 5).await;
+    let buying = fill_the_lane(&bed, &gateway, sale, 5).await;
     // Time itself is what this is about: from here on the claims in the lane wait longer than they may.
     let filled = Instant::now();
     let waited = || if filled.elapsed() >= too_long { Ok(()) } else { Err(filled.elapsed()) };
     eventually(SOON, async || waited()).await;
-    stage.faults.heal(Call::Publish);
+    bed.faults.heal(Call::Publish);
     let replies = buying.join_all().await;
     assert_eq!((count(&replies, 202), count(&replies, 503)), (1, 5), "{replies:?}");
     for late in replies.into_iter().filter(|reply| reply.status == 503) {
         late.expect_problem(503, "overloaded");
     }
-    assert_eq!(stage.level(sale).await.orders, 1, "nothing was deducted for those who were late");
+    assert_eq!(bed.level(sale).await.orders, 1, "nothing was deducted for those who were late");
     gateway.buy(sale, 1).await.expect(202);
-    stage.expect_at_rest(sale, 2).await;
+    bed.expect_at_rest(sale, 2).await;
 }
 
 #[tokio::test]
-async fn a_buyer_who_has_waited_long_enough_is_told_the_order_id() {
-    let stage = Stage::new().await;
+async fn a_buyer_who_has_waited_long_enough_gets_the_order_id() {
+    let bed = TestBed::new().await;
     let mut config = config();
     config.answer_timeout = Duration::from_millis(100);
-    let gateway = Gateway::with(&stage.backend, config).await;
+    let gateway = Gateway::with(&bed.backend, config).await;
     let sale = gateway.open_sale(10).await;
-    stage.faults.always(Call::Publish, Mishap::Held);
+    bed.faults.always(Call::Publish, Mishap::Held);
     let id = gateway.buy(sale, 7).await.expect_problem(503, "outcome-unknown").order_id();
-    stage.faults.heal(Call::Publish);
-    stage.settled(sale).await;
-    stage.expect_at_rest(sale, 1).await;
+    bed.faults.heal(Call::Publish);
+    bed.settled(sale).await;
+    bed.expect_at_rest(sale, 1).await;
     assert_eq!(gateway.order(7, id).await.expect(200).json["status"], "committed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_takes_nothing_costs_nobody_a_unit() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(100).await;
     gateway.buy(sale, 0).await.expect(202);
-    stage.settled(sale).await;
-    stage.faults.accept(false);
+    bed.settled(sale).await;
+    bed.faults.accept(false);
     let replies = buy_at_once(&gateway, sale, 1..=20).join_all().await;
     for reply in replies {
         reply.expect_problem(503, "unavailable");
     }
-    stage.faults.accept(true);
-    stage.faults.always(Call::Publisher, Mishap::Away);
+    bed.faults.accept(true);
+    bed.faults.always(Call::Publisher, Mishap::Away);
     gateway.buy(sale, 21).await.expect_problem(503, "unavailable");
-    assert_eq!(stage.level(sale).await.orders, 1, "nothing was deducted");
-    stage.faults.heal(Call::Publisher);
+    assert_eq!(bed.level(sale).await.orders, 1, "nothing was deducted");
+    bed.faults.heal(Call::Publisher);
     eventually(SOON, async || {
         let reply = gateway.buy(sale, 1).await;
         if reply.status == 503 { Err(reply) } else { Ok(reply.expect(202)) }
     })
     .await;
-    stage.expect_at_rest(sale, 2).await;
+    bed.expect_at_rest(sale, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clicks_of_one_user_at_once_are_one_order_and_none_of_them_fails() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
     for user in 0..5 {
         let replies = buy_at_once(&gateway, sale, [user; 30]).join_all().await;
@@ -211,23 +211,23 @@ async fn clicks_of_one_user_at_once_are_one_order_and_none_of_them_fails() {
         let ids: HashSet<_> = replies.iter().map(Reply::order_id).collect();
         assert_eq!(ids.len(), 1, "{ids:?}");
     }
-    assert_eq!(stage.level(sale).await.remaining, 5);
-    stage.expect_at_rest(sale, 5).await;
+    assert_eq!(bed.level(sale).await.remaining, 5);
+    bed.expect_at_rest(sale, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_three_hundred_buyers_for_a_hundred_units_exactly_a_hundred_are_accepted() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(100).await;
     let replies = buy_at_once(&gateway, sale, 0..300).join_all().await;
     assert_eq!((count(&replies, 202), count(&replies, 409)), (100, 200));
     let accepted: Vec<_> = replies.iter().filter(|reply| reply.status == 202).map(Reply::order_id).collect();
     assert_eq!(accepted.iter().collect::<HashSet<_>>().len(), 100);
-    stage.settled(sale).await;
-    stage.expect_at_rest(sale, 100).await;
+    bed.settled(sale).await;
+    bed.expect_at_rest(sale, 100).await;
     for id in accepted {
-        let row = stage.ledger_order(id).await.expect("what was accepted is in the ledger");
+        let row = bed.ledger_order(id).await.expect("what was accepted is in the ledger");
         assert_eq!(row.rejected, None);
     }
     gateway.stop().await;
@@ -235,12 +235,12 @@ async fn of_three_hundred_buyers_for_a_hundred_units_exactly_a_hundred_are_accep
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_that_meets_lost_confirms_and_retries_is_neither_oversold_nor_lost() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::with(&stage.backend, quick_recoverer()).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::with(&bed.backend, quick_recoverer()).await;
     let sale = gateway.open_sale(50).await;
     let (lost, never) = (Mishap::AnswerLost, Mishap::NeverArrived);
-    stage.faults.next(Call::Publish, [lost, never, Mishap::None, never, lost, Mishap::None, lost]);
-    stage.faults.next(Call::Reserve, [Mishap::None, lost, Mishap::None, never]);
+    bed.faults.next(Call::Publish, [lost, never, Mishap::None, never, lost, Mishap::None, lost]);
+    bed.faults.next(Call::Reserve, [Mishap::None, lost, Mishap::None, never]);
     let mut winners = HashSet::new();
     for _ in 0..3 {
         for reply in buy_at_once(&gateway, sale, 0..80).join_all().await {
@@ -249,11 +249,11 @@ async fn a_crowd_that_meets_lost_confirms_and_retries_is_neither_oversold_nor_lo
             }
         }
     }
-    stage.settled(sale).await;
-    stage.expect_at_rest(sale, 50).await;
+    bed.settled(sale).await;
+    bed.expect_at_rest(sale, 50).await;
     assert_eq!(winners.len(), 50);
     for id in winners {
-        assert!(stage.ledger_order(id).await.is_some_and(|row| row.rejected.is_none()));
+        assert!(bed.ledger_order(id).await.is_some_and(|row| row.rejected.is_none()));
     }
     gateway.stop().await;
 }

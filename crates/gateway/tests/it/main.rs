@@ -12,6 +12,6 @@ mod orders;
 mod reply;
 mod sales;
 mod shutdown;
-mod stage;
 mod status;
+mod test_bed;
 mod unconfirmed;

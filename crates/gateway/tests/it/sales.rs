@@ -7,12 +7,12 @@ use seckill_testkit::faults::{Call, Mishap};
 use serde_json::json;
 
 use crate::gateway::{ADMIN_TOKEN, Gateway, sale, sale_id, send};
-use crate::stage::{SOON, Stage};
+use crate::test_bed::{SOON, TestBed};
 
 #[tokio::test]
 async fn a_new_sale_is_open_at_once_and_says_where_it_is() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let created = gateway.create_sale(&sale(10, -1, 60)).await.expect(201);
     let id = sale_id(&created);
     let path = format!("/api/v1/sales/{id}");
@@ -28,8 +28,8 @@ async fn a_new_sale_is_open_at_once_and_says_where_it_is() {
 
 #[tokio::test]
 async fn every_wrong_field_of_a_new_sale_is_named_at_once() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let mut body = sale(0, 60, 0);
     body["name"] = json!(" ");
     body["product"] = json!("");
@@ -40,13 +40,13 @@ async fn every_wrong_field_of_a_new_sale_is_named_at_once() {
     let fields: Vec<_> = refused.wrong_fields().into_iter().map(|(field, _)| field).collect();
     assert_eq!(fields, ["name", "product", "stock", "price_cents", "currency", "per_user_limit", "ends_at"]);
     assert!(refused.wrong_fields().iter().any(|(_, message)| message.contains("1 to 100000000")));
-    assert_eq!(stage.real.ledger.sales(10).await.unwrap(), []);
+    assert_eq!(bed.real.ledger.sales(10).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn a_body_that_is_no_sale_says_why() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let mut unknown = sale(10, 0, 60);
     unknown["colour"] = json!("red");
     for (body, reason) in [
@@ -60,13 +60,13 @@ async fn a_body_that_is_no_sale_says_why() {
         let [("body", message)] = refused.wrong_fields()[..] else { panic!("{refused:?}") };
         assert!(message.contains(reason), "{message}");
     }
-    assert_eq!(stage.real.ledger.sales(10).await.unwrap(), []);
+    assert_eq!(bed.real.ledger.sales(10).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn sales_are_listed_newest_first_and_an_unknown_one_is_not_found() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let ids = [gateway.open_sale(1).await, gateway.open_sale(2).await, gateway.open_sale(3).await];
     let list = gateway.get("/api/v1/sales").await.expect(200);
     let listed: Vec<_> = list.json["sales"]
@@ -85,15 +85,15 @@ async fn sales_are_listed_newest_first_and_an_unknown_one_is_not_found() {
 
 #[tokio::test]
 async fn the_audit_follows_an_order_from_the_gate_to_the_ledger() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
     gateway.buy_with(sale, 7, json!({"quantity": 2})).await.expect(202);
     let path = format!("/api/v1/sales/{sale}/audit");
     let audit = gateway.get(&path).await.expect(200).json;
     let verdict = serde_json::to_value(Verdict::InFlight).unwrap();
     assert_eq!((&audit["verdict"], &audit["in_flight"], &audit["sold"]), (&verdict, &json!(2), &json!(0)));
-    stage.expect_at_rest(sale, 1).await;
+    bed.expect_at_rest(sale, 1).await;
     // What was read serves everybody for a second.
     let clean = serde_json::to_value(Verdict::Clean).unwrap();
     eventually(SOON, async || {
@@ -106,8 +106,8 @@ async fn the_audit_follows_an_order_from_the_gate_to_the_ledger() {
 
 #[tokio::test]
 async fn the_admin_can_list_every_order_that_has_reached_the_ledger() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
     let path = format!("/api/v1/sales/{sale}/audit/orders");
     let list = || gateway.request(Method::GET, &path).bearer_auth(ADMIN_TOKEN);
@@ -116,7 +116,7 @@ async fn the_admin_can_list_every_order_that_has_reached_the_ledger() {
     for user in [7, 8, 9] {
         ids.push(gateway.buy(sale, user).await.expect(202).order_id());
     }
-    stage.expect_at_rest(sale, 3).await;
+    bed.expect_at_rest(sale, 3).await;
     let listed = send(list()).await.expect(200).text;
     let (head, lines) = listed.split_once('\n').unwrap();
     assert!(head.starts_with("order_id,user_id,quantity,status,"), "{head}");
@@ -125,49 +125,49 @@ async fn the_admin_can_list_every_order_that_has_reached_the_ledger() {
     }
     assert_eq!(lines.lines().count(), 3);
     // The sale is still read, its orders are not: a part must not pass for the whole.
-    stage.faults.always(Call::ListOrders, Mishap::Away);
+    bed.faults.always(Call::ListOrders, Mishap::Away);
     let whole = async { list().send().await?.text().await };
     assert!(whole.await.is_err(), "the answer breaks off");
 }
 
 #[tokio::test]
 async fn a_sale_whose_gate_cannot_be_filled_takes_no_orders_until_it_is() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
-    stage.faults.always(Call::Open, Mishap::Away);
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
+    bed.faults.always(Call::Open, Mishap::Away);
     let created = gateway.create_sale(&sale(10, -1, 60)).await.expect(201);
     assert_eq!((&created.json["epoch"], &created.json["remaining"]), (&json!(0), &json!(null)));
     let sale = sale_id(&created);
     gateway.buy(sale, 7).await.expect_problem(503, "unavailable");
-    stage.faults.heal(Call::Open);
+    bed.faults.heal(Call::Open);
     eventually(SOON, async || {
         let reply = gateway.buy(sale, 7).await;
         if reply.status == 503 { Err(reply) } else { Ok(reply.expect(202)) }
     })
     .await;
-    stage.expect_at_rest(sale, 1).await;
+    bed.expect_at_rest(sale, 1).await;
 }
 
 #[tokio::test]
 async fn a_sale_opened_by_another_gateway_is_known_here() {
-    let stage = Stage::new().await;
-    let (here, there) = tokio::join!(Gateway::start(&stage.backend), Gateway::start(&stage.backend));
+    let bed = TestBed::new().await;
+    let (here, there) = tokio::join!(Gateway::start(&bed.backend), Gateway::start(&bed.backend));
     let sale = there.open_sale(10).await;
     let order = here.buy(sale, 7).await.expect(202).order_id();
     assert_eq!(there.buy(sale, 7).await.expect(200).order_id(), order);
-    stage.expect_at_rest(sale, 1).await;
+    bed.expect_at_rest(sale, 1).await;
 }
 
 #[tokio::test]
 async fn without_its_ledger_a_gateway_opens_no_sale_and_goes_on_with_those_it_knows() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let known = gateway.open_sale(10).await;
-    stage.faults.away(Dependency::Ledger);
+    bed.faults.away(Dependency::Ledger);
     gateway.create_sale(&sale(10, -1, 60)).await.expect_problem(503, "unavailable");
     gateway.buy(SaleId(99), 7).await.expect_problem(503, "unavailable");
     gateway.buy(known, 7).await.expect(202);
     gateway.buy(known, 7).await.expect(200);
-    stage.faults.back(Dependency::Ledger);
-    stage.expect_at_rest(known, 1).await;
+    bed.faults.back(Dependency::Ledger);
+    bed.expect_at_rest(known, 1).await;
 }

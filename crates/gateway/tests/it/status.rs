@@ -1,15 +1,15 @@
-//! What has become of an order: asked for, listed, and told as it happens.
+//! What has become of an order: asked for, listed, and sent as it happens.
 
 use seckill_core::{Dependency, OrderId, SaleId};
 use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, config, token};
-use crate::stage::{SOON, Stage};
+use crate::test_bed::{SOON, TestBed};
 
 #[tokio::test]
 async fn an_order_is_queued_until_it_is_committed() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
     let id = gateway.buy_with(sale, 7, json!({"quantity": 2})).await.expect(202).order_id();
     let queued = gateway.order(7, id).await.expect(200).json;
@@ -21,8 +21,8 @@ async fn an_order_is_queued_until_it_is_committed() {
         whole
     };
     assert_eq!(queued, with(json!({"status": "queued"})));
-    stage.drain().await;
-    let row = stage.ledger_order(id).await.expect("it is in the ledger");
+    bed.drain().await;
+    let row = bed.ledger_order(id).await.expect("it is in the ledger");
     let committed = with(json!({"status": "committed", "amount_cents": 500, "recorded_at": row.recorded_at}));
     assert_eq!(gateway.order(7, id).await.expect(200).json, committed);
     let mine = gateway.get_as(7, &format!("/api/v1/sales/{sale}/orders/mine")).await.expect(200);
@@ -31,8 +31,8 @@ async fn an_order_is_queued_until_it_is_committed() {
 
 #[tokio::test]
 async fn a_user_sees_the_orders_of_one_sale() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let (here, there) = (gateway.open_sale(10).await, gateway.open_sale(10).await);
     let id = gateway.buy(here, 7).await.expect(202).order_id();
     gateway.buy(there, 7).await.expect(202);
@@ -42,14 +42,14 @@ async fn a_user_sees_the_orders_of_one_sale() {
         let orders = mine.json["orders"].as_array().unwrap();
         assert_eq!(orders.len(), 1, "{mine:?}");
         assert_eq!((&orders[0]["order_id"], &orders[0]["status"]), (&json!(id), &json!(status)));
-        stage.drain().await;
+        bed.drain().await;
     }
 }
 
 #[tokio::test]
 async fn what_names_no_order_or_no_sale_is_not_found() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     for id in [OrderId::generate().to_string(), "1".into(), "not-an-id".into()] {
         gateway.get_as(7, &format!("/api/v1/orders/{id}")).await.expect_problem(404, "not-found");
         gateway.get_as(7, &format!("/api/v1/orders/{id}/events")).await.expect_problem(404, "not-found");
@@ -60,16 +60,16 @@ async fn what_names_no_order_or_no_sale_is_not_found() {
 }
 
 #[tokio::test]
-async fn while_the_ledger_is_away_nobody_is_told_that_there_is_no_such_order() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+async fn while_the_ledger_is_away_no_order_is_called_unknown() {
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(10).await;
     let id = gateway.buy(sale, 7).await.expect(202).order_id();
-    stage.drain().await;
-    stage.faults.away(Dependency::Ledger);
+    bed.drain().await;
+    bed.faults.away(Dependency::Ledger);
     gateway.order(7, id).await.expect_problem(503, "unavailable");
-    stage.faults.back(Dependency::Ledger);
-    stage.faults.away(Dependency::Gate);
+    bed.faults.back(Dependency::Ledger);
+    bed.faults.away(Dependency::Gate);
     gateway.order(7, id).await.expect(200);
     gateway.order(7, OrderId::generate()).await.expect_problem(503, "unavailable");
 }
@@ -127,12 +127,12 @@ async fn queued_order(gateway: &Gateway) -> (SaleId, OrderId) {
 
 #[tokio::test]
 async fn the_events_of_an_order_go_from_queued_to_committed_and_end() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let (_, order) = queued_order(&gateway).await;
     let mut events = Events::open(&gateway, 7, order).await;
     events.expect_status(order, "queued").await;
-    stage.drain().await;
+    bed.drain().await;
     events.expect_status(order, "committed").await;
     assert_eq!(events.next().await, None);
     let mut late = Events::open(&gateway, 7, order).await;
@@ -142,25 +142,25 @@ async fn the_events_of_an_order_go_from_queued_to_committed_and_end() {
 
 #[tokio::test]
 async fn events_go_on_after_the_ledger_was_away() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let (_, order) = queued_order(&gateway).await;
     let mut events = Events::open(&gateway, 7, order).await;
     events.expect_status(order, "queued").await;
-    stage.faults.away(Dependency::Ledger);
-    let looks = || stage.faults.asked(seckill_testkit::faults::Call::ReadLedger);
+    bed.faults.away(Dependency::Ledger);
+    let looks = || bed.faults.asked(seckill_testkit::faults::Call::ReadLedger);
     let before = looks();
     seckill_testkit::eventually(SOON, async || if looks() > before { Ok(()) } else { Err(looks()) }).await;
-    stage.drain().await;
-    stage.faults.back(Dependency::Ledger);
+    bed.drain().await;
+    bed.faults.back(Dependency::Ledger);
     events.expect_status(order, "committed").await;
     assert_eq!(events.next().await, None);
 }
 
 #[tokio::test]
 async fn a_shutdown_ends_event_streams() {
-    let stage = Stage::new().await;
-    let gateway = Gateway::start(&stage.backend).await;
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
     let (_, order) = queued_order(&gateway).await;
     let mut events = Events::open(&gateway, 7, order).await;
     events.expect_status(order, "queued").await;
@@ -170,9 +170,9 @@ async fn a_shutdown_ends_event_streams() {
 
 #[tokio::test]
 async fn there_are_only_so_many_event_streams_at_once() {
-    let stage = Stage::new().await;
+    let bed = TestBed::new().await;
     let gateway =
-        Gateway::with(&stage.backend, seckill_gateway::Config { max_event_streams: 1, ..config() }).await;
+        Gateway::with(&bed.backend, seckill_gateway::Config { max_event_streams: 1, ..config() }).await;
     let (_, order) = queued_order(&gateway).await;
     let mut first = Events::open(&gateway, 7, order).await;
     first.expect_status(order, "queued").await;
@@ -180,7 +180,7 @@ async fn there_are_only_so_many_event_streams_at_once() {
     gateway.get_as(7, &path).await.expect_problem(503, "overloaded");
     drop(first);
     // The gateway learns that the client has gone when it has something to send.
-    stage.drain().await;
+    bed.drain().await;
     seckill_testkit::eventually(SOON, async || {
         let reply = gateway.get_as(7, &path).await;
         if reply.status == 200 { Ok(()) } else { Err(reply) }

@@ -1,4 +1,5 @@
-//! What a [`ControlPlane`](seckill_core::ControlPlane) has to do: tell everyone, and change settings one at a time.
+//! What a [`ControlPlane`](seckill_core::ControlPlane) has to do: send snapshots to everyone, and
+//! change settings one at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use seckill_core::{
 };
 use tokio::time::timeout;
 
-use super::stage::Subject;
+use super::support::Subject;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -39,19 +40,19 @@ pub async fn snapshots_reach_everyone_who_listens(Subject { backend, .. }: Subje
     // Nobody listens yet, and that is no fault.
     control.exchange(&snapshot("unheard")).await.unwrap();
     let mut listeners = [control.listen().await.unwrap(), control.listen().await.unwrap()];
-    let told = [snapshot("one"), snapshot("two")];
-    for snapshot in &told {
+    let sent = [snapshot("one"), snapshot("two")];
+    for snapshot in &sent {
         control.exchange(snapshot).await.unwrap();
     }
     for listener in &mut listeners {
-        for snapshot in &told {
+        for snapshot in &sent {
             assert_eq!(heard(listener).await, *snapshot);
         }
     }
 }
 
-/// Whoever tells how it is, is told what to do; a change is heard of at the next exchange.
-pub async fn settings_are_told_with_every_exchange(Subject { backend, .. }: Subject) {
+/// Whoever sends a snapshot gets the settings in the answer; a change comes with the next exchange.
+pub async fn settings_come_with_every_exchange(Subject { backend, .. }: Subject) {
     let control = &backend.control;
     assert_eq!(control.exchange(&snapshot("first")).await.unwrap(), Settings::default());
     let fault = ActiveFault { amount: 300, until: now() + chrono::Duration::seconds(60) };

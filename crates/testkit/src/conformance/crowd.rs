@@ -11,11 +11,9 @@ use seckill_core::{
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::stage::{
-    DEADLINE, EPOCH, NEVER, Subject, assert_totals, audit, claim, claims, commit_at_last, is_empty, level,
-    new_sale, open_sale, order, reserve_at_last,
-};
+use super::support::{DEADLINE, NEVER, Subject, assert_totals, commit_at_last, is_empty, reserve_at_last};
 use crate::eventually;
+use crate::fixtures::{EPOCH, audit, claim_of, claims, level, new_sale, open_sale, order_of};
 
 /// A thousand lanes at once, with batches of every size, users who come twice, and calls that are made again: every
 /// unit is in one place, and nobody has two orders.
@@ -26,7 +24,7 @@ pub async fn a_thousand_tasks_do_not_oversell(Subject { backend, .. }: Subject) 
         let (gate, sale) = (Arc::clone(&backend.gate), sale.id);
         // Of two tasks in a row each user may be in both.
         let claims: Vec<_> = (0..=task % 8)
-            .map(|at| claim(task / 2 * 8 + at, u32::try_from(1 + (task + at) % 3).unwrap()))
+            .map(|at| claim_of(task / 2 * 8 + at, u32::try_from(1 + (task + at) % 3).unwrap()))
             .collect();
         tasks.spawn(async move {
             let mut decisions = reserve_at_last(gate.as_ref(), sale, &[], &claims).await.decisions;
@@ -47,20 +45,20 @@ pub async fn a_thousand_tasks_do_not_oversell(Subject { backend, .. }: Subject) 
     }
     let (orders, units) = buyers.count();
     let now = GateLevel { epoch: EPOCH, remaining: sale.stock - units, orders, pending_orders: orders };
-    assert_eq!(level(&backend, &sale).await, now);
+    assert_eq!(level(&backend, sale.id).await, now);
     assert!(now.remaining < 3, "{now:?}: units are left that somebody wanted");
     let pending = backend.gate.stranded(sale.id, Duration::ZERO, 10_000).await.unwrap();
     let pending: u32 = pending.iter().flat_map(|entry| &entry.claims).map(|claim| claim.quantity).sum();
     assert_eq!(pending, units, "the pending log holds exactly what is set aside");
 }
 
-/// What the buyers of one sale were told.
+/// The answers to the buyers of one sale.
 #[derive(Default)]
 struct Buyers {
     /// Units by user, of those whose own claim was reserved.
     reserved: HashMap<UserId, u32>,
-    /// The order that each user was told of, by a reservation or by a replay, and its units.
-    told: HashMap<UserId, (OrderId, u32)>,
+    /// The order in the answers to each user, reserved or replayed, and its units.
+    answered: HashMap<UserId, (OrderId, u32)>,
 }
 
 impl Buyers {
@@ -75,19 +73,19 @@ impl Buyers {
             Decision::SoldOut { remaining } => return assert!(remaining < claim.quantity),
             other => panic!("{claim:?} was {other:?}"),
         };
-        assert_eq!(*self.told.entry(claim.user_id).or_insert(held), held, "a user was told of two orders");
+        assert_eq!(*self.answered.entry(claim.user_id).or_insert(held), held, "a user got two orders");
     }
 
     /// Orders and units that were reserved.
     fn count(&self) -> (u64, u32) {
-        let replayed_only = self.told.keys().find(|user| !self.reserved.contains_key(user));
-        assert_eq!(replayed_only, None, "this user was told of an order that nobody reserved");
+        let replayed_only = self.answered.keys().find(|user| !self.reserved.contains_key(user));
+        assert_eq!(replayed_only, None, "this user got an order that nobody reserved");
         (self.reserved.len() as u64, self.reserved.values().sum())
     }
 }
 
-/// Workers that are each given the same orders, in different order and cut: each order has one end, and everybody is
-/// told the same of it.
+/// Workers that are each given the same orders, in different order and cut: each order has one end, and every
+/// writer gets the same one.
 pub async fn concurrent_writers_give_each_order_one_end(Subject { backend, .. }: Subject) {
     const WRITERS: usize = 8;
     let mut sales = Vec::new();
@@ -98,7 +96,7 @@ pub async fn concurrent_writers_give_each_order_one_end(Subject { backend, .. }:
     let orders: Vec<_> = (0..480_u64)
         .map(|at| {
             let sale = &sales[usize::from(at % 3 == 0)];
-            order(sale.id, at / 2 % 120, u32::try_from(1 + at % 2).unwrap())
+            order_of(sale.id, at / 2 % 120, u32::try_from(1 + at % 2).unwrap())
         })
         .collect();
     let mut writers = JoinSet::new();
@@ -120,7 +118,7 @@ pub async fn concurrent_writers_give_each_order_one_end(Subject { backend, .. }:
         assert_eq!(fates.len(), WRITERS);
         let reason = the_one_end(fates);
         let found = backend.ledger.order(order.claim.order_id).await.unwrap().unwrap();
-        assert_eq!((&found.order, found.rejected), (order, reason), "the writers were told {fates:?}");
+        assert_eq!((&found.order, found.rejected), (order, reason), "the writers got {fates:?}");
         let totals = &mut expected[usize::from(order.sale_id == sales[1].id)];
         let units = u64::from(order.claim.quantity);
         match reason {
@@ -145,14 +143,14 @@ async fn commit_in_batches(backend: Backend, orders: Vec<Order>) -> Vec<(OrderId
     let mut writer = backend.ledger.writer().await.unwrap();
     let mut fates = Vec::new();
     for batch in orders.chunks(40) {
-        let told = commit_at_last(writer.as_mut(), batch).await;
-        fates.extend(batch.iter().map(|order| order.claim.order_id).zip(told));
+        let new = commit_at_last(writer.as_mut(), batch).await;
+        fates.extend(batch.iter().map(|order| order.claim.order_id).zip(new));
     }
     fates
 }
 
-/// Why the order was rejected, on which all writers have to agree; one of them at the most was there first. None may
-/// have been told so, when the answer of that one was lost.
+/// Why the order was rejected, on which all writers have to agree; one of them at the most was there first. No answer
+/// says so where the answer to that one was lost.
 fn the_one_end(fates: &[Fate]) -> Option<RejectReason> {
     let firsts = fates.iter().filter(|fate| matches!(fate, Fate::Committed | Fate::Rejected(_)));
     assert!(firsts.count() <= 1, "{fates:?}");

@@ -6,7 +6,8 @@ use seckill_core::{
     SaleId, UserId,
 };
 
-use super::stage::{Subject, assert_totals, claim, new_sale, order};
+use super::support::{Subject, assert_totals};
+use crate::fixtures::{self, claim_of, new_sale, order, order_of};
 
 /// Sales that no ledger of a test gets to.
 const UNKNOWN: SaleId = SaleId(4_000_000_000);
@@ -84,7 +85,7 @@ pub async fn an_epoch_is_never_lowered(Subject { backend, .. }: Subject) {
 /// The usual case.
 pub async fn a_new_order_is_committed(Subject { backend, .. }: Subject) {
     let sale = backend.ledger.create_sale(&new_sale(5, 2), Mode::Queue).await.unwrap();
-    let orders = [order(sale.id, 1, 2), order(sale.id, 2, 1)];
+    let orders = [order_of(sale.id, 1, 2), order(sale.id, 2)];
     assert_eq!(commit(&backend, &orders).await, [Fate::Committed; 2]);
     for order in &orders {
         let found = backend.ledger.order(order.claim.order_id).await.unwrap().unwrap();
@@ -106,11 +107,11 @@ pub async fn a_new_order_is_committed(Subject { backend, .. }: Subject) {
 /// The queue delivers at least once.
 pub async fn a_redelivered_order_is_answered_and_changes_nothing(Subject { backend, .. }: Subject) {
     let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
-    let old = [order(sale.id, 1, 1), order(sale.id, 2, 1)];
+    let old = [order(sale.id, 1), order(sale.id, 2)];
     commit(&backend, &old).await;
     let before = backend.ledger.order(old[0].claim.order_id).await.unwrap();
     // With another writer, and among new ones.
-    let mixed = [old[1].clone(), order(sale.id, 3, 1), old[0].clone()];
+    let mixed = [old[1].clone(), order(sale.id, 3), old[0].clone()];
     let fates = commit(&backend, &mixed).await;
     assert_eq!(fates, [Fate::AlreadyCommitted, Fate::Committed, Fate::AlreadyCommitted]);
     assert_eq!(backend.ledger.order(old[0].claim.order_id).await.unwrap(), before);
@@ -121,8 +122,8 @@ pub async fn a_redelivered_order_is_answered_and_changes_nothing(Subject { backe
 /// A batch gathers several messages, and one of them may be a duplicate.
 pub async fn an_order_id_twice_in_a_batch_is_one_order(Subject { backend, .. }: Subject) {
     let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
-    let twice = order(sale.id, 1, 1);
-    let bad = order(sale.id, 2, 0);
+    let twice = order(sale.id, 1);
+    let bad = order_of(sale.id, 2, 0);
     let fates = commit(&backend, &[twice.clone(), bad.clone(), twice, bad]).await;
     let reason = RejectReason::BadQuantity;
     assert_eq!(
@@ -137,9 +138,9 @@ pub async fn an_order_id_twice_in_a_batch_is_one_order(Subject { backend, .. }: 
 pub async fn a_user_has_one_order_in_a_sale(Subject { backend, .. }: Subject) {
     let sale = backend.ledger.create_sale(&new_sale(9, 2), Mode::Queue).await.unwrap();
     let reason = Fate::Rejected(RejectReason::UserHasOrder);
-    let fates = commit(&backend, &[order(sale.id, 1, 1), order(sale.id, 2, 1), order(sale.id, 1, 2)]).await;
+    let fates = commit(&backend, &[order(sale.id, 1), order(sale.id, 2), order_of(sale.id, 1, 2)]).await;
     assert_eq!(fates, [Fate::Committed, Fate::Committed, reason]);
-    let fates = commit(&backend, &[order(sale.id, 3, 1), order(sale.id, 2, 2)]).await;
+    let fates = commit(&backend, &[order(sale.id, 3), order_of(sale.id, 2, 2)]).await;
     assert_eq!(fates, [Fate::Committed, reason]);
     let totals = LedgerTotals { orders: 3, units: 3, rejected_orders: 2, rejected_units: 4, duplicates: 0 };
     assert_totals(&backend, &sale, totals).await;
@@ -149,10 +150,10 @@ pub async fn a_user_has_one_order_in_a_sale(Subject { backend, .. }: Subject) {
 pub async fn what_would_oversell_is_rejected(Subject { backend, .. }: Subject) {
     let sale = backend.ledger.create_sale(&new_sale(4, 3), Mode::Queue).await.unwrap();
     let sold_out = Fate::Rejected(RejectReason::SoldOut);
-    let batch = [order(sale.id, 1, 3), order(sale.id, 2, 2), order(sale.id, 3, 1), order(sale.id, 4, 1)];
+    let batch = [order_of(sale.id, 1, 3), order_of(sale.id, 2, 2), order(sale.id, 3), order(sale.id, 4)];
     let fates = commit(&backend, &batch).await;
     assert_eq!(fates, [Fate::Committed, sold_out, Fate::Committed, sold_out]);
-    assert_eq!(commit(&backend, &[order(sale.id, 5, 1)]).await, [sold_out]);
+    assert_eq!(commit(&backend, &[order(sale.id, 5)]).await, [sold_out]);
     let totals = LedgerTotals { orders: 2, units: 4, rejected_orders: 3, rejected_units: 4, duplicates: 0 };
     assert_totals(&backend, &sale, totals).await;
 }
@@ -161,13 +162,13 @@ pub async fn what_would_oversell_is_rejected(Subject { backend, .. }: Subject) {
 pub async fn a_bad_order_is_rejected_alone(Subject { backend, .. }: Subject) {
     let sale = backend.ledger.create_sale(&new_sale(1_000, 2), Mode::Queue).await.unwrap();
     for (bad, reason) in [
-        (order(sale.id, 1, 0), RejectReason::BadQuantity),
-        (order(sale.id, 2, 3), RejectReason::BadQuantity),
-        (order(sale.id, 3, u32::MAX), RejectReason::BadQuantity),
-        (order(UNKNOWN, 4, 1), RejectReason::UnknownSale),
+        (order_of(sale.id, 1, 0), RejectReason::BadQuantity),
+        (order_of(sale.id, 2, 3), RejectReason::BadQuantity),
+        (order_of(sale.id, 3, u32::MAX), RejectReason::BadQuantity),
+        (order(UNKNOWN, 4), RejectReason::UnknownSale),
     ] {
         let user = 10 * bad.claim.user_id.0;
-        let good = [order(sale.id, user, 1), order(sale.id, user + 1, 2)];
+        let good = [order(sale.id, user), order_of(sale.id, user + 1, 2)];
         let fates = commit(&backend, &[good[0].clone(), bad.clone(), good[1].clone()]).await;
         assert_eq!(fates, [Fate::Committed, Fate::Rejected(reason), Fate::Committed]);
         let found = backend.ledger.order(bad.claim.order_id).await.unwrap().unwrap();
@@ -186,20 +187,20 @@ pub async fn a_bad_order_is_rejected_alone(Subject { backend, .. }: Subject) {
 /// An order that was refused once is not let in later, although the reason may have gone.
 pub async fn a_rejection_is_final(Subject { backend, .. }: Subject) {
     let sale = backend.ledger.create_sale(&new_sale(2, 2), Mode::Queue).await.unwrap();
-    let too_many = order(sale.id, 2, 2);
-    let unknown = order(SaleId(sale.id.0 + 1), 3, 1);
-    let fates = commit(&backend, &[order(sale.id, 1, 1), too_many.clone(), unknown.clone()]).await;
+    let too_many = order_of(sale.id, 2, 2);
+    let unknown = order(SaleId(sale.id.0 + 1), 3);
+    let fates = commit(&backend, &[order(sale.id, 1), too_many.clone(), unknown.clone()]).await;
     let (sold_out, no_sale) = (RejectReason::SoldOut, RejectReason::UnknownSale);
     assert_eq!(fates, [Fate::Committed, Fate::Rejected(sold_out), Fate::Rejected(no_sale)]);
     let later = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     assert!(later.id > sale.id);
     for _ in 0..2 {
-        let fates = commit(&backend, &[too_many.clone(), unknown.clone(), order(sale.id, 1, 1)]).await;
+        let fates = commit(&backend, &[too_many.clone(), unknown.clone(), order(sale.id, 1)]).await;
         let has_order = Fate::Rejected(RejectReason::UserHasOrder);
         assert_eq!(fates, [Fate::AlreadyRejected(sold_out), Fate::AlreadyRejected(no_sale), has_order]);
     }
     // A rejected user may still buy, by another order.
-    assert_eq!(commit(&backend, &[order(sale.id, 2, 1)]).await, [Fate::Committed]);
+    assert_eq!(commit(&backend, &[order(sale.id, 2)]).await, [Fate::Committed]);
 }
 
 /// A worker's batch is gathered from messages of any sale.
@@ -209,14 +210,8 @@ pub async fn a_batch_may_hold_orders_of_several_sales(Subject { backend, .. }: S
         sales.push(backend.ledger.create_sale(&new_sale(stock, 1), Mode::Queue).await.unwrap());
     }
     let [one, two, three] = [0, 1, 2].map(|at: usize| sales[at].id);
-    let batch = [
-        order(three, 1, 1),
-        order(one, 1, 1),
-        order(two, 1, 1),
-        order(three, 2, 1),
-        order(two, 2, 1),
-        order(one, 1, 1),
-    ];
+    let batch =
+        [order(three, 1), order(one, 1), order(two, 1), order(three, 2), order(two, 2), order(one, 1)];
     use Fate::{Committed, Rejected};
     let fates = commit(&backend, &batch).await;
     let (sold_out, has_order) = (RejectReason::SoldOut, RejectReason::UserHasOrder);
@@ -237,7 +232,7 @@ pub async fn a_batch_may_hold_orders_of_several_sales(Subject { backend, .. }: S
 pub async fn an_order_belongs_to_the_sale_it_was_first_given_for(Subject { backend, .. }: Subject) {
     let one = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let two = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
-    let first = order(one.id, 1, 1);
+    let first = order(one.id, 1);
     let strayed = Order { sale_id: two.id, ..first.clone() };
     assert_eq!(commit(&backend, std::slice::from_ref(&first)).await, [Fate::Committed]);
     assert_eq!(commit(&backend, &[strayed]).await, [Fate::AlreadyCommitted]);
@@ -253,7 +248,7 @@ pub async fn a_users_orders_come_oldest_first(Subject { backend, .. }: Subject) 
     assert_eq!(of_mine().await, Vec::<LedgerOrder>::new());
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let (mine, other) = (order(sale.id, 1, 1), order(sale.id, 2, 1));
+        let (mine, other) = (order(sale.id, 1), order(sale.id, 2));
         commit(&backend, &[mine.clone(), other]).await;
         ids.push(mine.claim.order_id);
     }
@@ -262,7 +257,7 @@ pub async fn a_users_orders_come_oldest_first(Subject { backend, .. }: Subject) 
     let has_order = Some(RejectReason::UserHasOrder);
     assert_eq!(found.iter().map(|order| order.rejected).collect::<Vec<_>>(), [None, has_order, has_order]);
 
-    let more: Vec<_> = (0..120).map(|_| order(sale.id, 1, 1)).collect();
+    let more: Vec<_> = (0..120).map(|_| order(sale.id, 1)).collect();
     commit(&backend, &more).await;
     let found = of_mine().await;
     assert_eq!(found.len(), 100);
@@ -274,10 +269,10 @@ pub async fn a_sales_orders_come_page_by_page(Subject { backend, .. }: Subject) 
     let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let other = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     assert_eq!(backend.ledger.orders_after(sale.id, None, 3).await.unwrap(), Vec::<LedgerOrder>::new());
-    let orders: Vec<_> = (0..8).map(|user| order(sale.id, user, 1)).collect();
+    let orders: Vec<_> = (0..8).map(|user| order(sale.id, user)).collect();
     for order in &orders {
         commit(&backend, std::slice::from_ref(order)).await;
-        commit(&backend, &[super::stage::order(other.id, order.claim.user_id.0, 1)]).await;
+        commit(&backend, &[fixtures::order(other.id, order.claim.user_id.0)]).await;
     }
     let (mut found, mut after) = (Vec::new(), None);
     loop {
@@ -291,7 +286,7 @@ pub async fn a_sales_orders_come_page_by_page(Subject { backend, .. }: Subject) 
     assert_eq!(rejected, [false, false, false, false, false, true, true, true]);
 }
 
-/// Still on its way, or never made: the ledger cannot tell.
+/// An order that is still on its way looks to the ledger like one that was never made.
 pub async fn an_unknown_order_is_none(Subject { backend, .. }: Subject) {
     assert_eq!(backend.ledger.order(OrderId::generate()).await.unwrap(), None);
     assert_eq!(backend.ledger.orders_of(UserId(1), UNKNOWN).await.unwrap(), Vec::<LedgerOrder>::new());
@@ -305,9 +300,10 @@ pub async fn the_largest_values_are_kept(Subject { backend, .. }: Subject) {
     };
     let sale = backend.ledger.create_sale(&new, Mode::Queue).await.unwrap();
     let id = |id| OrderId(uuid::Uuid::from_u128(id));
-    let claim = |order_id, user| Claim { order_id, ..claim(user, NewSale::MAX_PER_USER_LIMIT) };
-    let orders = [claim(id(u128::MAX), u64::MAX), claim(id(0), 0), claim(id(1 << 127), i64::MAX as u64 + 1)]
-        .map(|claim| Order { sale_id: sale.id, claim });
+    let largest = |order_id, user| Claim { order_id, ..claim_of(user, NewSale::MAX_PER_USER_LIMIT) };
+    let orders =
+        [largest(id(u128::MAX), u64::MAX), largest(id(0), 0), largest(id(1 << 127), i64::MAX as u64 + 1)]
+            .map(|claim| Order { sale_id: sale.id, claim });
     assert_eq!(commit(&backend, &orders).await, [Fate::Committed; 3]);
     for order in &orders {
         let found = backend.ledger.order(order.claim.order_id).await.unwrap().unwrap();
@@ -316,7 +312,7 @@ pub async fn the_largest_values_are_kept(Subject { backend, .. }: Subject) {
         assert_eq!(backend.ledger.orders_of(order.claim.user_id, sale.id).await.unwrap(), [found]);
     }
     assert_eq!(commit(&backend, &orders).await, [Fate::AlreadyCommitted; 3]);
-    let again = Order { sale_id: sale.id, claim: claim(OrderId::generate(), u64::MAX) };
+    let again = Order { sale_id: sale.id, claim: largest(OrderId::generate(), u64::MAX) };
     assert_eq!(commit(&backend, &[again]).await, [Fate::Rejected(RejectReason::UserHasOrder)]);
 }
 
@@ -330,10 +326,10 @@ pub async fn a_large_batch_is_committed_whole(Subject { backend, .. }: Subject) 
     const ORDERS: u64 = 10_000;
     let sale =
         backend.ledger.create_sale(&new_sale(u32::try_from(ORDERS).unwrap(), 1), Mode::Queue).await.unwrap();
-    let mut orders: Vec<_> = (0..ORDERS).map(|user| order(sale.id, user, 1)).collect();
+    let mut orders: Vec<_> = (0..ORDERS).map(|user| order(sale.id, user)).collect();
     assert_eq!(commit(&backend, &orders).await, vec![Fate::Committed; orders.len()]);
     // The slow path too, in which every order is looked up.
-    orders.push(order(sale.id, 0, 1));
+    orders.push(order(sale.id, 0));
     let fates = commit(&backend, &orders).await;
     let (last, others) = fates.split_last().unwrap();
     assert!(others.iter().all(|fate| *fate == Fate::AlreadyCommitted));
@@ -346,7 +342,7 @@ pub async fn a_large_batch_is_committed_whole(Subject { backend, .. }: Subject) 
 /// Committed is durable.
 pub async fn orders_survive_a_reopen(subject: Subject) {
     let sale = subject.backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
-    let (good, bad) = (order(sale.id, 1, 1), order(sale.id, 2, 0));
+    let (good, bad) = (order(sale.id, 1), order_of(sale.id, 2, 0));
     commit(&subject.backend, &[good.clone(), bad.clone()]).await;
     let before = subject.backend.ledger.sale(sale.id).await.unwrap();
 

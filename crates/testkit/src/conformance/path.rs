@@ -6,17 +6,17 @@ use std::time::Duration;
 use seckill_core::{Decision, Delivery, Fate, Order, OrderBatch, UserId, Verdict};
 use tokio::time::timeout;
 
-use super::stage::{
-    DEADLINE, EPOCH, Subject, audit, await_depth, claim, claims, commit_at_last, drain_one, is_empty, level,
-    next, open_sale, publish, reserve,
+use super::support::{
+    DEADLINE, Subject, await_depth, commit_at_last, drain_one, is_empty, next, publish, reserve,
 };
 use crate::eventually;
+use crate::fixtures::{EPOCH, audit, claim, claim_of, claims, level, open_sale};
 
 /// Reserve, publish, settle, consume, commit, acknowledge; the audit sees it come by.
 pub async fn an_order_goes_all_the_way(Subject { backend, .. }: Subject) {
     let sale = open_sale(&backend, 10, 2).await;
     assert_eq!(audit(&backend, sale.id).await.verdict, Verdict::Clean);
-    let orders = vec![claim(1, 2), claim(2, 1)];
+    let orders = vec![claim_of(1, 2), claim(2)];
     let reservation = reserve(&backend, &sale, &orders).await.reservation.unwrap();
     let report = audit(&backend, sale.id).await;
     assert_eq!(
@@ -60,7 +60,7 @@ pub async fn a_crash_between_reserve_and_publish_loses_nothing(Subject { backend
     })
     .await;
     assert_eq!(stranded.len(), 1);
-    let epoch = level(&backend, &sale).await.epoch;
+    let epoch = level(&backend, sale.id).await.epoch;
     publish(backend.queue.as_ref(), &[OrderBatch::new(sale.id, epoch, stranded[0].claims.clone())]).await;
     backend.gate.settle(sale.id, &[stranded[0].id]).await.unwrap();
     assert_eq!(drain_one(&backend).await, [Fate::Committed; 3]);
@@ -137,11 +137,11 @@ pub async fn a_batch_committed_without_an_answer_doubles_nothing(Subject { backe
     assert_eq!(sold, (Verdict::Clean, 10 * ROUNDS, 0), "{report:?}");
 }
 
-/// After a restart the gate knows what is sold and what is queued, and its buyers are told of the same orders.
+/// After a restart the gate knows what is sold and what is queued, and its buyers get the same orders.
 pub async fn a_reopened_gate_sells_only_what_is_left(subject: Subject) {
     let backend = &subject.backend;
     let sale = open_sale(backend, 6, 2).await;
-    let (sold, queued) = (claim(1, 2), claim(2, 1));
+    let (sold, queued) = (claim_of(1, 2), claim(2));
     for order in [sold, queued] {
         let reservation = reserve(backend, &sale, &[order]).await.reservation.unwrap();
         publish(backend.queue.as_ref(), &[OrderBatch::new(sale.id, EPOCH, vec![order])]).await;
@@ -150,13 +150,13 @@ pub async fn a_reopened_gate_sells_only_what_is_left(subject: Subject) {
             assert_eq!(drain_one(backend).await, [Fate::Committed]);
         }
     }
-    let before = level(backend, &sale).await;
+    let before = level(backend, sale.id).await;
     assert_eq!((before.remaining, before.orders, before.pending_orders), (3, 2, 0));
 
     let subject = subject.reopen().await;
     let backend = &subject.backend;
-    assert_eq!(level(backend, &sale).await, before);
-    let batch = [claim(1, 1), claim(2, 1), claim(3, 2), claim(4, 2), claim(5, 1)];
+    assert_eq!(level(backend, sale.id).await, before);
+    let batch = [claim(1), claim(2), claim_of(3, 2), claim_of(4, 2), claim(5)];
     let replayed = |order: seckill_core::Claim| Decision::Replayed {
         order_id: order.order_id,
         quantity: order.quantity,

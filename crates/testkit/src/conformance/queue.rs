@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::stage::{DEADLINE, NEVER, Subject, await_depth, batch, is_empty, next, publish, take};
+use super::support::{DEADLINE, NEVER, Subject, await_depth, is_empty, next, publish, take};
+use crate::fixtures::batch;
 
 /// The queue carries orders of sales that it knows nothing of.
 const SALE: SaleId = SaleId(7);
@@ -20,7 +21,7 @@ pub async fn a_batch_comes_out_as_it_went_in(Subject { backend, .. }: Subject) {
     queue.ping().await.unwrap();
     let mut publisher = queue.publisher().await.unwrap();
     assert!(publisher.accepting());
-    let sent = batch(SALE, 3);
+    let sent = batch(SALE, 0..3);
     publisher.publish(&sent).await.unwrap();
     assert!(publisher.accepting());
     let mut consumer = queue.consumer(10).await.unwrap();
@@ -32,7 +33,7 @@ pub async fn a_batch_comes_out_as_it_went_in(Subject { backend, .. }: Subject) {
 
 /// The ends of the ranges.
 pub async fn the_largest_batch_comes_out_as_it_went_in(Subject { backend, .. }: Subject) {
-    let mut sent = batch(SaleId(i64::MAX.unsigned_abs()), MAX_BATCH_ORDERS as u64);
+    let mut sent = batch(SaleId(i64::MAX.unsigned_abs()), 0..MAX_BATCH_ORDERS as u64);
     sent.epoch = u32::MAX;
     for order in &mut sent.orders {
         order.user_id = UserId(u64::MAX);
@@ -110,7 +111,7 @@ pub async fn a_cancelled_wait_loses_nothing(Subject { backend, .. }: Subject) {
     let all = async {
         let mut patience = 0_u64;
         while seen.len() < sent.len() {
-            // From polled once and dropped up to a few milliseconds, so that it is dropped at every stage.
+            // From polled once and dropped up to a few milliseconds, so that it is dropped at every point.
             patience = (patience + 171) % 3_000;
             tokio::select! {
                 biased;
@@ -195,7 +196,7 @@ pub async fn a_waiting_consumer_gets_what_is_published_later(Subject { backend, 
     let mut consumer = backend.queue.consumer(1).await.unwrap();
     assert!(timeout(NEVER, consumer.next()).await.is_err(), "an empty queue delivered something");
     for _ in 0..3 {
-        let sent = batch(SALE, 1);
+        let sent = batch(SALE, 0..1);
         let publishing = async {
             // Until here the consumer has been waiting for as long as the publisher takes to connect.
             publish(backend.queue.as_ref(), std::slice::from_ref(&sent)).await;
@@ -206,11 +207,11 @@ pub async fn a_waiting_consumer_gets_what_is_published_later(Subject { backend, 
     }
 }
 
-/// Ready batches are those that nobody has taken; where the queue can tell, taken ones count as waiting orders.
+/// Ready batches are those that nobody has taken; where the queue counts them, taken ones are waiting orders too.
 pub async fn the_depth_counts_what_waits(Subject { backend, .. }: Subject) {
     let queue = backend.queue.as_ref();
     await_depth(queue, is_empty).await;
-    let sent: Vec<_> = (0..5).map(|_| batch(SALE, 3)).collect();
+    let sent: Vec<_> = (0..5).map(|_| batch(SALE, 0..3)).collect();
     publish(queue, &sent).await;
     let is = |ready: u64, waiting: u64| {
         move |depth: QueueDepth| {
@@ -250,7 +251,7 @@ pub async fn batches_survive_a_reopen(subject: Subject) {
 
 /// So many batches of two orders.
 fn batches(count: usize) -> Vec<OrderBatch> {
-    (0..count).map(|_| batch(SALE, 2)).collect()
+    (0..count).map(|_| batch(SALE, 0..2)).collect()
 }
 
 fn by_id<'a>(batches: impl IntoIterator<Item = &'a OrderBatch>) -> Vec<Uuid> {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use sqlx::{Connection, MySqlConnection};
 
-use super::process::Plan;
+use super::process::{DATA, Plan};
 use super::{Kind, program};
 
 /// Understood by both kinds of server; what one of them does not know is `loose`.
@@ -57,7 +57,7 @@ impl Kind for MySql {
         let port = program::free_port()?;
         let init = folder.join("init.sql");
         std::fs::write(&init, INIT).map_err(|error| format!("cannot write {}: {error}", init.display()))?;
-        let data = option("--datadir=", &folder.join("data"));
+        let data = option("--datadir=", &folder.join(DATA));
         let user = run_as(folder);
         let prepare = prepare(&server, &data, user)?;
         let mut command: Vec<OsString> = vec![server.into(), "--no-defaults".into()];
@@ -104,7 +104,7 @@ fn prepare(server: &Path, data: &OsStr, user: Option<&str>) -> Result<Vec<OsStri
     Ok(join(&install, options.into_iter().chain(user), data))
 }
 
-/// Both servers refuse to run as root unless told to; for anybody else the option is an error.
+/// Both servers refuse to run as root without this option; for anybody else the option is an error.
 fn run_as(folder: &Path) -> Option<&'static str> {
     let root = folder.metadata().is_ok_and(|folder| folder.uid() == 0);
     root.then_some("--user=root")

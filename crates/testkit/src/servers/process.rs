@@ -2,12 +2,18 @@
 //! the modules beside this one.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// The folder, in that of the server, that holds all its data.
+pub(super) const DATA: &str = "data";
+
+/// The supervisor's note that the data folder is prepared.
+const PREPARED: &str = "prepared";
 
 /// Carries out commands on the server, and cleans up when its stdin ends.
 const SUPERVISOR: &str = include_str!("supervisor.sh");
@@ -51,7 +57,7 @@ pub(super) fn make_folder() -> Result<PathBuf, String> {
 }
 
 impl Process {
-    /// Starts the supervisor. The server itself is started by [`Self::tell`].
+    /// Starts the supervisor. The server itself is started by [`Self::command`].
     pub(super) fn new(folder: PathBuf, plan: Plan) -> Result<Self, String> {
         let mut supervisor = Command::new("bash")
             .args(["-c", SUPERVISOR, "supervisor"])
@@ -76,10 +82,10 @@ impl Process {
 
     /// Gives the supervisor a command and waits until it is carried out. Starting is carried out once the process
     /// exists, stopping once it is gone.
-    pub(super) async fn tell(&self, command: &'static str) -> Result<(), String> {
+    pub(super) async fn command(&self, command: &'static str) -> Result<(), String> {
         match self.ask(command).await? {
             answer if answer == command => Ok(()),
-            answer => Err(format!("the supervisor was told to {command} and answered {answer:?}")),
+            answer => Err(format!("the supervisor answered {answer:?} to the command {command}")),
         }
     }
 
@@ -108,10 +114,63 @@ impl Process {
         &self.folder
     }
 
+    /// Empties the data folder. The server must not run.
+    pub(super) async fn wipe(&self) -> Result<(), String> {
+        let (data, prepared) = (self.data(), self.folder.join(PREPARED));
+        on_files(move || {
+            for removed in [std::fs::remove_dir_all(&data), std::fs::remove_file(prepared)] {
+                removed
+                    .or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+            }
+            std::fs::create_dir(&data)
+        })
+        .await
+    }
+
+    /// Copies the data folder. The server must not write meanwhile.
+    pub(super) async fn copy(&self) -> Result<PathBuf, String> {
+        let (data, parent) = (self.data(), self.folder.clone());
+        on_files(move || {
+            // Removed with the folder of the server.
+            let copy = tempfile::Builder::new().prefix("copy-").tempdir_in(parent)?.keep().join(DATA);
+            copy_folder(&data, &copy).map(|()| copy)
+        })
+        .await
+    }
+
+    /// Replaces the data folder by a copy of it. The server must not run.
+    pub(super) async fn restore(&self, copy: PathBuf) -> Result<(), String> {
+        self.wipe().await?;
+        let (data, prepared) = (self.data(), self.folder.join(PREPARED));
+        on_files(move || {
+            std::fs::remove_dir(&data)?;
+            copy_folder(&copy, &data)?;
+            std::fs::write(prepared, "")
+        })
+        .await
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join(DATA)
+    }
+
     /// The last lines that the server has written.
     pub(super) fn log_tail(&self) -> String {
         log_tail(&self.folder.join("log"))
     }
+}
+
+async fn on_files<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    done.map_err(|error| format!("the server's data folder: {error}"))
+}
+
+/// With owners and modes, which servers insist on.
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    let status = Command::new("cp").arg("-a").args([from, to]).status()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("cp ended with {status}"))) }
 }
 
 fn log_tail(path: &Path) -> String {

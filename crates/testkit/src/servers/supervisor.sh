@@ -88,8 +88,8 @@ while :; do
         start) start ;;
         stop) stop ;;
         kill) destroy ;;
-        pause) signal STOP ;;
-        resume) signal CONT ;;
+        freeze) signal STOP ;;
+        thaw) signal CONT ;;
         esac
         echo "$command"
     elif [ $? -le 128 ]; then

@@ -57,8 +57,8 @@ async fn rabbitmq_starts_again_where_it_stopped() {
     server.stop().await;
     refuses(&server.url());
     server.start_again().await;
-    server.pause().await;
-    server.resume().await;
+    server.freeze().await;
+    server.thaw().await;
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn hold_servers() {
     }
     // As for the servers that tests share: no destructor runs.
     std::mem::forget((redis, rabbit, mysql));
-    assert_ne!(std::env::var("SECKILL_TESTKIT_HOLD").unwrap(), "panic", "fails as it was told to");
+    assert_ne!(std::env::var("SECKILL_TESTKIT_HOLD").unwrap(), "panic", "this process is to fail");
     std::future::pending::<()>().await;
 }
 

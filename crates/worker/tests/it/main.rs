@@ -3,5 +3,5 @@
 mod drain;
 mod failing;
 mod pacing;
-mod stage;
 mod stopping;
+mod test_bed;

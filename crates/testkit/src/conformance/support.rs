@@ -1,24 +1,21 @@
-//! What the checks share: a back end under test, sales and claims to try it with, and the worker's part in small.
+//! What the checks share: a back end under test, and the worker's part in small.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use seckill_core::{
-    AuditReport, Backend, Claim, Consumer, Delivery, Epoch, Fate, Fault, GateLevel, LedgerTotals,
-    LedgerWriter, Mode, NewSale, Order, OrderBatch, OrderId, OrderQueue, QueueDepth, ReservationId, Reserved,
-    Sale, SaleId, StockGate, UserId,
+    Backend, Claim, Consumer, Delivery, Fate, Fault, LedgerTotals, LedgerWriter, Order, OrderBatch,
+    OrderQueue, QueueDepth, ReservationId, Reserved, Sale, SaleId, StockGate,
 };
 
 use crate::eventually;
+use crate::fixtures::EPOCH;
 
 /// Long enough for the slowest server on a busy machine; what takes longer has failed.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long to look out for something that must not happen.
 pub(super) const NEVER: Duration = Duration::from_millis(300);
-
-/// The epoch that [`open_sale`] opens on.
-pub(super) const EPOCH: Epoch = 1;
 
 type Opening = Pin<Box<dyn Future<Output = Backend>>>;
 
@@ -49,62 +46,9 @@ impl Subject {
     }
 }
 
-/// A sale that is open for an hour and closes long after the check is over.
-pub(super) fn new_sale(stock: u32, per_user_limit: u32) -> NewSale {
-    let now = seckill_core::now();
-    NewSale {
-        name: "Phone".to_owned(),
-        product: None,
-        stock,
-        price_cents: 12_345,
-        currency: "USD".to_owned(),
-        per_user_limit,
-        starts_at: now - chrono::Duration::hours(1),
-        ends_at: now + chrono::Duration::hours(1),
-    }
-}
-
-/// Creates the sale and opens it on [`EPOCH`], in the order in which the system does it.
-pub(super) async fn open(backend: &Backend, new: &NewSale) -> Sale {
-    let sale = backend.ledger.create_sale(new, Mode::Queue).await.unwrap();
-    backend.gate.open(&sale, EPOCH).await.unwrap();
-    backend.ledger.mark_opened(sale.id, EPOCH).await.unwrap();
-    Sale { epoch: EPOCH, ..sale }
-}
-
-/// As [`open`], with nothing special about the sale.
-pub(super) async fn open_sale(backend: &Backend, stock: u32, per_user_limit: u32) -> Sale {
-    open(backend, &new_sale(stock, per_user_limit)).await
-}
-
-/// A claim under a new order id.
-pub(super) fn claim(user: u64, quantity: u32) -> Claim {
-    Claim { order_id: OrderId::generate(), user_id: UserId(user), quantity, accepted_at: seckill_core::now() }
-}
-
-/// One claim for one unit for every user.
-pub(super) fn claims(users: std::ops::Range<u64>) -> Vec<Claim> {
-    users.map(|user| claim(user, 1)).collect()
-}
-
-/// An order under a new id.
-pub(super) fn order(sale: SaleId, user: u64, quantity: u32) -> Order {
-    Order { sale_id: sale, claim: claim(user, quantity) }
-}
-
-/// A batch of `orders` orders.
-pub(super) fn batch(sale: SaleId, orders: u64) -> OrderBatch {
-    OrderBatch::new(sale, EPOCH, claims(0..orders))
-}
-
 /// Reserves on [`EPOCH`], with nothing to settle.
 pub(super) async fn reserve(backend: &Backend, sale: &Sale, claims: &[Claim]) -> Reserved {
     backend.gate.reserve(sale.id, EPOCH, &[], claims).await.unwrap()
-}
-
-/// Where the gate of an opened sale stands.
-pub(super) async fn level(backend: &Backend, sale: &Sale) -> GateLevel {
-    backend.gate.level(sale.id).await.unwrap().expect("the gate was opened for this sale")
 }
 
 /// Publishes by a publisher of its own.
@@ -142,7 +86,7 @@ pub(super) fn await_depth(
     })
 }
 
-/// Whether nothing waits in the queue, and nothing is unacknowledged where the queue can tell.
+/// Whether nothing waits in the queue, and nothing is unacknowledged where the queue counts that.
 pub(super) fn is_empty(depth: QueueDepth) -> bool {
     depth.ready_batches == 0 && depth.orders.unwrap_or(0) == 0
 }
@@ -156,10 +100,6 @@ pub(super) async fn drain_one(backend: &Backend) -> Vec<Fate> {
     let fates = writer.commit(&orders).await.unwrap();
     consumer.ack(tag).await.unwrap();
     fates
-}
-
-pub(super) async fn audit(backend: &Backend, sale: SaleId) -> AuditReport {
-    AuditReport::read(backend, sale).await.unwrap().unwrap()
 }
 
 /// The rows are these, and the running totals say the same.

@@ -5,11 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_core::{
-    Backend, Claim, LedgerTotals, Mode, NewSale, OrderBatch, OrderId, QueueDepth, Sale, UserId, now,
-};
+use seckill_core::{Backend, Claim, LedgerTotals, Mode, OrderBatch, OrderId, QueueDepth, Sale};
 use seckill_testkit::eventually;
 use seckill_testkit::faults::Faults;
+use seckill_testkit::fixtures::{EPOCH, claims, new_sale};
 use seckill_worker::{Config, DrainRate, Lane, Pace, Progress, Step};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -25,7 +24,7 @@ pub(crate) const NEVER: Duration = Duration::from_millis(200);
 pub(crate) const UNTIL_FULL: Duration = Duration::from_secs(60);
 
 /// A back end with one open sale.
-pub(crate) struct Stage {
+pub(crate) struct TestBed {
     /// What workers get.
     pub(crate) backend: Backend,
     /// What goes wrong with it.
@@ -36,21 +35,12 @@ pub(crate) struct Stage {
     _folder: TempDir,
 }
 
-impl Stage {
+impl TestBed {
     /// A sale of `stock` units, two a user.
     pub(crate) async fn new(stock: u32) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let real = seckill_embedded::open(folder.path()).await.expect("the folder can be opened");
-        let new = NewSale {
-            name: "phone".into(),
-            product: None,
-            stock,
-            price_cents: 100,
-            currency: "USD".into(),
-            per_user_limit: 2,
-            starts_at: now() - chrono::Duration::hours(1),
-            ends_at: now() + chrono::Duration::hours(1),
-        };
+        let new = new_sale(stock, 2);
         let sale = real.ledger.create_sale(&new, Mode::Queue).await.expect("the ledger takes a sale");
         let (backend, faults) = Faults::wrap(&real);
         Self { backend, faults, real, sale, _folder: folder }
@@ -58,7 +48,7 @@ impl Stage {
 
     /// Puts one order of one unit for every user into the queue, all in one batch.
     pub(crate) async fn publish(&self, users: Range<u64>) -> Vec<OrderId> {
-        self.publish_claims(users.map(|user| claim(user, 1)).collect()).await
+        self.publish_claims(claims(users)).await
     }
 
     /// As [`publish`](Self::publish), with a batch of its own for each user.
@@ -71,7 +61,7 @@ impl Stage {
     pub(crate) async fn publish_claims(&self, claims: Vec<Claim>) -> Vec<OrderId> {
         let ids = claims.iter().map(|claim| claim.order_id).collect();
         let mut publisher = self.real.queue.publisher().await.expect("a publisher");
-        let batch = OrderBatch::new(self.sale.id, 1, claims);
+        let batch = OrderBatch::new(self.sale.id, EPOCH, claims);
         publisher.publish(&batch).await.expect("the queue takes a batch");
         ids
     }
@@ -128,10 +118,6 @@ impl Worker {
         let end = tokio::time::timeout(SOON, self.run).await;
         end.expect("a worker that is shut down ends").expect("a worker does not panic");
     }
-}
-
-pub(crate) fn claim(user: u64, quantity: u32) -> Claim {
-    Claim { order_id: OrderId::generate(), user_id: UserId(user), quantity, accepted_at: now() }
 }
 
 pub(crate) fn per_second(rate: u32) -> DrainRate {

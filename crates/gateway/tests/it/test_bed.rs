@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_core::{AuditReport, Backend, GateLevel, LedgerOrder, LedgerTotals, OrderId, SaleId, Verdict};
+use seckill_core::{Backend, GateLevel, LedgerOrder, LedgerTotals, OrderId, SaleId, Verdict};
 use seckill_testkit::eventually;
 use seckill_testkit::faults::Faults;
+use seckill_testkit::fixtures;
 use seckill_worker::{Config, DrainRate, Lane, MAX_BATCH, Pace};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A back end.
-pub(crate) struct Stage {
+pub(crate) struct TestBed {
     /// What gateways get.
     pub(crate) backend: Backend,
     /// What goes wrong with it.
@@ -24,7 +25,7 @@ pub(crate) struct Stage {
     _folder: TempDir,
 }
 
-impl Stage {
+impl TestBed {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let real = seckill_embedded::open(folder.path()).await.expect("the folder can be opened");
@@ -34,8 +35,7 @@ impl Stage {
 
     /// Where the gate stands.
     pub(crate) async fn level(&self, sale: SaleId) -> GateLevel {
-        let level = self.real.gate.level(sale).await.expect("the gate answers");
-        level.expect("the gate has been filled for this sale")
+        fixtures::level(&self.real, sale).await
     }
 
     /// Waits until the gate has set aside so many orders.
@@ -59,7 +59,7 @@ impl Stage {
     /// Orders in the queue that nobody has acknowledged.
     pub(crate) async fn queued(&self) -> u64 {
         let depth = self.real.queue.depth().await.expect("the queue answers");
-        depth.orders.expect("the embedded queue can tell")
+        depth.orders.expect("the embedded queue counts orders")
     }
 
     /// A worker lane, stepping until nothing is in the queue.
@@ -81,16 +81,11 @@ impl Stage {
         self.real.ledger.totals(sale).await.expect("the ledger answers")
     }
 
-    async fn audit(&self, id: SaleId) -> AuditReport {
-        let report = AuditReport::read(&self.real, id).await.expect("the back end answers");
-        report.expect("the sale exists")
-    }
-
     /// Drains and expects that the sale has come to rest: so many orders in the ledger, all committed, and every unit in
     /// its one place.
     pub(crate) async fn expect_at_rest(&self, sale: SaleId, orders: u64) {
         self.drain().await;
-        let report = self.audit(sale).await;
+        let report = fixtures::audit(&self.real, sale).await;
         assert_eq!(report.verdict, Verdict::Clean, "{report:?}");
         assert_eq!((report.committed_orders, report.rejected_orders), (orders, 0), "{report:?}");
     }
