@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Backend, Fault, GateLevel, LedgerTotals, QueueDepth, Sale, SaleId};
+use crate::{Backend, Fault, GateLevel, LedgerTotals, QueueDepth, QueueProgress, Sale, SaleId, SaleState};
 
-/// One sale, counted at the gate, the queue and the ledger: stock = remaining + in flight + sold + rejected units.
+/// One sale, counted at the gate, the queue and the ledger: stock = remaining + in flight + sold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditReport {
     /// The sale.
@@ -13,12 +13,18 @@ pub struct AuditReport {
     pub stock: u32,
     /// Units that the gate has not set aside; `None` when the gate has no data for the sale.
     pub remaining: Option<u32>,
-    /// Orders that the gate has set aside since it was filled.
+    /// Orders that the gate holds for their buyers.
     pub reserved_orders: Option<u64>,
     /// Of these, orders that the queue has yet to confirm.
     pub pending_orders: Option<u64>,
     /// Batches of any sale that wait in the queue.
     pub queued_batches: u64,
+    /// Messages of any sale that are parked and wait for a human.
+    #[serde(default)]
+    pub parked_messages: u64,
+    /// Messages of any sale that no queue was bound for.
+    #[serde(default)]
+    pub unrouted_messages: u64,
     /// Orders in the ledger.
     pub committed_orders: u64,
     /// Units of the orders in the ledger.
@@ -27,14 +33,16 @@ pub struct AuditReport {
     pub rejected_orders: u64,
     /// Units of those orders.
     pub rejected_units: u64,
-    /// Units that the gate has set aside and the ledger has not recorded: pending, queued, or in a worker's hands.
+    /// Units that the gate has set aside and the ledger has not recorded: pending, queued, in a worker's hands, or lost.
     pub in_flight: Option<i64>,
+    /// Orders that the gate holds, the ledger lacks, and that cannot arrive any more. They are sent again by themselves.
+    #[serde(default)]
+    pub lost: u64,
     /// Units in the ledger above the stock.
     pub oversold: u64,
     /// Users with two active orders, and order ids with two rows.
     pub duplicates: u64,
-    /// Whether the ledger's rows and its running totals agree, every unit set aside is accounted for, and none is
-    /// missing once nothing is pending or queued.
+    /// Whether the ledger's rows and its running totals agree, every unit set aside is accounted for, and none is lost.
     pub conserved: bool,
     /// What all of it means.
     pub verdict: Verdict,
@@ -48,12 +56,23 @@ pub struct AuditReport {
 pub enum Verdict {
     /// Every invariant holds, and nothing is in flight.
     Clean,
-    /// Every invariant holds; orders are in flight.
+    /// Every invariant holds; orders are in flight and can still arrive.
     InFlight,
-    /// The gate has no data for the sale, so conservation cannot be told; the ledger's own invariants hold.
+    /// The gate is being rebuilt; the ledger's own invariants hold.
+    Rebuilding,
+    /// The gate has no data for the sale, so conservation cannot be checked; the ledger's own invariants hold.
     GateMissing,
+    /// Orders were lost between gate and ledger, and have not arrived yet after being sent again.
+    Lost,
     /// An invariant does not hold.
     Violated,
+}
+
+impl Verdict {
+    /// Whether a promise is broken as things stand.
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Lost | Self::Violated)
+    }
 }
 
 impl std::fmt::Display for Verdict {
@@ -61,38 +80,85 @@ impl std::fmt::Display for Verdict {
         f.write_str(match self {
             Self::Clean => "clean",
             Self::InFlight => "in flight",
+            Self::Rebuilding => "rebuilding",
             Self::GateMissing => "gate missing",
+            Self::Lost => "lost",
             Self::Violated => "violated",
         })
     }
 }
 
+/// What an audit counts, read in the order of the fields. Orders move from the gate through the queue to the ledger. So the gate
+/// can only be ahead of `before`; and where the ledger did not move from `before` to `after`, every order that the gate had set
+/// aside is in `totals`, was pending in the gate, or was in the queue when that was read next.
+#[derive(Debug, Clone)]
+pub struct AuditCounts {
+    /// The sale as the ledger had it first.
+    pub before: Sale,
+    /// The gate.
+    pub gate: Option<GateLevel>,
+    /// How far the queue has got, as the gate knows it.
+    pub progress: Option<QueueProgress>,
+    /// The queue.
+    pub queue: QueueDepth,
+    /// The ledger's rows.
+    pub totals: LedgerTotals,
+    /// The sale as the ledger had it last.
+    pub after: Sale,
+}
+
+impl AuditCounts {
+    /// Whether the ledger moved while it was read. If not, its rows and running totals must agree.
+    fn is_still(&self) -> bool {
+        let moved = |sale: &Sale| (sale.orders, sale.rejected_orders, sale.epoch);
+        moved(&self.before) == moved(&self.after)
+    }
+
+    /// Units that the gate has set aside and the ledger has not recorded.
+    fn in_flight(&self) -> Option<i64> {
+        let gate = self.gate?;
+        let set_aside = i64::from(self.before.stock) - i64::from(gate.remaining);
+        let sold = if self.is_still() { self.totals.units } else { u64::from(self.before.sold) };
+        Some(set_aside - i64::try_from(sold).unwrap_or(i64::MAX))
+    }
+
+    /// Orders that the gate holds and the ledger lacks, where none of them can arrive any more.
+    fn lost(&self) -> u64 {
+        let settled = self.progress.is_some_and(|progress| progress.nothing_can_arrive());
+        match self.gate {
+            Some(gate) if settled && self.is_still() => {
+                gate.orders.saturating_sub(self.totals.orders + gate.pending_orders)
+            }
+            _ => 0,
+        }
+    }
+}
+
 impl AuditReport {
-    /// Reads a sale's counts from a back end, in the order that [`Self::from_counts`] asks for, and audits them; `None`: there
-    /// is no such sale. The ledger counts rows, so the cost grows with the number of orders.
+    /// Reads a sale's counts from a back end and audits them; `None`: there is no such sale. The ledger counts rows, so the cost
+    /// grows with the number of orders.
     ///
     /// # Errors
     /// A fault of the first part that could not be read.
     pub async fn read(backend: &Backend, id: SaleId) -> Result<Option<Self>, Fault> {
         let Some(before) = backend.ledger.sale(id).await? else { return Ok(None) };
         let gate = backend.gate.level(id).await?;
+        let progress = backend.gate.progress(id).await?;
         let queue = backend.queue.depth().await?;
         let totals = backend.ledger.totals(id).await?;
         let Some(after) = backend.ledger.sale(id).await? else { return Ok(None) };
-        Ok(Some(Self::from_counts(&before, gate, queue, totals, &after)))
+        let parked = backend.queue.parked_depth().await?;
+        let counts = AuditCounts { before, gate, progress, queue, totals, after };
+        Ok(Some(Self {
+            parked_messages: parked.parked,
+            unrouted_messages: parked.unrouted,
+            ..Self::from_counts(&counts)
+        }))
     }
 
-    /// Audits counts that were read in this order: `before`, the sale as the ledger had it; the gate; the queue;
-    /// `totals` and `after`, the ledger again. Orders move from the gate through the queue to the ledger. So the gate can
-    /// only be ahead of `before`; and where the ledger did not move from `before` to `after`, every order that the gate
-    /// had set aside is in `totals`, was pending in the gate, or was in the queue when that was read next.
-    pub fn from_counts(
-        before: &Sale,
-        gate: Option<GateLevel>,
-        queue: QueueDepth,
-        totals: LedgerTotals,
-        after: &Sale,
-    ) -> Self {
+    /// Audits counts that were read in the order of their fields.
+    pub fn from_counts(counts: &AuditCounts) -> Self {
+        let AuditCounts { before, gate, queue, totals, after, .. } = counts;
         let mut findings = Vec::new();
         let stock = u64::from(before.stock);
         let oversold = totals.units.saturating_sub(stock);
@@ -102,45 +168,41 @@ impl AuditReport {
         if totals.duplicates > 0 {
             findings.push(format!("{} users or order ids have two rows", totals.duplicates));
         }
-        // The totals are one read, between two reads of the sale; where the sale did not move, they must agree.
-        let still = before.orders == after.orders && before.rejected_orders == after.rejected_orders;
-        let mut conserved =
-            !still || (totals.units == u64::from(after.sold) && totals.orders == after.orders);
-        if !conserved {
+        let mut conserved = true;
+        if counts.is_still() && (totals.units, totals.orders) != (u64::from(after.sold), after.orders) {
+            conserved = false;
             findings.push(format!(
                 "the sale says {} units sold in {} orders, its rows say {} in {}",
                 after.sold, after.orders, totals.units, totals.orders
             ));
         }
-        let in_flight = gate.map(|gate| {
-            let set_aside = i64::from(before.stock) - i64::from(gate.remaining);
-            let recorded = if still { totals.units + totals.rejected_units } else { u64::from(before.sold) };
-            let in_flight = set_aside - i64::try_from(recorded).unwrap_or(i64::MAX);
-            if in_flight < 0 {
-                conserved = false;
-                findings.push(format!(
-                    "the ledger has recorded {recorded} units, but the gate has set aside only {set_aside}: the gate \
-                     has lost data"
-                ));
-            }
-            // Where the queue can tell what is unacknowledged, every order in flight must be in one of the two places.
-            // Duplicates of a message may make them look like more, never like fewer.
-            let orders_in_flight =
-                gate.orders.saturating_sub(totals.orders + totals.rejected_orders);
-            let seen = queue.orders.map(|queued| queued + gate.pending_orders);
-            if still && seen.is_some_and(|seen| orders_in_flight > seen) {
-                conserved = false;
-                findings.push(format!(
-                    "{orders_in_flight} orders are set aside and not recorded, but only {} are pending or queued",
-                    seen.unwrap_or_default()
-                ));
-            }
-            in_flight
-        });
+        let rebuilding = [before, after].iter().any(|sale| sale.state == SaleState::Rebuilding);
+        let closed_out = after.state == SaleState::ClosedOut;
+        let in_flight = counts.in_flight();
+        if !rebuilding && in_flight.is_some_and(|units| units < 0) {
+            conserved = false;
+            findings.push(format!(
+                "the ledger has {} units more than the gate has set aside: the gate has lost data",
+                in_flight.unwrap_or_default().unsigned_abs()
+            ));
+        }
+        if let Some(finding) = unaccounted(counts).filter(|_| !rebuilding) {
+            conserved = false;
+            findings.push(finding);
+        }
+        let lost = if rebuilding { 0 } else { counts.lost() };
+        if lost > 0 {
+            findings.push(format!(
+                "{lost} orders are at the gate and not in the ledger, and nothing can bring them any more: they are sent again"
+            ));
+        }
         let violated = oversold > 0 || totals.duplicates > 0 || !conserved;
         let verdict = match in_flight {
             _ if violated => Verdict::Violated,
+            _ if rebuilding => Verdict::Rebuilding,
+            None if closed_out => Verdict::Clean,
             None => Verdict::GateMissing,
+            Some(_) if lost > 0 => Verdict::Lost,
             Some(0) => Verdict::Clean,
             Some(_) => Verdict::InFlight,
         };
@@ -151,23 +213,47 @@ impl AuditReport {
             reserved_orders: gate.map(|gate| gate.orders),
             pending_orders: gate.map(|gate| gate.pending_orders),
             queued_batches: queue.ready_batches,
+            parked_messages: 0,
+            unrouted_messages: 0,
             committed_orders: totals.orders,
             sold: totals.units,
             rejected_orders: totals.rejected_orders,
             rejected_units: totals.rejected_units,
             in_flight,
+            lost,
             oversold,
             duplicates: totals.duplicates,
-            conserved: conserved && in_flight.is_some(),
+            conserved: conserved && lost == 0 && !rebuilding && (in_flight.is_some() || closed_out),
             verdict,
             findings,
         }
     }
 }
 
+/// Where the queue knows what is unacknowledged, every order in flight must be pending or queued. A message that is in the queue
+/// twice makes them look like more, never like fewer.
+fn unaccounted(counts: &AuditCounts) -> Option<String> {
+    let gate = counts.gate?;
+    let seen = counts.queue.orders? + gate.pending_orders;
+    let in_flight = gate.orders.saturating_sub(counts.totals.orders);
+    (counts.is_still() && in_flight > seen + counts.totals.rejected_orders).then(|| {
+        format!("{in_flight} orders are set aside and not recorded, but only {seen} are pending or queued")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn audit(
+        before: Sale,
+        gate: Option<GateLevel>,
+        queue: QueueDepth,
+        totals: LedgerTotals,
+        after: Sale,
+    ) -> AuditReport {
+        AuditReport::from_counts(&AuditCounts { before, gate, progress: None, queue, totals, after })
+    }
 
     fn sale(orders: u64) -> Sale {
         let sold = u32::try_from(orders).unwrap();
@@ -186,6 +272,9 @@ mod tests {
             ends_at: crate::now(),
             mode: crate::Mode::Queue,
             epoch: 1,
+            state: SaleState::Open,
+            rebuild: None,
+            open_epoch: 1,
             created_at: crate::now(),
         }
     }
@@ -205,38 +294,68 @@ mod tests {
 
     #[test]
     fn at_rest_every_unit_is_in_one_place() {
-        let report = AuditReport::from_counts(&sale(4), gate(4, 0), queue(0), rows(4), &sale(4));
+        let report = audit(sale(4), gate(4, 0), queue(0), rows(4), sale(4));
         assert_eq!((report.verdict, report.in_flight, report.conserved), (Verdict::Clean, Some(0), true));
     }
 
     #[test]
     fn what_is_pending_or_queued_is_in_flight() {
-        let report = AuditReport::from_counts(&sale(4), gate(8, 1), queue(3), rows(4), &sale(4));
+        let report = audit(sale(4), gate(8, 1), queue(3), rows(4), sale(4));
         assert_eq!((report.verdict, report.in_flight), (Verdict::InFlight, Some(4)));
     }
 
     #[test]
     fn an_order_that_is_nowhere_is_found() {
-        let report = AuditReport::from_counts(&sale(4), gate(8, 1), queue(2), rows(4), &sale(4));
+        let report = audit(sale(4), gate(8, 1), queue(2), rows(4), sale(4));
         assert_eq!((report.verdict, report.conserved), (Verdict::Violated, false));
     }
 
     #[test]
     fn a_gate_that_lost_orders_is_found() {
-        let report = AuditReport::from_counts(&sale(4), gate(2, 0), queue(0), rows(4), &sale(4));
+        let report = audit(sale(4), gate(2, 0), queue(0), rows(4), sale(4));
         assert_eq!((report.verdict, report.in_flight), (Verdict::Violated, Some(-2)));
-        let report = AuditReport::from_counts(&sale(4), None, queue(0), rows(4), &sale(4));
+        let report = audit(sale(4), None, queue(0), rows(4), sale(4));
         assert_eq!((report.verdict, report.conserved), (Verdict::GateMissing, false));
     }
 
     #[test]
     fn overselling_duplicates_and_a_wrong_running_total_are_found() {
-        let report = AuditReport::from_counts(&sale(4), gate(10, 0), queue(7), rows(11), &sale(4));
+        let report = audit(sale(4), gate(10, 0), queue(7), rows(11), sale(4));
         assert_eq!((report.oversold, report.conserved), (1, false));
         let twice = LedgerTotals { duplicates: 1, ..rows(4) };
-        assert_eq!(
-            AuditReport::from_counts(&sale(4), gate(4, 0), queue(0), twice, &sale(4)).verdict,
-            Verdict::Violated
-        );
+        assert_eq!(audit(sale(4), gate(4, 0), queue(0), twice, sale(4)).verdict, Verdict::Violated);
+    }
+
+    #[test]
+    fn orders_that_cannot_arrive_any_more_are_lost() {
+        let settled = QueueProgress {
+            now_ms: 100_000,
+            last_set_aside_ms: 1,
+            marker: Some((2, 3)),
+            ..Default::default()
+        };
+        let queue = QueueDepth { ready_batches: 0, orders: None };
+        let counts = |progress| AuditCounts {
+            before: sale(4),
+            gate: gate(8, 1),
+            progress: Some(progress),
+            queue,
+            totals: rows(4),
+            after: sale(4),
+        };
+        let report = AuditReport::from_counts(&counts(settled));
+        assert_eq!((report.verdict, report.lost, report.conserved), (Verdict::Lost, 3, false));
+        let report = AuditReport::from_counts(&counts(QueueProgress { oldest_held_ms: Some(1), ..settled }));
+        assert_eq!((report.verdict, report.lost), (Verdict::InFlight, 0));
+    }
+
+    #[test]
+    fn a_sale_that_is_rebuilt_is_neither_clean_nor_violated() {
+        let rebuilding = Sale { state: SaleState::Rebuilding, ..sale(4) };
+        let report = audit(rebuilding.clone(), gate(2, 0), queue(0), rows(4), rebuilding);
+        assert_eq!((report.verdict, report.conserved), (Verdict::Rebuilding, false));
+        let closed = Sale { state: SaleState::ClosedOut, ..sale(4) };
+        let report = audit(closed.clone(), None, queue(0), rows(4), closed);
+        assert_eq!((report.verdict, report.conserved), (Verdict::Clean, true));
     }
 }

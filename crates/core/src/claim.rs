@@ -50,6 +50,11 @@ pub enum Decision {
     Closed,
 }
 
+/// How long after a reservation was sent to the gate a gateway may still confirm the order to its buyer. Afterwards it reports
+/// an unknown outcome, also where the queue has confirmed the order. So this long after a gate was lost, every order that was
+/// or will be promised is in the queue.
+pub const PROMISE_WINDOW: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Names one entry of the gate's pending log: the reservations made by one call. Its first half is the gate's clock in
 /// milliseconds, so its age can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +112,35 @@ pub struct Holding {
     pub quantity: u32,
     /// When the request was taken.
     pub accepted_at: Timestamp,
+}
+
+/// A user's order as the gate has it, with what is needed to send it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The order.
+    pub claim: Claim,
+    /// The gate's clock when it was set aside, in milliseconds since 1970.
+    pub set_aside_ms: u64,
+}
+
+/// A part of a sale's holders.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HolderPage {
+    /// In no order.
+    pub holders: Vec<Holder>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<u64>,
+}
+
+/// An order that the ledger has rejected, to be taken out of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// The order.
+    pub order_id: OrderId,
+    /// Who holds it.
+    pub user_id: UserId,
+    /// Whether its units may be set aside again; not so where the ledger had no room for them.
+    pub returns_units: bool,
 }
 
 #[cfg(test)]

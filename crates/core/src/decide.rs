@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{Fate, Order, OrderId, RejectReason, SaleId, UserId};
+use crate::{Epoch, Fate, Order, OrderId, RejectReason, SaleId, UserId};
 
 /// What is left of a sale in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Room {
     pub units: u32,
     /// Units one user may have.
     pub per_user_limit: u32,
+    /// Orders of earlier epochs are stale: the sale's epoch, and while its gate is being rebuilt the epoch that was open last.
+    pub oldest_epoch: Epoch,
 }
 
 /// What the ledger knows about a batch, read under a lock on the batch's sales.
@@ -26,21 +28,46 @@ pub struct Known {
     pub holders: HashSet<(SaleId, UserId)>,
 }
 
+impl Known {
+    /// Orders of the batch that are recorded as stale.
+    pub fn stale(&self) -> HashSet<OrderId> {
+        let stale = self.rejected.iter().filter(|(_, reason)| **reason == RejectReason::StaleEpoch);
+        stale.map(|(id, _)| *id).collect()
+    }
+}
+
+/// Orders that were recorded as stale and are decided anew: their old rows have to go.
+pub fn decided_anew<'a>(orders: &'a [Order], fates: &[Fate], stale: &HashSet<OrderId>) -> Vec<&'a Order> {
+    let is_new = |fate: &Fate| matches!(fate, Fate::Committed | Fate::Rejected(_));
+    let pairs = orders.iter().zip(fates);
+    pairs
+        .filter(|(order, fate)| is_new(fate) && stale.contains(&order.claim.order_id))
+        .map(|(order, _)| order)
+        .collect()
+}
+
 /// Decides order by order, first come first served. An order id keeps the fate that it once had, so that a redelivery
-/// changes nothing; of what is new, nothing may oversell and no user may have a second active order.
+/// changes nothing, except that a stale order is decided anew under a later epoch; of what is new, nothing may oversell and no user may have a second active order.
 pub fn decide(orders: &[Order], mut known: Known) -> Vec<Fate> {
     orders.iter().map(|order| decide_one(order, &mut known)).collect()
 }
 
-fn decide_one(Order { sale_id, claim }: &Order, known: &mut Known) -> Fate {
+fn decide_one(Order { sale_id, epoch, claim }: &Order, known: &mut Known) -> Fate {
     if known.committed.contains(&claim.order_id) {
         return Fate::AlreadyCommitted;
     }
     if let Some(reason) = known.rejected.get(&claim.order_id) {
-        return Fate::AlreadyRejected(*reason);
+        // A late copy of a promised order may have been stale. Sent again under an epoch that counts, the order is decided anew.
+        let decided_anew = *reason == RejectReason::StaleEpoch
+            && known.rooms.get(sale_id).is_some_and(|room| *epoch >= room.oldest_epoch);
+        if !decided_anew {
+            return Fate::AlreadyRejected(*reason);
+        }
+        known.rejected.remove(&claim.order_id);
     }
     let reason = match known.rooms.get_mut(sale_id) {
         None => RejectReason::UnknownSale,
+        Some(room) if *epoch < room.oldest_epoch => RejectReason::StaleEpoch,
         Some(room) if claim.quantity == 0 || claim.quantity > room.per_user_limit => {
             RejectReason::BadQuantity
         }
@@ -66,17 +93,22 @@ mod tests {
     use crate::Claim;
 
     const SALE: SaleId = SaleId(1);
+    const EPOCH: Epoch = 2;
 
     fn order(id: u128, user: u64, quantity: u32) -> Order {
         let order_id = OrderId(Uuid::from_u128(id));
         Order {
             sale_id: SALE,
+            epoch: EPOCH,
             claim: Claim { order_id, user_id: UserId(user), quantity, accepted_at: crate::now() },
         }
     }
 
     fn known(units: u32) -> Known {
-        Known { rooms: HashMap::from([(SALE, Room { units, per_user_limit: 2 })]), ..Known::default() }
+        Known {
+            rooms: HashMap::from([(SALE, Room { units, per_user_limit: 2, oldest_epoch: EPOCH })]),
+            ..Known::default()
+        }
     }
 
     #[test]
@@ -93,6 +125,8 @@ mod tests {
             order(6, 6, 1),
             order(5, 5, 2),
             unknown_sale,
+            Order { epoch: EPOCH - 1, ..order(8, 8, 1) },
+            Order { epoch: EPOCH - 1, ..order(1, 1, 2) },
         ];
         use Fate::*;
         use RejectReason::*;
@@ -108,7 +142,20 @@ mod tests {
                 Committed,
                 AlreadyRejected(SoldOut),
                 Rejected(UnknownSale),
+                Rejected(StaleEpoch),
+                AlreadyCommitted,
             ]
+        );
+    }
+
+    #[test]
+    fn a_stale_order_is_decided_anew_under_an_epoch_that_counts() {
+        let stale = HashMap::from([(order(1, 1, 1).claim.order_id, RejectReason::StaleEpoch)]);
+        let known = Known { rejected: stale, ..known(3) };
+        let orders = [Order { epoch: EPOCH - 1, ..order(1, 1, 1) }, order(1, 1, 1), order(1, 1, 1)];
+        assert_eq!(
+            decide(&orders, known),
+            [Fate::AlreadyRejected(RejectReason::StaleEpoch), Fate::Committed, Fate::AlreadyCommitted]
         );
     }
 

@@ -12,7 +12,7 @@ pub enum Dependency {
     Queue,
     /// Where orders become true.
     Ledger,
-    /// Where processes tell how they are. No order depends on it.
+    /// Where processes report how they are. No order depends on it.
     ControlPlane,
 }
 
@@ -47,6 +47,15 @@ pub enum Fault {
         /// Why, and what to do, for an operator.
         reason: String,
     },
+    /// The gate has no data for a sale that it should have, or data that cannot be trusted. Nothing was changed; a worker rebuilds
+    /// the gate.
+    #[error("the {dependency} has lost this sale: {reason}")]
+    Lost {
+        /// Who failed.
+        dependency: Dependency,
+        /// What is wrong with its data, for an operator.
+        reason: String,
+    },
     /// The call may or may not have taken effect, now or later.
     #[error("the {dependency} did not say how the call ended: {reason}")]
     Unknown {
@@ -79,6 +88,11 @@ impl Fault {
     /// A fault after which anything may have happened.
     pub fn unknown(dependency: Dependency, reason: impl std::fmt::Display) -> Self {
         Self::Unknown { dependency, reason: reason.to_string() }
+    }
+
+    /// Data that is gone or cannot be trusted.
+    pub fn lost(dependency: Dependency, reason: impl std::fmt::Display) -> Self {
+        Self::Lost { dependency, reason: reason.to_string() }
     }
 
     /// Unreadable data.

@@ -4,32 +4,43 @@
 //! [`OrderBatch`], and the [`Ledger`] makes it true. The rule by which the ledger decides is [`decide`]; what anyone may
 //! check afterwards is an [`AuditReport`].
 
+mod abort;
 mod audit;
 mod claim;
 mod control;
 mod decide;
 mod error;
+mod identity;
+mod message;
 mod opening;
 mod order;
 mod ports;
 mod sale;
 
-pub use audit::{AuditReport, Verdict};
-pub use claim::{Claim, Decision, Holding, Reservation, ReservationId, Reserved};
+pub use abort::{AbortPoint, abort_point, arm_abort_point};
+pub use audit::{AuditCounts, AuditReport, Verdict};
+pub use claim::{
+    Claim, Decision, Holder, HolderPage, Holding, PROMISE_WINDOW, Release, Reservation, ReservationId,
+    Reserved,
+};
 pub use control::{
     ActiveFault, CrashOrder, DrainRate, FaultKind, Histogram, ProcessId, Role, Settings, Snapshot,
 };
-pub use decide::{Known, Room, decide};
+pub use decide::{Known, Room, decide, decided_anew};
 pub use error::{Dependency, Fault, FieldError};
+pub use identity::{KnownSales, LedgerId};
+pub use message::{MESSAGE_VERSION, Message, Unread};
 pub use opening::{Created, create_sale, fill_gate};
 pub use order::{
-    Fate, LedgerOrder, MAX_BATCH_ORDERS, Order, OrderBatch, OrderId, OrderStatus, RejectReason, UserId,
+    Fate, LedgerOrder, MAX_BATCH_ORDERS, Marker, Order, OrderBatch, OrderId, OrderStatus, RejectReason,
+    UserId,
 };
 pub use ports::{
-    Backend, Consumer, ControlPlane, Delivery, DeliveryTag, GateLevel, Ledger, LedgerTotals, LedgerWriter,
-    OrderQueue, Publisher, QueueDepth, SnapshotListener, StockGate,
+    Backend, Consumer, ControlPlane, Delivery, DeliveryTag, GateCondition, GateLevel, Ledger, LedgerTotals,
+    LedgerWriter, LockedSale, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress,
+    SnapshotListener, StockGate,
 };
-pub use sale::{Epoch, Mode, NewSale, Phase, Sale, SaleId};
+pub use sale::{Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
 
 /// A moment in UTC, to the millisecond: what every store of this system keeps.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -45,7 +45,7 @@ impl std::fmt::Display for UserId {
     }
 }
 
-/// The orders of one group commit: one message of the queue.
+/// The orders of one group commit, or a marker without orders: one message of the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderBatch {
     /// Names the message, for logs and traces; nothing is deduplicated by it.
@@ -54,20 +54,55 @@ pub struct OrderBatch {
     pub sale_id: SaleId,
     /// The gate's filling that the orders were reserved from.
     pub epoch: Epoch,
-    /// 1 to [`MAX_BATCH_ORDERS`] orders.
+    /// 1 to [`MAX_BATCH_ORDERS`] orders; none in a marker.
     pub orders: Vec<Claim>,
+    /// The moment by the gate's clock, in milliseconds since 1970, at which the oldest of the orders was set aside; `None`:
+    /// the sender does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_aside_ms: Option<u64>,
+    /// What a marker says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<Marker>,
+}
+
+/// A message that carries no order. Where it comes out of the queue, everything that was published before it has come out
+/// too, except for what a consumer held and has not given back yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Marker {
+    /// Names it.
+    pub id: Uuid,
+    /// The gate's clock when it was made, in milliseconds since 1970. Orders set aside earlier were published earlier, or are
+    /// in the pending log.
+    pub made_ms: u64,
+}
+
+impl Marker {
+    /// A marker made at `made_ms` by the gate's clock.
+    pub fn new(made_ms: u64) -> Self {
+        Self { id: Uuid::now_v7(), made_ms }
+    }
 }
 
 impl OrderBatch {
     /// A batch under a new id.
     pub fn new(sale_id: SaleId, epoch: Epoch, orders: Vec<Claim>) -> Self {
-        Self { batch_id: Uuid::now_v7(), sale_id, epoch, orders }
+        Self { batch_id: Uuid::now_v7(), sale_id, epoch, orders, set_aside_ms: None, marker: None }
     }
 
-    /// Its orders, each with its sale, as the ledger takes them.
+    /// The same, with the moment at which the oldest of the orders was set aside.
+    pub fn set_aside_at(self, millis: u64) -> Self {
+        Self { set_aside_ms: Some(millis), ..self }
+    }
+
+    /// A message that carries `marker` and no order.
+    pub fn marker(sale_id: SaleId, epoch: Epoch, marker: Marker) -> Self {
+        Self { marker: Some(marker), ..Self::new(sale_id, epoch, Vec::new()) }
+    }
+
+    /// Its orders, each with its sale and epoch, as the ledger takes them.
     pub fn into_orders(self) -> impl ExactSizeIterator<Item = Order> {
-        let sale_id = self.sale_id;
-        self.orders.into_iter().map(move |claim| Order { sale_id, claim })
+        let (sale_id, epoch) = (self.sale_id, self.epoch);
+        self.orders.into_iter().map(move |claim| Order { sale_id, epoch, claim })
     }
 }
 
@@ -76,6 +111,8 @@ impl OrderBatch {
 pub struct Order {
     /// The sale it is for.
     pub sale_id: SaleId,
+    /// The epoch of the gate that has set it aside.
+    pub epoch: Epoch,
     /// Whose it is, and what for.
     pub claim: Claim,
 }
@@ -105,6 +142,9 @@ pub enum RejectReason {
     UnknownSale,
     /// No units, or more than one user may have.
     BadQuantity,
+    /// The sale's gate has been rebuilt since the order was set aside. Nobody was promised such an order: the rebuild waited
+    /// for every promise.
+    StaleEpoch,
 }
 
 impl RejectReason {
@@ -115,12 +155,13 @@ impl RejectReason {
             Self::UserHasOrder => "user_has_order",
             Self::UnknownSale => "unknown_sale",
             Self::BadQuantity => "bad_quantity",
+            Self::StaleEpoch => "stale_epoch",
         }
     }
 
     /// Reads what [`Self::as_str`] writes; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::SoldOut, Self::UserHasOrder, Self::UnknownSale, Self::BadQuantity]
+        [Self::SoldOut, Self::UserHasOrder, Self::UnknownSale, Self::BadQuantity, Self::StaleEpoch]
             .into_iter()
             .find(|reason| reason.as_str() == text)
     }
@@ -141,8 +182,10 @@ pub enum OrderStatus {
 /// An order that has reached its end, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerOrder {
-    /// The order.
-    pub order: Order,
+    /// The sale it is for.
+    pub sale_id: SaleId,
+    /// Whose it is, and what for.
+    pub claim: Claim,
     /// Price of all its units in hundredths; 0 when rejected.
     pub amount_cents: u64,
     /// Why it was rejected; `None` when it was committed.
@@ -160,7 +203,14 @@ mod tests {
         let at = Timestamp::from_timestamp_millis(1_700_000_000_123).unwrap();
         let claim =
             Claim { order_id: OrderId(Uuid::nil()), user_id: UserId(7), quantity: 1, accepted_at: at };
-        let batch = OrderBatch { batch_id: Uuid::nil(), sale_id: SaleId(3), epoch: 1, orders: vec![claim] };
+        let batch = OrderBatch {
+            batch_id: Uuid::nil(),
+            sale_id: SaleId(3),
+            epoch: 1,
+            orders: vec![claim],
+            set_aside_ms: None,
+            marker: None,
+        };
         let json = serde_json::to_value(&batch).unwrap();
         assert_eq!(
             json,

@@ -12,9 +12,11 @@ mod queue;
 use std::sync::Arc;
 
 pub use control::{ControlPlane, SnapshotListener};
-pub use gate::{GateLevel, StockGate};
-pub use ledger::{Ledger, LedgerTotals, LedgerWriter};
-pub use queue::{Consumer, Delivery, DeliveryTag, OrderQueue, Publisher, QueueDepth};
+pub use gate::{GateCondition, GateLevel, QueueProgress, StockGate};
+pub use ledger::{Ledger, LedgerTotals, LedgerWriter, LockedSale};
+pub use queue::{
+    Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
+};
 
 /// One back end: a set of ports that belong together.
 #[derive(Clone)]

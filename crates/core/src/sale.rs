@@ -1,6 +1,7 @@
 //! One flash sale of one product, and the rules for opening one.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{FieldError, Timestamp};
 
@@ -47,6 +48,86 @@ impl Mode {
     }
 }
 
+/// What a sale's gate can be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SaleState {
+    /// The gate takes claims, within the sale's window.
+    #[default]
+    Open,
+    /// The gate was lost, and a worker fills it again from ledger and queue. No claim is taken meanwhile.
+    Rebuilding,
+    /// The sale is over, its audit was clean, and its gate has been removed. Retries are answered from the ledger.
+    ClosedOut,
+}
+
+impl SaleState {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Rebuilding => "rebuilding",
+            Self::ClosedOut => "closed_out",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Open, Self::Rebuilding, Self::ClosedOut].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// What the rebuild of a sale's gate is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RebuildStep {
+    /// No worker has taken it up yet, or the one that had is gone.
+    Waiting,
+    /// What the old gate still holds and the ledger lacks is sent again.
+    Resending,
+    /// The time passes within which a gateway could still confirm an order of the old gate.
+    Settling,
+    /// The queue is drained up to a marker.
+    Draining,
+    /// The gate is filled from the ledger.
+    Filling,
+}
+
+impl RebuildStep {
+    const ALL: [Self; 5] = [Self::Waiting, Self::Resending, Self::Settling, Self::Draining, Self::Filling];
+
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Resending => "resending",
+            Self::Settling => "settling",
+            Self::Draining => "draining",
+            Self::Filling => "filling",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.as_str() == text)
+    }
+}
+
+/// How far the rebuild of a sale's gate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuild {
+    /// What it is doing.
+    pub step: RebuildStep,
+    /// Orders that this step has done.
+    pub done: u64,
+    /// Orders that this step has to do; `None`: not known.
+    pub total: Option<u64>,
+    /// When it began.
+    pub since: Timestamp,
+    /// The worker that does it, while its lease holds.
+    pub owner: Option<Uuid>,
+}
+
 /// One flash sale of one product, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sale {
@@ -79,6 +160,15 @@ pub struct Sale {
     pub mode: Mode,
     /// The epoch of its gate; 0: the gate has not been filled yet.
     pub epoch: Epoch,
+    /// What its gate can be used for.
+    #[serde(default)]
+    pub state: SaleState,
+    /// How far the rebuild is; `None` unless the state is `rebuilding`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuild: Option<Rebuild>,
+    /// The epoch in which it was open last; orders of earlier ones are stale.
+    #[serde(default)]
+    pub open_epoch: Epoch,
     /// When the ledger took it.
     pub created_at: Timestamp,
 }
@@ -274,6 +364,9 @@ mod tests {
             ends_at: new.ends_at,
             mode: Mode::Queue,
             epoch: 1,
+            state: SaleState::Open,
+            rebuild: None,
+            open_epoch: 1,
             created_at: new.starts_at,
         };
         let tick = chrono::Duration::milliseconds(1);

@@ -10,8 +10,11 @@ pub mod control;
 pub mod crowd;
 pub mod gate;
 pub mod ledger;
+pub mod lost_gate;
+pub mod parked;
 pub mod path;
 pub mod queue;
+pub mod rebuild;
 mod support;
 
 pub use support::Subject;
@@ -41,6 +44,23 @@ macro_rules! conformance {
             sales_do_not_touch_each_other
             the_largest_values_come_back_as_they_went_in
         }
+        $crate::conformance_checks! { $subject, lost_gate:
+            the_condition_says_what_is_wrong
+            a_fence_stops_reservations_and_keeps_what_is_held
+            pages_of_holders_show_everyone
+            a_refilled_gate_knows_its_holders_and_sells_the_rest
+            a_refill_that_is_not_whole_changes_nothing
+            an_empty_gate_is_refilled
+            a_rejected_order_comes_back_once
+            a_user_may_order_again_while_the_released_order_is_pending
+            markers_are_made_while_orders_may_be_on_their_way
+            orders_that_are_sent_again_may_arrive
+            progress_goes_forward_only
+            what_a_silent_worker_holds_is_forgotten
+            a_removed_sale_leaves_nothing_behind
+            a_new_sale_of_the_same_id_inherits_nothing
+            known_sales_come_back_as_they_were_kept
+        }
         $crate::conformance_checks! { $subject, queue:
             a_batch_comes_out_as_it_went_in
             the_largest_batch_comes_out_as_it_went_in
@@ -53,6 +73,16 @@ macro_rules! conformance {
             a_waiting_consumer_gets_what_is_published_later
             the_depth_counts_what_waits
             batches_survive_a_reopen
+        }
+        $crate::conformance_checks! { $subject, parked:
+            a_parked_message_is_kept_with_its_reason
+            parked_messages_are_listed_oldest_first
+            a_redriven_message_is_delivered_again
+            a_redriven_message_can_be_parked_again
+            a_discarded_message_is_gone
+            parked_messages_survive_a_reopen
+            a_marker_comes_after_what_was_published_before_it
+            the_consumers_are_counted
         }
         $crate::conformance_checks! { $subject, ledger:
             a_sale_reads_back_as_written
@@ -74,6 +104,23 @@ macro_rules! conformance {
             an_empty_batch_is_nothing
             a_large_batch_is_committed_whole
             orders_survive_a_reopen
+        }
+        $crate::conformance_checks! { $subject, rebuild:
+            the_ledgers_id_survives_a_reopen
+            a_rebuild_begins_from_the_epoch_it_names
+            of_rebuilds_begun_at_once_one_wins
+            a_rebuild_has_one_owner_while_its_lease_holds
+            orders_of_an_earlier_epoch_are_stale_once_the_sale_is_open
+            a_commit_waits_for_the_refill_and_is_decided_after_it
+            no_commit_slips_in_between_the_refill_and_the_opening
+            a_lock_that_is_dropped_leaves_the_sale_rebuilding
+            only_the_owner_of_a_rebuild_gets_the_lock
+            a_locked_sales_active_orders_come_page_by_page
+            a_lost_sale_is_restored_under_its_id
+            what_was_rejected_before_its_sale_existed_is_counted
+            missing_orders_are_those_without_an_end
+            an_open_sale_is_closed_out_and_a_rebuilding_one_is_not
+            unfinished_sales_come_page_by_page
         }
         $crate::conformance_checks! { $subject, control:
             snapshots_reach_everyone_who_listens
@@ -120,14 +167,17 @@ mod tests {
         let list = include_str!("conformance.rs");
         let parts = [
             ("gate", include_str!("conformance/gate.rs")),
+            ("lost_gate", include_str!("conformance/lost_gate.rs")),
             ("queue", include_str!("conformance/queue.rs")),
+            ("parked", include_str!("conformance/parked.rs")),
             ("ledger", include_str!("conformance/ledger.rs")),
+            ("rebuild", include_str!("conformance/rebuild.rs")),
             ("path", include_str!("conformance/path.rs")),
             ("control", include_str!("conformance/control.rs")),
             ("crowd", include_str!("conformance/crowd.rs")),
         ];
         for (part, text) in parts {
-            let (_, listed) = list.split_once(&format!("{part}:\n")).unwrap();
+            let (_, listed) = list.split_once(&format!(" {part}:\n")).unwrap();
             let (listed, _) = listed.split_once('}').unwrap();
             let listed: Vec<_> = listed.split_whitespace().collect();
             let written: Vec<_> = text

@@ -22,8 +22,10 @@ pub enum Call {
     Settle,
     /// `StockGate::stranded`.
     Stranded,
-    /// `StockGate::holdings` and `level`.
+    /// `StockGate::holdings`, `level`, `condition`, `holders`, `progress` and `known_sales`.
     ReadGate,
+    /// What changes a gate apart from orders: fence, refill, release, markers and the like.
+    WriteGate,
     /// `StockGate::ping`.
     PingGate,
     /// `OrderQueue::publisher`.
@@ -36,13 +38,17 @@ pub enum Call {
     Next,
     /// `Consumer::ack`.
     Ack,
-    /// `OrderQueue::depth`.
+    /// `Consumer::park`.
+    Park,
+    /// `OrderQueue::depth` and `consumers`.
     Depth,
+    /// `OrderQueue::parked`, `redrive`, `discard` and `parked_depth`.
+    Parked,
     /// `OrderQueue::ping`.
     PingQueue,
-    /// `Ledger::create_sale` and `mark_opened`.
+    /// What changes a sale in the ledger, from `Ledger::create_sale` to `LockedSale::open`.
     WriteSale,
-    /// `Ledger::sale`, `sales`, `order`, `orders_of` and `totals`.
+    /// What reads the ledger, except for `Ledger::orders_after`.
     ReadLedger,
     /// `Ledger::orders_after`.
     ListOrders,
@@ -55,19 +61,22 @@ pub enum Call {
 }
 
 impl Call {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 22] = [
         Self::Open,
         Self::Reserve,
         Self::Settle,
         Self::Stranded,
         Self::ReadGate,
+        Self::WriteGate,
         Self::PingGate,
         Self::Publisher,
         Self::Publish,
         Self::Consumer,
         Self::Next,
         Self::Ack,
+        Self::Park,
         Self::Depth,
+        Self::Parked,
         Self::PingQueue,
         Self::WriteSale,
         Self::ReadLedger,
@@ -79,15 +88,21 @@ impl Call {
 
     fn dependency(self) -> Dependency {
         match self {
-            Self::Open | Self::Reserve | Self::Settle | Self::Stranded | Self::ReadGate | Self::PingGate => {
-                Dependency::Gate
-            }
+            Self::Open
+            | Self::Reserve
+            | Self::Settle
+            | Self::Stranded
+            | Self::ReadGate
+            | Self::WriteGate
+            | Self::PingGate => Dependency::Gate,
             Self::Publisher
             | Self::Publish
             | Self::Consumer
             | Self::Next
             | Self::Ack
+            | Self::Park
             | Self::Depth
+            | Self::Parked
             | Self::PingQueue => Dependency::Queue,
             Self::WriteSale
             | Self::ReadLedger

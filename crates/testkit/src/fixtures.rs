@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use seckill_core::{
     AuditReport, Backend, Claim, Epoch, GateLevel, Mode, NewSale, Order, OrderBatch, OrderId, Sale, SaleId,
-    UserId, create_sale, now,
+    SaleState, UserId, create_sale, now,
 };
 
 /// The epoch of a sale that [`open`] has opened.
@@ -42,6 +42,9 @@ pub fn sale(id: SaleId, new: NewSale) -> Sale {
         ends_at: new.ends_at,
         mode: Mode::Queue,
         epoch: 0,
+        state: SaleState::Open,
+        rebuild: None,
+        open_epoch: 0,
         created_at: now(),
     }
 }
@@ -86,7 +89,7 @@ pub fn order(sale: SaleId, user: u64) -> Order {
 
 /// An order under a new id.
 pub fn order_of(sale: SaleId, user: u64, quantity: u32) -> Order {
-    Order { sale_id: sale, claim: claim_of(user, quantity) }
+    Order { sale_id: sale, epoch: EPOCH, claim: claim_of(user, quantity) }
 }
 
 /// A batch with an order of one unit for each user.

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 
-use crate::{Fault, OrderBatch};
+use serde::{Deserialize, Serialize};
+
+use crate::{Fault, OrderBatch, Timestamp};
 
 /// Where accepted orders wait for the worker.
 #[async_trait]
@@ -13,10 +15,27 @@ pub trait OrderQueue: Send + Sync {
     /// A consumer of its own that holds at most `prefetch` unacknowledged batches.
     async fn consumer(&self, prefetch: u16) -> Result<Box<dyn Consumer>, Fault>;
 
+    /// Consumers that hold or may take messages, of every process; one that is gone without a word counts until the queue
+    /// has noticed. Changes nothing.
+    async fn consumers(&self) -> Result<u32, Fault>;
+
     /// What waits in the queue. Changes nothing.
     async fn depth(&self) -> Result<QueueDepth, Fault>;
 
-    /// Whether the queue answers.
+    /// Up to `limit` of the parked and unrouted messages, oldest first. Changes nothing.
+    async fn parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, Fault>;
+
+    /// Moves the parked message of this id back into the queue; false: there is none. Killed in between, the message is in
+    /// both places, which is harmless, and can be moved again.
+    async fn redrive(&self, id: &str) -> Result<bool, Fault>;
+
+    /// Removes the parked message of this id for good; false: there is none.
+    async fn discard(&self, id: &str) -> Result<bool, Fault>;
+
+    /// How many messages are parked, and how many are unrouted. Changes nothing.
+    async fn parked_depth(&self) -> Result<ParkedDepth, Fault>;
+
+    /// Whether the queue answers and takes messages.
     async fn ping(&self) -> Result<(), Fault>;
 }
 
@@ -27,6 +46,32 @@ pub struct QueueDepth {
     pub ready_batches: u64,
     /// Orders that no one has acknowledged, where the queue can tell.
     pub orders: Option<u64>,
+}
+
+/// Messages that wait for a human.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ParkedDepth {
+    /// Messages that a worker or the queue has parked.
+    pub parked: u64,
+    /// Messages that no queue was bound for.
+    pub unrouted: u64,
+}
+
+/// One message that waits for a human.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedMessage {
+    /// Names it, for [`OrderQueue::redrive`] and [`OrderQueue::discard`].
+    pub id: String,
+    /// Why it was parked.
+    pub reason: String,
+    /// When, as far as it is known.
+    pub parked_at: Option<Timestamp>,
+    /// Whether no queue was bound for it.
+    pub unrouted: bool,
+    /// Its orders, as far as it can be read.
+    pub batch: Option<OrderBatch>,
+    /// Its body as text, cut off after 64 KiB.
+    pub body: String,
 }
 
 /// The sending half of the queue. After any fault drop it and ask the queue for a new one.
@@ -63,7 +108,11 @@ pub trait Consumer: Send {
     /// counted by the back end, never returned and never lost.
     async fn next(&mut self) -> Result<Delivery, Fault>;
 
-    /// Tells the queue that every order of the delivery has reached its end in the ledger. After a fault the delivery
-    /// may come again.
+    /// Confirms that every order of the delivery has reached its end in the ledger. After a fault the delivery may come
+    /// again.
     async fn ack(&mut self, tag: DeliveryTag) -> Result<(), Fault>;
+
+    /// Parks the delivery with a reason, instead of acknowledging it: for a message that fails by itself while its
+    /// neighbours do not. Killed in between, it is parked and delivered again.
+    async fn park(&mut self, delivery: Delivery, reason: &str) -> Result<(), Fault>;
 }

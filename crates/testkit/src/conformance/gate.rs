@@ -169,7 +169,7 @@ pub async fn a_retry_gets_the_first_order(Subject { backend, .. }: Subject) {
 pub async fn an_unknown_sale_fails_closed(Subject { backend, .. }: Subject) {
     let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
     let refused = backend.gate.reserve(sale.id, EPOCH, &[], &[claim(1)]).await;
-    assert!(matches!(refused, Err(Fault::Unavailable { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Fault::Lost { .. })), "{refused:?}");
     assert_eq!(backend.gate.level(sale.id).await.unwrap(), None, "the refusal has left something behind");
 }
 
@@ -182,7 +182,7 @@ pub async fn another_epoch_fails_closed(Subject { backend, .. }: Subject) {
     let before = level(&backend, sale.id).await;
     for epoch in [1, 3] {
         let refused = backend.gate.reserve(sale.id, epoch, &[reservation], &[claim(2), mine]).await;
-        assert!(matches!(refused, Err(Fault::Unavailable { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Fault::Lost { .. })), "{refused:?}");
         assert_eq!(level(&backend, sale.id).await, before);
     }
 }

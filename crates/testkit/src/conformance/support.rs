@@ -42,7 +42,10 @@ impl Subject {
     pub(super) async fn reopen(self) -> Self {
         let Self { backend, open } = self;
         drop(backend);
-        Self { backend: open().await, open }
+        let backend = open().await;
+        // As every process does at its start: a gate on Redis has to know whose sales it has.
+        backend.ledger.id().await.expect("the ledger answers");
+        Self { backend, open }
     }
 }
 

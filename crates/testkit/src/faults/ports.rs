@@ -1,14 +1,18 @@
 //! The wrapped ports: each method asks what is to go wrong, and hands the call on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Backend, Claim, Consumer, Delivery, DeliveryTag, Epoch, Fate, Fault, GateLevel, Holding, Ledger,
-    LedgerOrder, LedgerTotals, LedgerWriter, Mode, NewSale, Order, OrderBatch, OrderId, OrderQueue,
-    Publisher, QueueDepth, Reservation, ReservationId, Reserved, Sale, SaleId, StockGate, UserId,
+    Backend, Claim, Consumer, Delivery, DeliveryTag, Epoch, Fate, Fault, GateCondition, GateLevel,
+    HolderPage, Holding, KnownSales, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter, LockedSale,
+    Marker, Mode, NewSale, Order, OrderBatch, OrderId, OrderQueue, ParkedDepth, ParkedMessage, Publisher,
+    QueueDepth, QueueProgress, RebuildStep, Release, Reservation, ReservationId, Reserved, Sale, SaleId,
+    StockGate, UserId,
 };
+use uuid::Uuid;
 
 use super::{Call, Faults};
 
@@ -66,6 +70,80 @@ impl StockGate for Faulty<Arc<dyn StockGate>> {
         self.faults.around(Call::ReadGate, 0, self.inner.level(sale)).await
     }
 
+    async fn condition(&self, sale: SaleId, epoch: Epoch) -> Result<GateCondition, Fault> {
+        self.faults.around(Call::ReadGate, 0, self.inner.condition(sale, epoch)).await
+    }
+
+    async fn fence(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.fence(sale, epoch)).await
+    }
+
+    async fn holders(&self, sale: SaleId, cursor: Option<u64>, limit: usize) -> Result<HolderPage, Fault> {
+        self.faults.around(Call::ReadGate, 0, self.inner.holders(sale, cursor, limit)).await
+    }
+
+    async fn stage_refill(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        first: bool,
+        holders: &[Claim],
+    ) -> Result<(), Fault> {
+        let inner = self.inner.stage_refill(sale, epoch, first, holders);
+        self.faults.around(Call::WriteGate, 0, inner).await
+    }
+
+    async fn finish_refill(
+        &self,
+        sale: &Sale,
+        epoch: Epoch,
+        remaining: u32,
+        holders: u64,
+    ) -> Result<(), Fault> {
+        let inner = self.inner.finish_refill(sale, epoch, remaining, holders);
+        self.faults.around(Call::WriteGate, 0, inner).await
+    }
+
+    async fn release(&self, sale: SaleId, orders: &[Release]) -> Result<(), Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.release(sale, orders)).await
+    }
+
+    async fn make_marker(&self, sale: SaleId, every: Duration) -> Result<Option<Marker>, Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.make_marker(sale, every)).await
+    }
+
+    async fn marker_passed(&self, sale: SaleId, marker: &Marker) -> Result<(), Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.marker_passed(sale, marker)).await
+    }
+
+    async fn report_held(&self, sale: SaleId, worker: Uuid, oldest_ms: Option<u64>) -> Result<(), Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.report_held(sale, worker, oldest_ms)).await
+    }
+
+    async fn mark_resending(&self, sale: SaleId) -> Result<(), Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.mark_resending(sale)).await
+    }
+
+    async fn mark_reconciled(&self, sale: SaleId, made_ms: u64) -> Result<(), Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.mark_reconciled(sale, made_ms)).await
+    }
+
+    async fn progress(&self, sale: SaleId) -> Result<Option<QueueProgress>, Fault> {
+        self.faults.around(Call::ReadGate, 0, self.inner.progress(sale)).await
+    }
+
+    async fn remove(&self, sale: SaleId) -> Result<(), Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.remove(sale)).await
+    }
+
+    async fn keep_known_sales(&self, known: &KnownSales) -> Result<(), Fault> {
+        self.faults.around(Call::WriteGate, 0, self.inner.keep_known_sales(known)).await
+    }
+
+    async fn known_sales(&self) -> Result<Option<KnownSales>, Fault> {
+        self.faults.around(Call::ReadGate, 0, self.inner.known_sales()).await
+    }
+
     async fn ping(&self) -> Result<(), Fault> {
         self.faults.around(Call::PingGate, 0, self.inner.ping()).await
     }
@@ -85,6 +163,26 @@ impl OrderQueue for Faulty<Arc<dyn OrderQueue>> {
 
     async fn depth(&self) -> Result<QueueDepth, Fault> {
         self.faults.around(Call::Depth, 0, self.inner.depth()).await
+    }
+
+    async fn consumers(&self) -> Result<u32, Fault> {
+        self.faults.around(Call::Depth, 0, self.inner.consumers()).await
+    }
+
+    async fn parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, Fault> {
+        self.faults.around(Call::Parked, 0, self.inner.parked(limit)).await
+    }
+
+    async fn redrive(&self, id: &str) -> Result<bool, Fault> {
+        self.faults.around(Call::Parked, 0, self.inner.redrive(id)).await
+    }
+
+    async fn discard(&self, id: &str) -> Result<bool, Fault> {
+        self.faults.around(Call::Parked, 0, self.inner.discard(id)).await
+    }
+
+    async fn parked_depth(&self) -> Result<ParkedDepth, Fault> {
+        self.faults.around(Call::Parked, 0, self.inner.parked_depth()).await
     }
 
     async fn ping(&self) -> Result<(), Fault> {
@@ -117,6 +215,11 @@ impl Consumer for Faulty<Box<dyn Consumer>> {
     async fn ack(&mut self, tag: DeliveryTag) -> Result<(), Fault> {
         self.faults.around(Call::Ack, 0, self.inner.ack(tag)).await
     }
+
+    async fn park(&mut self, delivery: Delivery, reason: &str) -> Result<(), Fault> {
+        let orders = delivery.batch.orders.len();
+        self.faults.around(Call::Park, orders, self.inner.park(delivery, reason)).await
+    }
 }
 
 #[async_trait]
@@ -135,6 +238,53 @@ impl Ledger for Faulty<Arc<dyn Ledger>> {
 
     async fn sales(&self, limit: u32) -> Result<Vec<Sale>, Fault> {
         self.faults.around(Call::ReadLedger, 0, self.inner.sales(limit)).await
+    }
+
+    async fn id(&self) -> Result<LedgerId, Fault> {
+        self.faults.around(Call::ReadLedger, 0, self.inner.id()).await
+    }
+
+    async fn unfinished_sales(&self, after: Option<SaleId>, limit: u32) -> Result<Vec<Sale>, Fault> {
+        self.faults.around(Call::ReadLedger, 0, self.inner.unfinished_sales(after, limit)).await
+    }
+
+    async fn restore_sale(&self, sale: &Sale) -> Result<(), Fault> {
+        self.faults.around(Call::WriteSale, 0, self.inner.restore_sale(sale)).await
+    }
+
+    async fn begin_rebuild(&self, sale: SaleId, from: Epoch, to: Epoch, gate: Epoch) -> Result<bool, Fault> {
+        self.faults.around(Call::WriteSale, 0, self.inner.begin_rebuild(sale, from, to, gate)).await
+    }
+
+    async fn own_rebuild(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        owner: Uuid,
+        lease: Duration,
+        progress: (RebuildStep, u64, Option<u64>),
+    ) -> Result<bool, Fault> {
+        let inner = self.inner.own_rebuild(sale, epoch, owner, lease, progress);
+        self.faults.around(Call::WriteSale, 0, inner).await
+    }
+
+    async fn lock_for_refill(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        owner: Uuid,
+    ) -> Result<Option<Box<dyn LockedSale>>, Fault> {
+        let inner = self.inner.lock_for_refill(sale, epoch, owner);
+        let locked = self.faults.around(Call::WriteSale, 0, inner).await?;
+        Ok(locked.map(|locked| Box::new(Faulty::new(locked, &self.faults)) as Box<dyn LockedSale>))
+    }
+
+    async fn close_out(&self, sale: SaleId) -> Result<bool, Fault> {
+        self.faults.around(Call::WriteSale, 0, self.inner.close_out(sale)).await
+    }
+
+    async fn missing_among(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, Fault> {
+        self.faults.around(Call::ReadLedger, 0, self.inner.missing_among(orders)).await
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {
@@ -165,6 +315,22 @@ impl Ledger for Faulty<Arc<dyn Ledger>> {
 
     async fn ping(&self) -> Result<(), Fault> {
         self.faults.around(Call::PingLedger, 0, self.inner.ping()).await
+    }
+}
+
+#[async_trait]
+impl LockedSale for Faulty<Box<dyn LockedSale>> {
+    fn sale(&self) -> &Sale {
+        self.inner.sale()
+    }
+
+    async fn active_orders(&mut self, after: Option<OrderId>, limit: u32) -> Result<Vec<Claim>, Fault> {
+        self.faults.around(Call::ReadLedger, 0, self.inner.active_orders(after, limit)).await
+    }
+
+    async fn open(self: Box<Self>) -> Result<(), Fault> {
+        let Self { inner, faults } = *self;
+        faults.around(Call::WriteSale, 0, inner.open()).await
     }
 }
 

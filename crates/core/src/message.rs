@@ -1,0 +1,180 @@
+//! How an order batch is written as a message of the queue, and read from one. The same in every back end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{LedgerId, MAX_BATCH_ORDERS, OrderBatch};
+
+/// The version of the messages that this program writes, and the newest that it reads. Version 1 names neither its version nor
+/// a ledger.
+pub const MESSAGE_VERSION: u64 = 2;
+
+/// Seconds from 1970 to the first moment that a column for times cannot hold.
+const YEAR_10000: i64 = 253_402_300_800;
+
+/// A message that has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Whose orders they are; `None`: the message does not say, and counts as ours.
+    pub ledger_id: Option<LedgerId>,
+    /// What it carries.
+    pub batch: OrderBatch,
+}
+
+/// Why a message cannot be handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// A newer program wrote it, in this version. It is left to programs that know that version.
+    Newer(u64),
+    /// It is none of seckill's messages; the sentence says why.
+    Unreadable(String),
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger_id: Option<LedgerId>,
+    #[serde(flatten)]
+    batch: &'a OrderBatch,
+}
+
+/// Only these fields, whatever else a newer version holds.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default = "first_version")]
+    version: u64,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    #[serde(default)]
+    ledger_id: Option<LedgerId>,
+}
+
+fn first_version() -> u64 {
+    1
+}
+
+impl Message {
+    /// The JSON of a message that carries `batch`.
+    pub fn write(batch: &OrderBatch, ledger_id: Option<LedgerId>) -> String {
+        let envelope = Envelope { version: MESSAGE_VERSION, ledger_id, batch };
+        serde_json::to_string(&envelope).expect("its keys are strings and its values can all be written")
+    }
+
+    /// Reads a message of this version or an older one.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub fn read(body: &[u8]) -> Result<Self, Unread> {
+        let bad = |error: serde_json::Error| Unread::Unreadable(error.to_string());
+        let Version { version } = serde_json::from_slice(body).map_err(bad)?;
+        if version > MESSAGE_VERSION {
+            return Err(Unread::Newer(version));
+        }
+        let Owner { ledger_id } = serde_json::from_slice(body).map_err(bad)?;
+        let batch = serde_json::from_slice(body).map_err(bad)?;
+        check(&batch).map_err(Unread::Unreadable)?;
+        Ok(Self { ledger_id, batch })
+    }
+
+    /// Why the message does not belong to `ours`; `None`: it does.
+    pub fn foreign_to(&self, ours: LedgerId) -> Option<String> {
+        self.ledger_id
+            .filter(|theirs| *theirs != ours)
+            .map(|theirs| format!("its orders are of the ledger {theirs}; this is the ledger {ours}"))
+    }
+}
+
+fn check(batch: &OrderBatch) -> Result<(), String> {
+    let orders = batch.orders.len();
+    if batch.marker.is_some() && orders > 0 {
+        return Err(format!("a marker has no orders; this one has {orders}"));
+    }
+    if batch.marker.is_none() && !(1..=MAX_BATCH_ORDERS).contains(&orders) {
+        return Err(format!("a batch has 1 to {MAX_BATCH_ORDERS} orders; this one has {orders}"));
+    }
+    // A time that the ledger cannot hold would have the whole batch refused for ever.
+    match batch.orders.iter().find(|order| !(0..YEAR_10000).contains(&order.accepted_at.timestamp())) {
+        Some(order) => Err(format!("order {} was accepted at {}", order.order_id, order.accepted_at)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{Claim, Marker, OrderId, SaleId, UserId, now};
+
+    fn batch(orders: usize) -> OrderBatch {
+        let order =
+            || Claim { order_id: OrderId::generate(), user_id: UserId(1), quantity: 1, accepted_at: now() };
+        OrderBatch::new(SaleId(1), 1, (0..orders).map(|_| order()).collect())
+    }
+
+    fn read(text: &str) -> Result<Message, Unread> {
+        Message::read(text.as_bytes())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let ours = LedgerId(Uuid::now_v7());
+        for batch in [
+            batch(1),
+            batch(MAX_BATCH_ORDERS).set_aside_at(u64::MAX),
+            OrderBatch::marker(SaleId(9), 3, Marker::new(77)),
+        ] {
+            for ledger_id in [None, Some(ours)] {
+                let text = Message::write(&batch, ledger_id);
+                assert!(text.starts_with(r#"{"version":2,"#), "{text}");
+                let message = read(&text).unwrap();
+                assert_eq!(message, Message { ledger_id, batch: batch.clone() });
+                assert_eq!(message.foreign_to(ours), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_version_1_is_read() {
+        let batch = batch(2);
+        let message = read(&serde_json::to_string(&batch).unwrap()).unwrap();
+        assert_eq!(message, Message { ledger_id: None, batch });
+    }
+
+    #[test]
+    fn a_newer_version_is_known_as_such_whatever_else_it_holds() {
+        for text in [r#"{"version":3}"#, r#"{"orders":{"in":"another form"},"ledger_id":7,"version":4}"#] {
+            assert!(matches!(read(text), Err(Unread::Newer(3 | 4))), "{text}");
+        }
+    }
+
+    #[test]
+    fn another_ledger_is_named() {
+        let [ours, theirs] = [LedgerId(Uuid::now_v7()), LedgerId(Uuid::now_v7())];
+        let reason = read(&Message::write(&batch(1), Some(theirs))).unwrap().foreign_to(ours).unwrap();
+        assert!(reason.contains(&theirs.to_string()) && reason.contains(&ours.to_string()), "{reason}");
+    }
+
+    #[test]
+    fn only_what_seckill_writes_is_read() {
+        let future =
+            Message::write(&batch(1), None).replace("\"accepted_at\":\"20", "\"accepted_at\":\"+120");
+        let mut crowded_marker = OrderBatch::marker(SaleId(1), 1, Marker::new(1));
+        crowded_marker.orders = batch(1).orders;
+        for (text, told) in [
+            (Message::write(&batch(0), None), "a batch has 1 to 256 orders; this one has 0"),
+            (Message::write(&batch(MAX_BATCH_ORDERS + 1), None), "this one has 257"),
+            (Message::write(&crowded_marker, None), "a marker has no orders"),
+            ("no json".to_owned(), "expected"),
+            (r#"{"version":"two"}"#.to_owned(), "invalid type"),
+            (future, "was accepted at"),
+        ] {
+            match read(&text) {
+                Err(Unread::Unreadable(reason)) => assert!(reason.contains(told), "{reason}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+}
