@@ -22,12 +22,16 @@ pub struct ClusterConfig {
     pub mysql_url: String,
     /// Connections to Redis, at the most; at least 1.
     pub redis_pool_size: usize,
+    /// Whether Redis loses nothing when it is started again (`appendfsync always`, no replicas): its gates are then trusted in
+    /// whatever run they were filled. Default: false.
+    pub gate_durable: bool,
 }
 
 impl std::fmt::Debug for ClusterConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClusterConfig")
             .field("redis_pool_size", &self.redis_pool_size)
+            .field("gate_durable", &self.gate_durable)
             .finish_non_exhaustive()
     }
 }
@@ -124,6 +128,12 @@ pub(crate) fn mysql(text: &str) -> Result<MySqlConnectOptions, UrlError> {
     })
 }
 
+/// Which database it is, in a form that holds no secret: `host:port/database`.
+pub(crate) fn place(options: &MySqlConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_default();
+    format!("{}:{}/{database}", options.get_host(), options.get_port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +183,8 @@ mod tests {
             amqp_url: "amqp://a:secret@host".into(),
             mysql_url: "mysql://a:secret@host/seckill".into(),
             redis_pool_size: 4,
+            gate_durable: false,
         };
-        assert_eq!(format!("{config:?}"), "ClusterConfig { redis_pool_size: 4, .. }");
+        assert_eq!(format!("{config:?}"), "ClusterConfig { redis_pool_size: 4, gate_durable: false, .. }");
     }
 }

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use seckill_core::{ControlPlane, Dependency, Fault, Settings, Snapshot, SnapshotListener};
 use tokio::time::timeout;
 
-use crate::redis::{Effect, Redis, Request};
+use crate::redis::{Effect, Redis, Request, Run};
 
 /// Where snapshots are published, before the number of the database: channels are one for all databases of a server.
 const CHANNEL: &str = "seckill:snapshots";
@@ -38,7 +38,7 @@ pub(crate) struct RedisControl {
 
 impl RedisControl {
     pub(crate) fn new(server: ConnectionInfo) -> Self {
-        let redis = Redis::new(server.clone(), POOL, Dependency::ControlPlane);
+        let redis = Redis::new(server.clone(), POOL, Dependency::ControlPlane, Run::Any);
         let channel = format!("{CHANNEL}:{}", server.redis_settings().db());
         Self { redis, server, channel, change: Script::new(CHANGE) }
     }

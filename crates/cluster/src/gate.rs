@@ -1,61 +1,107 @@
-//! The gate on Redis: which keys a sale has, and each call as one script or command. How a request reaches Redis is in
-//! [`crate::redis`], how an answer is read in `reply`; what a script does is told in the script.
+//! The gate on Redis: each call of the port as one script or command. Which keys a sale has is in `keys`, how a request
+//! reaches Redis in [`crate::redis`], how an answer is read in `reply`, and what a script does in the script.
 
+mod keys;
 mod reply;
+mod scripts;
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, Script, cmd};
+use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, Script, Value, cmd};
 use seckill_core::{
-    Claim, Dependency, Epoch, Fault, GateLevel, Holding, MAX_BATCH_ORDERS, Reservation, ReservationId,
-    Reserved, Sale, SaleId, StockGate, UserId,
+    Claim, Dependency, Epoch, Fault, GateCondition, GateLevel, HolderPage, Holding, KnownSales, LedgerId,
+    MAX_BATCH_ORDERS, Marker, QueueProgress, Release, Reservation, ReservationId, Reserved, Sale, SaleId,
+    StockGate, UserId,
 };
+use uuid::Uuid;
 
-use crate::redis::{Effect, Redis, Request};
+use self::keys::Keys;
+use self::scripts::{Scripts, call};
+use crate::config::ClusterConfig;
+use crate::identity::Identity;
+use crate::redis::{Effect, Redis, Request, Run};
 
 /// Sales asked for in one pipeline.
 const HOLDINGS_AT_ONCE: usize = 500;
-/// Entries removed by one command.
-const SETTLED_AT_ONCE: usize = 1_000;
+/// Entries, holders or orders that one call of a script takes.
+const AT_ONCE: usize = 500;
+/// How long a worker's report of what it holds is believed, in milliseconds.
+const HELD_MS: u64 = 10_000;
+/// How long the key that shows whether Redis takes writes lives, in milliseconds.
+const PROBE_MS: u64 = 60_000;
 
 /// The gate on Redis.
 pub(crate) struct RedisGate {
     redis: Redis,
-    open: Script,
-    reserve: Script,
-    stranded: Script,
-    level: Script,
+    scripts: Scripts,
+    identity: Arc<Identity>,
+    /// The database of the ledger, `host:port/database`: under this name Redis keeps the ledger's id.
+    place: String,
+    /// The ledger id that Redis has kept, for as long as the ledger has not been reached.
+    kept: OnceLock<LedgerId>,
 }
 
 impl RedisGate {
-    pub(crate) fn new(server: ConnectionInfo, pool_size: usize) -> Self {
+    pub(crate) fn new(
+        server: ConnectionInfo,
+        config: &ClusterConfig,
+        place: String,
+        identity: Arc<Identity>,
+    ) -> Self {
+        let run = if config.gate_durable { Run::Any } else { Run::Named };
         Self {
-            redis: Redis::new(server, pool_size, Dependency::Gate),
-            open: Script::new(include_str!("gate/open.lua")),
-            reserve: Script::new(include_str!("gate/reserve.lua")),
-            stranded: Script::new(include_str!("gate/stranded.lua")),
-            level: Script::new(include_str!("gate/level.lua")),
+            redis: Redis::new(server, config.redis_pool_size, Dependency::Gate, run),
+            scripts: Scripts::new(),
+            identity,
+            place,
+            kept: OnceLock::new(),
         }
     }
 
-    async fn run(&self, script: &Script, effect: Effect, call: &Cmd) -> Result<Reply, Fault> {
+    async fn run(&self, script: &Script, effect: Effect, call: &Cmd) -> Result<Value, Fault> {
         self.redis.send(Request::Script(script, call), effect).await
     }
-}
 
-type Reply = deadpool_redis::redis::Value;
+    /// A call of a script that writes and whose answer does not matter.
+    async fn write(&self, script: &Script, call: &Cmd) -> Result<(), Fault> {
+        self.run(script, Effect::Write, call).await.map(drop)
+    }
+
+    /// The keys of a sale of this process's ledger.
+    async fn keys(&self, sale: SaleId) -> Result<Keys, Fault> {
+        match self.ledger().await? {
+            Some(ledger) => Ok(Keys::new(ledger, sale)),
+            None => Err(Fault::unavailable(
+                Dependency::Gate,
+                "the ledger's id is not known yet: the ledger has not been reached, and Redis has not kept its id",
+            )),
+        }
+    }
+
+    async fn ledger(&self) -> Result<Option<LedgerId>, Fault> {
+        if let Some(known) = self.identity.known(Dependency::Gate)? {
+            return Ok(Some(known));
+        }
+        if let Some(kept) = self.kept.get() {
+            return Ok(Some(*kept));
+        }
+        let mut get = cmd("GET");
+        get.arg(keys::ledger_id(&self.place));
+        let found = self.redis.send(Request::Command(&get), Effect::Read).await?;
+        let kept = reply::ledger_id(found).map_err(corrupt)?;
+        Ok(kept.map(|kept| *self.kept.get_or_init(|| kept)))
+    }
+}
 
 #[async_trait]
 impl StockGate for RedisGate {
     async fn open(&self, sale: &Sale, epoch: Epoch) -> Result<(), Fault> {
-        let mut call = script_call(&self.open, &all_keys(sale.id));
-        call.arg(epoch)
-            .arg(sale.starts_at.timestamp_millis())
-            .arg(sale.ends_at.timestamp_millis())
-            .arg(sale.per_user_limit)
-            .arg(sale.stock);
-        self.run(&self.open, Effect::Write, &call).await.map(drop)
+        let script = &self.scripts.open;
+        let mut open = call(script, &self.keys(sale.id).await?.all());
+        add_sale(open.arg(epoch), sale).arg(sale.stock);
+        self.write(script, &open).await
     }
 
     async fn reserve(
@@ -69,39 +115,42 @@ impl StockGate for RedisGate {
             let reason = format!("{} claims in one call, {MAX_BATCH_ORDERS} are allowed", claims.len());
             return Err(Fault::unavailable(Dependency::Gate, reason));
         }
-        let mut call = script_call(&self.reserve, &all_keys(sale));
-        call.arg(epoch).arg(settled.len());
+        let script = &self.scripts.reserve;
+        let mut reserve = call(script, &self.keys(sale).await?.main());
+        reserve.arg(epoch).arg(settled.len());
         for id in settled {
-            call.arg(id.to_string());
+            reserve.arg(id.to_string());
         }
-        let mut id = uuid::Uuid::encode_buffer();
+        let mut id = Uuid::encode_buffer();
         for claim in claims {
-            call.arg(&*claim.order_id.0.hyphenated().encode_lower(&mut id))
+            reserve
+                .arg(&*claim.order_id.0.hyphenated().encode_lower(&mut id))
                 .arg(claim.user_id.0)
                 .arg(claim.quantity)
                 .arg(claim.accepted_at.timestamp_millis());
         }
-        let reply = self.run(&self.reserve, Effect::Write, &call).await?;
+        let reply = self.redis.send(Request::ScriptInRun(script, &mut reserve), Effect::Write).await?;
         // Not "corrupt": that would promise that nothing has changed.
         reply::reserved(reply, claims.len()).map_err(|found| Fault::unknown(Dependency::Gate, found))
     }
 
     async fn settle(&self, sale: SaleId, settled: &[ReservationId]) -> Result<(), Fault> {
-        for some in settled.chunks(SETTLED_AT_ONCE) {
-            let mut call = cmd("XDEL");
-            call.arg(key(sale, "pending"));
+        let keys = self.keys(sale).await?.some(["meta", "pending"]);
+        for some in settled.chunks(AT_ONCE) {
+            let mut settle = call(&self.scripts.settle, &keys);
             for id in some {
-                call.arg(id.to_string());
+                settle.arg(id.to_string());
             }
-            self.redis.send(Request::Command(&call), Effect::Write).await?;
+            self.write(&self.scripts.settle, &settle).await?;
         }
         Ok(())
     }
 
     async fn stranded(&self, sale: SaleId, age: Duration, limit: usize) -> Result<Vec<Reservation>, Fault> {
-        let mut call = script_call(&self.stranded, &[key(sale, "pending")]);
-        call.arg(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)).arg(limit);
-        reply::reservations(self.run(&self.stranded, Effect::Read, &call).await?).map_err(corrupt)
+        let script = &self.scripts.stranded;
+        let mut stranded = call(script, &self.keys(sale).await?.some(["pending"]));
+        stranded.arg(millis(age)).arg(limit);
+        reply::reservations(self.run(script, Effect::Read, &stranded).await?).map_err(corrupt)
     }
 
     async fn holdings(&self, user: UserId, sales: &[SaleId]) -> Result<Vec<Holding>, Fault> {
@@ -109,7 +158,7 @@ impl StockGate for RedisGate {
         for some in sales.chunks(HOLDINGS_AT_ONCE) {
             let mut lookups = Pipeline::with_capacity(some.len());
             for sale in some {
-                lookups.cmd("HGET").arg(key(*sale, "buyers")).arg(user.0);
+                lookups.cmd("HGET").arg(self.keys(*sale).await?.buyers()).arg(user.0);
             }
             let reply = self.redis.send(Request::Pipeline(&lookups), Effect::Read).await?;
             holdings.extend(reply::holdings(reply, some).map_err(corrupt)?);
@@ -118,29 +167,161 @@ impl StockGate for RedisGate {
     }
 
     async fn level(&self, sale: SaleId) -> Result<Option<GateLevel>, Fault> {
-        let call = script_call(&self.level, &all_keys(sale));
-        reply::level(self.run(&self.level, Effect::Read, &call).await?).map_err(corrupt)
+        let script = &self.scripts.level;
+        let level = call(script, &self.keys(sale).await?.main());
+        reply::level(self.run(script, Effect::Read, &level).await?).map_err(corrupt)
     }
 
+    async fn condition(&self, sale: SaleId, epoch: Epoch) -> Result<GateCondition, Fault> {
+        let script = &self.scripts.condition;
+        let mut condition = call(script, &self.keys(sale).await?.main());
+        condition.arg(epoch);
+        let reply = self.redis.send(Request::ScriptInRun(script, &mut condition), Effect::Read).await?;
+        reply::condition(reply).map_err(corrupt)
+    }
+
+    async fn fence(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {
+        let mut fence = call(&self.scripts.fence, &self.keys(sale).await?.some(["meta"]));
+        fence.arg(epoch);
+        self.write(&self.scripts.fence, &fence).await
+    }
+
+    async fn holders(&self, sale: SaleId, cursor: Option<u64>, limit: usize) -> Result<HolderPage, Fault> {
+        let mut scan = cmd("HSCAN");
+        scan.arg(self.keys(sale).await?.buyers()).arg(cursor.unwrap_or(0)).arg("COUNT").arg(limit.max(1));
+        let reply = self.redis.send(Request::Command(&scan), Effect::Read).await?;
+        reply::holders(reply).map_err(corrupt)
+    }
+
+    async fn stage_refill(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        first: bool,
+        holders: &[Claim],
+    ) -> Result<(), Fault> {
+        let keys = self.keys(sale).await?.some(["staged"]);
+        let mut first = first;
+        let mut rest = holders;
+        // Also without holders: what was staged before has to go.
+        while first || !rest.is_empty() {
+            let (some, later) = rest.split_at(rest.len().min(AT_ONCE));
+            let mut stage = call(&self.scripts.stage, &keys);
+            stage.arg(epoch).arg(u8::from(first));
+            for claim in some {
+                stage.arg(claim.user_id.0).arg(reply::settled_holder(claim));
+            }
+            self.write(&self.scripts.stage, &stage).await?;
+            (first, rest) = (false, later);
+        }
+        Ok(())
+    }
+
+    async fn finish_refill(
+        &self,
+        sale: &Sale,
+        epoch: Epoch,
+        remaining: u32,
+        holders: u64,
+    ) -> Result<(), Fault> {
+        let mut refill = call(&self.scripts.refill, &self.keys(sale.id).await?.all());
+        add_sale(refill.arg(epoch), sale).arg(remaining).arg(holders);
+        self.write(&self.scripts.refill, &refill).await
+    }
+
+    async fn release(&self, sale: SaleId, orders: &[Release]) -> Result<(), Fault> {
+        let keys = self.keys(sale).await?.main();
+        for some in orders.chunks(AT_ONCE) {
+            let mut release = call(&self.scripts.release, &keys);
+            for order in some {
+                release.arg(order.order_id.to_string()).arg(order.user_id.0);
+                release.arg(u8::from(order.returns_units));
+            }
+            self.write(&self.scripts.release, &release).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_marker(&self, sale: SaleId, every: Duration) -> Result<Option<Marker>, Fault> {
+        let script = &self.scripts.marker;
+        let mut make = call(script, &self.keys(sale).await?.some(["meta", "progress"]));
+        make.arg(millis(every));
+        let made = reply::maybe_millis(self.run(script, Effect::Write, &make).await?);
+        Ok(made.map_err(|found| Fault::unknown(Dependency::Gate, found))?.map(Marker::new))
+    }
+
+    async fn marker_passed(&self, sale: SaleId, marker: &Marker) -> Result<(), Fault> {
+        let mut passed = call(&self.scripts.passed, &self.keys(sale).await?.some(["meta", "progress"]));
+        passed.arg(marker.made_ms);
+        self.write(&self.scripts.passed, &passed).await
+    }
+
+    async fn report_held(&self, sale: SaleId, worker: Uuid, oldest_ms: Option<u64>) -> Result<(), Fault> {
+        let mut held = call(&self.scripts.held, &self.keys(sale).await?.some(["meta", "held"]));
+        let oldest = oldest_ms.map_or_else(String::new, |oldest| oldest.to_string());
+        held.arg(worker.to_string()).arg(oldest).arg(HELD_MS);
+        self.write(&self.scripts.held, &held).await
+    }
+
+    async fn mark_resending(&self, sale: SaleId) -> Result<(), Fault> {
+        let resending = call(&self.scripts.resending, &self.keys(sale).await?.some(["meta"]));
+        self.write(&self.scripts.resending, &resending).await
+    }
+
+    async fn mark_reconciled(&self, sale: SaleId, made_ms: u64) -> Result<(), Fault> {
+        let keys = self.keys(sale).await?.some(["meta", "progress"]);
+        let mut reconciled = call(&self.scripts.reconciled, &keys);
+        reconciled.arg(made_ms);
+        self.write(&self.scripts.reconciled, &reconciled).await
+    }
+
+    async fn progress(&self, sale: SaleId) -> Result<Option<QueueProgress>, Fault> {
+        let script = &self.scripts.progress;
+        let mut progress = call(script, &self.keys(sale).await?.some(["meta", "progress", "held"]));
+        progress.arg(HELD_MS);
+        reply::progress(self.run(script, Effect::Read, &progress).await?).map_err(corrupt)
+    }
+
+    async fn remove(&self, sale: SaleId) -> Result<(), Fault> {
+        let mut unlink = cmd("UNLINK");
+        unlink.arg(&self.keys(sale).await?.all());
+        self.redis.send(Request::Command(&unlink), Effect::Write).await.map(drop)
+    }
+
+    async fn keep_known_sales(&self, known: &KnownSales) -> Result<(), Fault> {
+        let json = serde_json::to_string(known).expect("plain fields can be written as JSON");
+        // One command, so that neither is there without the other.
+        let mut keep = cmd("MSET");
+        keep.arg(keys::known_sales(known.ledger_id)).arg(json);
+        keep.arg(keys::ledger_id(&self.place)).arg(known.ledger_id.to_string());
+        self.redis.send(Request::Command(&keep), Effect::Write).await.map(drop)
+    }
+
+    async fn known_sales(&self) -> Result<Option<KnownSales>, Fault> {
+        let Some(ledger) = self.ledger().await? else { return Ok(None) };
+        let mut get = cmd("GET");
+        get.arg(keys::known_sales(ledger));
+        reply::known_sales(self.redis.send(Request::Command(&get), Effect::Read).await?).map_err(corrupt)
+    }
+
+    /// Writes, since a replica that is read-only, a Redis that is full, and one that cannot save still answer PING.
     async fn ping(&self) -> Result<(), Fault> {
-        self.redis.send(Request::Command(&cmd("PING")), Effect::Read).await.map(drop)
+        let mut probe = cmd("SET");
+        probe.arg(keys::PROBE).arg("1").arg("PX").arg(PROBE_MS);
+        self.redis.send(Request::Command(&probe), Effect::Read).await.map(drop)
     }
 }
 
-/// One key of a sale. The braces are a hash tag: a Redis Cluster keeps all keys of a sale in one slot.
-fn key(sale: SaleId, name: &str) -> String {
-    format!("sale:{{{sale}}}:{name}")
+/// The arguments of a script that are the sale's.
+fn add_sale<'a>(call: &'a mut Cmd, sale: &Sale) -> &'a mut Cmd {
+    call.arg(sale.created_at.timestamp_millis())
+        .arg(sale.starts_at.timestamp_millis())
+        .arg(sale.ends_at.timestamp_millis())
+        .arg(sale.per_user_limit)
 }
 
-fn all_keys(sale: SaleId) -> [String; 4] {
-    ["meta", "stock", "buyers", "pending"].map(|name| key(sale, name))
-}
-
-/// The beginning of a call by hash; its arguments follow.
-fn script_call(script: &Script, keys: &[String]) -> Cmd {
-    let mut call = cmd("EVALSHA");
-    call.arg(script.get_hash()).arg(keys.len()).arg(keys);
-    call
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn corrupt(found: String) -> Fault {

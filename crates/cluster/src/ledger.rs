@@ -1,25 +1,32 @@
 //! The ledger on MySQL and MariaDB: the port's methods. What is asked of the database is in `queries`, how a batch is
-//! committed in `writer`, `commit` and `statements`, how the server is reached in `server` and `readers`.
+//! committed in `writer`, `commit` and `statements`, how the server is reached in `server` and `readers`, what a lost gate
+//! needs in `rebuild` and `refill`.
 
 mod commit;
 mod queries;
 mod readers;
+mod rebuild;
+mod refill;
 mod schema;
 mod server;
 mod statements;
 mod writer;
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Epoch, Fault, Ledger, LedgerOrder, LedgerTotals, LedgerWriter, Mode, NewSale, OrderId, Sale,
-    SaleId, UserId,
+    Dependency, Epoch, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter, LockedSale, Mode,
+    NewSale, OrderId, RebuildStep, Sale, SaleId, UserId,
 };
 use sqlx::mysql::MySqlConnectOptions;
+use uuid::Uuid;
 
-use readers::{Effect, Readers};
-use server::Server;
+use self::readers::{Effect, Readers};
+use self::server::Server;
+use crate::identity::Identity;
 
 pub(crate) use schema::migrate;
 
@@ -28,25 +35,40 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The longest wait for all rows of a sale to be counted: millions of them take seconds.
 const COUNT: Duration = Duration::from_secs(60);
 
+/// Connections for questions, at the most.
+const READERS: usize = 8;
+/// Connections for questions about all rows of a sale, at the most.
+const COUNTERS: usize = 4;
+
 /// The ledger on MySQL or MariaDB.
 pub(crate) struct MySqlLedger {
     server: Server,
     readers: Readers,
+    counters: Readers,
 }
 
 impl MySqlLedger {
-    pub(crate) fn new(options: MySqlConnectOptions) -> Self {
-        let server = Server::new(options);
-        Self { readers: Readers::new(server.clone()), server }
+    pub(crate) fn new(options: MySqlConnectOptions, identity: Arc<Identity>) -> Self {
+        let server = Server::new(options, identity);
+        Self {
+            readers: Readers::new(server.clone(), READERS, ANSWER),
+            counters: Readers::new(server.clone(), COUNTERS, COUNT),
+            server,
+        }
     }
 }
 
 #[async_trait]
 impl Ledger for MySqlLedger {
+    async fn id(&self) -> Result<LedgerId, Fault> {
+        let id = self.readers.run(Effect::Nothing, |c| Box::pin(queries::ledger_id(c))).await?;
+        self.server.learn(id)?;
+        Ok(id)
+    }
+
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
         let new = sale.clone();
-        let insert =
-            self.readers.run(Effect::OneStatement, ANSWER, |c| Box::pin(queries::insert_sale(c, new, mode)));
+        let insert = self.readers.run(Effect::Transaction, |c| Box::pin(queries::insert_sale(c, new, mode)));
         let id = insert.await?;
         let unread =
             |why: String| Fault::unknown(Dependency::Ledger, format!("sale {id} is recorded, but {why}"));
@@ -55,25 +77,74 @@ impl Ledger for MySqlLedger {
     }
 
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {
-        self.readers
-            .run(Effect::OneStatement, ANSWER, |c| Box::pin(queries::mark_opened(c, sale, epoch)))
-            .await
+        self.readers.run(Effect::OneStatement, |c| Box::pin(queries::mark_opened(c, sale, epoch))).await
     }
 
     async fn sale(&self, id: SaleId) -> Result<Option<Sale>, Fault> {
-        self.readers.run(Effect::Nothing, ANSWER, |c| Box::pin(queries::sale(c, id))).await
+        self.readers.run(Effect::Nothing, |c| Box::pin(queries::sale(c, id))).await
     }
 
     async fn sales(&self, limit: u32) -> Result<Vec<Sale>, Fault> {
-        self.readers.run(Effect::Nothing, ANSWER, |c| Box::pin(queries::sales(c, limit))).await
+        self.readers.run(Effect::Nothing, |c| Box::pin(queries::sales(c, limit))).await
+    }
+
+    async fn unfinished_sales(&self, after: Option<SaleId>, limit: u32) -> Result<Vec<Sale>, Fault> {
+        let sales =
+            self.readers.run(Effect::Nothing, |c| Box::pin(rebuild::unfinished_sales(c, after, limit)));
+        sales.await
+    }
+
+    async fn restore_sale(&self, sale: &Sale) -> Result<(), Fault> {
+        let sale = sale.clone();
+        self.readers.run(Effect::Transaction, |c| Box::pin(rebuild::restore_sale(c, sale))).await
+    }
+
+    async fn begin_rebuild(&self, sale: SaleId, from: Epoch, to: Epoch, gate: Epoch) -> Result<bool, Fault> {
+        self.readers
+            .run(Effect::OneStatement, |c| Box::pin(rebuild::begin_rebuild(c, sale, (from, to, gate))))
+            .await
+    }
+
+    async fn own_rebuild(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        owner: Uuid,
+        lease: Duration,
+        progress: (RebuildStep, u64, Option<u64>),
+    ) -> Result<bool, Fault> {
+        self.readers
+            .run(Effect::OneStatement, |c| {
+                Box::pin(rebuild::own_rebuild(c, (sale, epoch), owner, lease, progress))
+            })
+            .await
+    }
+
+    async fn lock_for_refill(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        owner: Uuid,
+    ) -> Result<Option<Box<dyn LockedSale>>, Fault> {
+        let locked = refill::lock(self.server.clone(), sale, epoch, owner).await?;
+        Ok(locked.map(|locked| Box::new(locked) as Box<dyn LockedSale>))
+    }
+
+    async fn close_out(&self, sale: SaleId) -> Result<bool, Fault> {
+        self.readers.run(Effect::OneStatement, |c| Box::pin(rebuild::close_out(c, sale))).await
+    }
+
+    async fn missing_among(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, Fault> {
+        let orders = orders.to_vec();
+        self.readers.run(Effect::Nothing, |c| Box::pin(rebuild::missing_among(c, orders))).await
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {
-        self.readers.run(Effect::Nothing, ANSWER, |c| Box::pin(queries::order(c, id))).await
+        self.readers.run(Effect::Nothing, |c| Box::pin(queries::order(c, id))).await
     }
 
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault> {
-        self.readers.run(Effect::Nothing, ANSWER, |c| Box::pin(queries::orders_of(c, user, sale))).await
+        self.readers.run(Effect::Nothing, |c| Box::pin(queries::orders_of(c, user, sale))).await
     }
 
     async fn orders_after(
@@ -82,14 +153,13 @@ impl Ledger for MySqlLedger {
         after: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<LedgerOrder>, Fault> {
-        let page = self
-            .readers
-            .run(Effect::Nothing, COUNT, |c| Box::pin(queries::orders_after(c, sale, after, limit)));
+        let page =
+            self.counters.run(Effect::Nothing, |c| Box::pin(queries::orders_after(c, sale, after, limit)));
         page.await
     }
 
     async fn totals(&self, sale: SaleId) -> Result<LedgerTotals, Fault> {
-        self.readers.run(Effect::Nothing, COUNT, |c| Box::pin(queries::totals(c, sale))).await
+        self.counters.run(Effect::Nothing, |c| Box::pin(queries::totals(c, sale))).await
     }
 
     async fn writer(&self) -> Result<Box<dyn LedgerWriter>, Fault> {
@@ -97,6 +167,6 @@ impl Ledger for MySqlLedger {
     }
 
     async fn ping(&self) -> Result<(), Fault> {
-        self.readers.run(Effect::Nothing, ANSWER, |c| Box::pin(queries::ping(c))).await
+        self.readers.run(Effect::Nothing, |c| Box::pin(queries::ping(c))).await
     }
 }

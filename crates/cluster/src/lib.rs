@@ -4,6 +4,7 @@
 mod config;
 mod control;
 mod gate;
+mod identity;
 mod ledger;
 mod queue;
 mod redis;
@@ -23,9 +24,11 @@ pub use queue::names;
 /// A URL that cannot be used. Nothing was contacted.
 pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
     let redis = config::redis(&config.redis_url)?;
-    let gate = gate::RedisGate::new(redis.clone(), config.redis_pool_size);
-    let queue = queue::RabbitQueue::new(config::amqp(&config.amqp_url)?);
-    let ledger = ledger::MySqlLedger::new(config::mysql(&config.mysql_url)?);
+    let mysql = config::mysql(&config.mysql_url)?;
+    let identity = Arc::new(identity::Identity::default());
+    let gate = gate::RedisGate::new(redis.clone(), config, config::place(&mysql), Arc::clone(&identity));
+    let queue = queue::RabbitQueue::new(config::amqp(&config.amqp_url)?, Arc::clone(&identity));
+    let ledger = ledger::MySqlLedger::new(mysql, identity);
     Ok(Backend {
         name: "cluster",
         gate: Arc::new(gate),

@@ -3,18 +3,26 @@
 
 mod connection;
 mod consumer;
+mod greeting;
+mod intake;
+mod parked;
 mod publisher;
 mod topology;
+mod walk;
 mod wire;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lapin::uri::AMQPUri;
-use seckill_core::{Consumer, Dependency, Fault, OrderQueue, Publisher, QueueDepth};
+use seckill_core::{
+    Consumer, Dependency, Fault, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
+};
 
+use crate::identity::Identity;
 use connection::{Lane, Link};
+use intake::Intake;
 
 pub use topology::names;
 
@@ -25,19 +33,50 @@ const BLOCKED: &str = "RabbitMQ takes no messages at the moment: it is short of 
 
 /// The queue on RabbitMQ.
 pub(crate) struct RabbitQueue {
-    publishing: Link,
+    shared: Arc<Shared>,
     consuming: Link,
     /// A channel for asking about the queue, kept between two questions.
     asking: Mutex<Option<Lane>>,
+    /// Held by the one call that walks through the parked messages: while it does, no other call sees them.
+    walking: tokio::sync::Mutex<()>,
+}
+
+/// What the queue has in common with its publishers and consumers.
+struct Shared {
+    identity: Arc<Identity>,
+    /// Consumers use it too, to park messages.
+    publishing: Link,
+    intake: Intake,
+    newer_logged_at: Mutex<Option<Instant>>,
 }
 
 impl RabbitQueue {
-    pub(crate) fn new(broker: AMQPUri) -> Self {
+    pub(crate) fn new(broker: AMQPUri, identity: Arc<Identity>) -> Self {
         let declaring = Arc::default();
+        let publishing = Link::new(broker.clone(), "seckill publishing", Arc::clone(&declaring));
+        let shared =
+            Shared { identity, publishing, intake: Intake::default(), newer_logged_at: Mutex::default() };
         Self {
-            publishing: Link::new(broker.clone(), "seckill publishing", Arc::clone(&declaring)),
+            shared: Arc::new(shared),
             consuming: Link::new(broker, "seckill consuming", declaring),
-            asking: Mutex::new(None),
+            asking: Mutex::default(),
+            walking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// How many messages of a queue no consumer has taken, and how many consumers it has.
+    async fn inspect(&self, name: &'static str) -> Result<lapin::Queue, Fault> {
+        let lane = self.asking_lane().await?;
+        match step("say how long the queue is", topology::inspect(&lane.channel, name)).await {
+            Ok(queue) => {
+                *self.asking.lock().expect("nothing panics while it holds the lock") = Some(lane);
+                Ok(queue)
+            }
+            Err(fault) => {
+                // Perhaps the queue was deleted; a new connection declares it again.
+                self.consuming.discard(&lane).await;
+                Err(fault)
+            }
         }
     }
 
@@ -55,29 +94,50 @@ impl RabbitQueue {
 #[async_trait]
 impl OrderQueue for RabbitQueue {
     async fn publisher(&self) -> Result<Box<dyn Publisher>, Fault> {
-        Ok(Box::new(publisher::RabbitPublisher::open(&self.publishing).await?))
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(publisher::RabbitPublisher::open(&self.shared.publishing, shared).await?))
     }
 
     async fn consumer(&self, prefetch: u16) -> Result<Box<dyn Consumer>, Fault> {
-        Ok(Box::new(consumer::RabbitConsumer::open(&self.consuming, prefetch).await?))
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(consumer::RabbitConsumer::open(&self.consuming, shared, prefetch).await?))
+    }
+
+    async fn consumers(&self) -> Result<u32, Fault> {
+        // RabbitMQ counts a consumer that was cancelled and still holds messages too.
+        self.inspect(names::ORDERS).await.map(|queue| queue.consumer_count())
     }
 
     async fn depth(&self) -> Result<QueueDepth, Fault> {
-        let lane = self.asking_lane().await?;
-        match step("say how long the queue is", topology::ready_messages(&lane.channel)).await {
-            Ok(ready) => {
-                *self.asking.lock().expect("nothing panics while it holds the lock") = Some(lane);
-                Ok(QueueDepth { ready_batches: u64::from(ready), orders: None })
-            }
-            Err(fault) => {
-                // Perhaps the queue was deleted; a new connection declares it again.
-                self.consuming.discard(&lane).await;
-                Err(fault)
-            }
-        }
+        let ready = self.inspect(names::ORDERS).await?.message_count();
+        Ok(QueueDepth { ready_batches: u64::from(ready), orders: None })
+    }
+
+    async fn parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, Fault> {
+        self.list_parked(limit).await
+    }
+
+    async fn redrive(&self, id: &str) -> Result<bool, Fault> {
+        self.remove_parked(id, parked::Removal::Redrive).await
+    }
+
+    async fn discard(&self, id: &str) -> Result<bool, Fault> {
+        self.remove_parked(id, parked::Removal::Discard).await
+    }
+
+    async fn parked_depth(&self) -> Result<ParkedDepth, Fault> {
+        let parked = self.inspect(names::PARKED).await?.message_count();
+        let unrouted = self.inspect(names::UNROUTED).await?.message_count();
+        Ok(ParkedDepth { parked: parked.into(), unrouted: unrouted.into() })
     }
 
     async fn ping(&self) -> Result<(), Fault> {
+        if self.shared.publishing.is_blocked() {
+            return Err(unavailable(BLOCKED));
+        }
+        if let Some(reason) = self.shared.intake.reason() {
+            return Err(unavailable(reason));
+        }
         self.depth().await.map(drop)
     }
 }

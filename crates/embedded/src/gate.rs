@@ -1,7 +1,8 @@
-//! The gate in memory: the port, and the lock around all of it. How one sale decides is in `filling`, how the gate comes
-//! back after a restart in `rebuild`.
+//! The gate in memory: the port, and the lock around all of it. How one sale decides is in `filling`, how far the queue has
+//! got in `progress`, how the gate comes back after a restart in `rebuild`.
 
 mod filling;
+mod progress;
 mod rebuild;
 
 use std::collections::HashMap;
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Claim, Dependency, Epoch, Fault, GateLevel, Holding, Reservation, ReservationId, Reserved, Sale, SaleId,
-    StockGate, UserId,
+    Claim, Dependency, Epoch, Fault, GateCondition, GateLevel, HolderPage, Holding, KnownSales, Marker,
+    QueueProgress, Release, Reservation, ReservationId, Reserved, Sale, SaleId, StockGate, UserId,
 };
+use uuid::Uuid;
 
-use self::filling::Filling;
+use self::filling::{Filling, Staged};
+use self::progress::Progress;
 pub(crate) use self::rebuild::rebuild;
 use crate::folder::Folder;
 
@@ -31,12 +34,28 @@ struct State {
     sales: HashMap<SaleId, Filling>,
     /// The newest id of any sale, so that ids of a sale that is filled anew do not meet those of the filling before.
     newest: Option<ReservationId>,
+    /// Fillings that nobody uses yet.
+    staged: HashMap<SaleId, Staged>,
+    /// What gateways know; they are this one process, so nothing is kept beyond its end.
+    known: Option<KnownSales>,
 }
 
 impl MemoryGate {
     fn state(&self) -> Result<MutexGuard<'_, State>, Fault> {
         // A panic in the midst of a decision may have left half of it: better no gate than a wrong one.
-        self.state.lock().map_err(|_| unavailable("it failed in the midst of a decision; restart seckill"))
+        self.state.lock().map_err(|_| {
+            let reason = "it failed in the midst of a decision; restart seckill";
+            Fault::unavailable(Dependency::Gate, reason)
+        })
+    }
+
+    /// Changes how far the queue has got with a sale, where the gate has data for it.
+    fn progress_of<T>(
+        &self,
+        sale: SaleId,
+        change: impl FnOnce(&mut Progress) -> T,
+    ) -> Result<Option<T>, Fault> {
+        Ok(self.state()?.sales.get_mut(&sale).map(|filling| change(&mut filling.progress)))
     }
 }
 
@@ -44,7 +63,8 @@ impl MemoryGate {
 impl StockGate for MemoryGate {
     async fn open(&self, sale: &Sale, epoch: Epoch) -> Result<(), Fault> {
         let mut state = self.state()?;
-        if state.sales.get(&sale.id).is_none_or(|filling| filling.epoch() < epoch) {
+        let present = state.sales.get(&sale.id).filter(|filling| filling.is_of(sale));
+        if present.is_none_or(|filling| filling.epoch() < epoch) {
             state.sales.insert(sale.id, Filling::new(sale, epoch));
         }
         Ok(())
@@ -58,15 +78,16 @@ impl StockGate for MemoryGate {
         claims: &[Claim],
     ) -> Result<Reserved, Fault> {
         let mut state = self.state()?;
-        let State { sales, newest } = &mut *state;
-        let filling = sales.get_mut(&sale).ok_or_else(|| unavailable(no_data(sale)))?;
-        if filling.epoch() != epoch {
-            let reason = format!("sale {sale} is on epoch {}, not on {epoch}", filling.epoch());
-            return Err(unavailable(reason));
+        let State { sales, newest, .. } = &mut *state;
+        let filling = sales.get_mut(&sale).ok_or_else(|| lost(format!("it has no data for sale {sale}")))?;
+        if let GateCondition::OtherEpoch { epoch: other } = filling.condition(epoch) {
+            return Err(lost(format!("sale {sale} is on epoch {other}, not on {epoch}")));
         }
         let now = seckill_core::now();
-        let id = following(*newest, now.timestamp_millis().unsigned_abs());
-        filling.settle(settled);
+        let now_ms = now.timestamp_millis().unsigned_abs();
+        // Time never goes back: what is set aside after a marker was made must not seem older than it.
+        let id = following(*newest, now_ms.max(filling.progress.marked_ms()));
+        filling.settle(now_ms, settled);
         let reserved = filling.reserve(id, now, claims);
         *newest = reserved.reservation.or(*newest);
         Ok(reserved)
@@ -74,7 +95,7 @@ impl StockGate for MemoryGate {
 
     async fn settle(&self, sale: SaleId, settled: &[ReservationId]) -> Result<(), Fault> {
         if let Some(filling) = self.state()?.sales.get_mut(&sale) {
-            filling.settle(settled);
+            filling.settle(now_ms(), settled);
         }
         Ok(())
     }
@@ -82,7 +103,7 @@ impl StockGate for MemoryGate {
     async fn stranded(&self, sale: SaleId, age: Duration, limit: usize) -> Result<Vec<Reservation>, Fault> {
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let state = self.state()?;
-        let written_by = seckill_core::now().timestamp_millis().unsigned_abs().checked_sub(age);
+        let written_by = now_ms().checked_sub(age);
         Ok(match (state.sales.get(&sale), written_by) {
             (Some(filling), Some(millis)) => filling.pending_since(millis, limit),
             _ => Vec::new(),
@@ -107,6 +128,114 @@ impl StockGate for MemoryGate {
         Ok(self.state()?.sales.get(&sale).map(Filling::level))
     }
 
+    async fn condition(&self, sale: SaleId, epoch: Epoch) -> Result<GateCondition, Fault> {
+        let state = self.state()?;
+        Ok(state.sales.get(&sale).map_or(GateCondition::Missing, |filling| filling.condition(epoch)))
+    }
+
+    async fn fence(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {
+        if let Some(filling) = self.state()?.sales.get_mut(&sale) {
+            filling.fence(epoch);
+        }
+        Ok(())
+    }
+
+    async fn holders(&self, sale: SaleId, cursor: Option<u64>, limit: usize) -> Result<HolderPage, Fault> {
+        let state = self.state()?;
+        let page = |filling: &Filling| filling.holders(UserId(cursor.unwrap_or(0)), limit);
+        Ok(state.sales.get(&sale).map(page).unwrap_or_default())
+    }
+
+    async fn stage_refill(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        first: bool,
+        holders: &[Claim],
+    ) -> Result<(), Fault> {
+        let mut state = self.state()?;
+        if first {
+            state.staged.insert(sale, Staged::new(epoch));
+        }
+        let staged = state.staged.get_mut(&sale).filter(|staged| staged.epoch == epoch);
+        staged
+            .ok_or_else(|| lost(format!("nothing is staged for epoch {epoch} of sale {sale}")))?
+            .add(holders);
+        Ok(())
+    }
+
+    async fn finish_refill(
+        &self,
+        sale: &Sale,
+        epoch: Epoch,
+        remaining: u32,
+        holders: u64,
+    ) -> Result<(), Fault> {
+        let mut state = self.state()?;
+        let present = state.sales.get(&sale.id).filter(|filling| filling.is_of(sale)).map(Filling::epoch);
+        if present == Some(epoch) {
+            return Ok(());
+        }
+        if let Some(later) = present.filter(|present| *present > epoch) {
+            return Err(lost(format!("sale {} is on epoch {later}, after {epoch}", sale.id)));
+        }
+        let staged = state.staged.remove(&sale.id).filter(|staged| staged.epoch == epoch);
+        let staged = staged.unwrap_or_else(|| Staged::new(epoch));
+        if staged.len() != holders {
+            let reason = format!("{} holders of sale {} are staged, not {holders}", staged.len(), sale.id);
+            return Err(lost(reason));
+        }
+        state.sales.insert(sale.id, Filling::refilled(sale, staged, remaining));
+        Ok(())
+    }
+
+    async fn release(&self, sale: SaleId, orders: &[Release]) -> Result<(), Fault> {
+        if let Some(filling) = self.state()?.sales.get_mut(&sale) {
+            filling.release(orders);
+        }
+        Ok(())
+    }
+
+    async fn make_marker(&self, sale: SaleId, every: Duration) -> Result<Option<Marker>, Fault> {
+        Ok(self.progress_of(sale, |progress| progress.make_marker(now_ms(), every))?.flatten())
+    }
+
+    async fn marker_passed(&self, sale: SaleId, marker: &Marker) -> Result<(), Fault> {
+        self.progress_of(sale, |progress| progress.marker_passed(now_ms(), marker)).map(drop)
+    }
+
+    async fn report_held(&self, sale: SaleId, worker: Uuid, oldest_ms: Option<u64>) -> Result<(), Fault> {
+        self.progress_of(sale, |progress| progress.report_held(now_ms(), worker, oldest_ms)).map(drop)
+    }
+
+    async fn mark_resending(&self, sale: SaleId) -> Result<(), Fault> {
+        self.progress_of(sale, |progress| progress.resending(now_ms())).map(drop)
+    }
+
+    async fn mark_reconciled(&self, sale: SaleId, made_ms: u64) -> Result<(), Fault> {
+        self.progress_of(sale, |progress| progress.reconciled(made_ms)).map(drop)
+    }
+
+    async fn progress(&self, sale: SaleId) -> Result<Option<QueueProgress>, Fault> {
+        self.progress_of(sale, |progress| progress.read(now_ms()))
+    }
+
+    async fn remove(&self, sale: SaleId) -> Result<(), Fault> {
+        let mut state = self.state()?;
+        state.sales.remove(&sale);
+        state.staged.remove(&sale);
+        Ok(())
+    }
+
+    async fn keep_known_sales(&self, known: &KnownSales) -> Result<(), Fault> {
+        self.state()?.known = Some(known.clone());
+        Ok(())
+    }
+
+    async fn known_sales(&self) -> Result<Option<KnownSales>, Fault> {
+        Ok(self.state()?.known.clone())
+    }
+
     async fn ping(&self) -> Result<(), Fault> {
         self.state().map(drop)
     }
@@ -122,12 +251,12 @@ fn following(newest: Option<ReservationId>, millis: u64) -> ReservationId {
     }
 }
 
-fn no_data(sale: SaleId) -> String {
-    format!("it has no data for sale {sale}")
+fn now_ms() -> u64 {
+    seckill_core::now().timestamp_millis().unsigned_abs()
 }
 
-fn unavailable(reason: impl std::fmt::Display) -> Fault {
-    Fault::unavailable(Dependency::Gate, reason)
+fn lost(reason: impl std::fmt::Display) -> Fault {
+    Fault::lost(Dependency::Gate, reason)
 }
 
 #[cfg(test)]

@@ -1,19 +1,24 @@
-//! The ledger in a SQLite file: the port, its reads, and the writes of sales. How orders are committed is in `commit`, how
-//! rows become words in `rows`.
+//! The ledger in a SQLite file: the port, its reads, and the writes of sales. How orders are committed is in `commit`, what
+//! a lost gate needs in `rebuild`, how rows become words in `rows`.
 
 mod commit;
+mod rebuild;
 mod rows;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Epoch, Fault, Ledger, LedgerOrder, LedgerTotals, LedgerWriter, Mode, NewSale, Order, OrderId,
-    Sale, SaleId, UserId,
+    Claim, Dependency, Epoch, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter, LockedSale,
+    Mode, NewSale, OrderId, RebuildStep, Sale, SaleId, UserId,
 };
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
 use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use self::commit::SqliteWriter;
 use crate::OpenError;
@@ -26,19 +31,27 @@ const READERS: u32 = 4;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("ledger", include_str!("../../../migrations/sqlite/ledger/0001_ledger.sql")),
     ("names as on mysql", include_str!("../../../migrations/sqlite/ledger/0002_names_as_on_mysql.sql")),
+    ("identity and rebuild", include_str!("../../../migrations/sqlite/ledger/0003_identity_and_rebuild.sql")),
 ];
 /// Rows of one read when all orders are gone through.
 const PAGE: i64 = 4_096;
 
 /// The ledger's file.
 pub(crate) struct SqliteLedger {
+    id: LedgerId,
     readers: SqlitePool,
     writing: Arc<Writing>,
 }
 
+/// An order that has a unit of its sale.
+pub(crate) struct ActiveOrder {
+    pub(crate) sale_id: SaleId,
+    pub(crate) claim: Claim,
+}
+
 /// What every writer shares. SQLite writes one transaction at a time, so a second connection would gain nothing.
 struct Writing {
-    connection: Mutex<WriteConnection>,
+    connection: Arc<Mutex<WriteConnection>>,
     /// Held until the last write is done, also one whose caller did not wait for it.
     _folder: Arc<Folder>,
 }
@@ -48,17 +61,26 @@ impl SqliteLedger {
     pub(crate) async fn open(folder: Arc<Folder>) -> Result<Self, OpenError> {
         let path = folder.file(FILE);
         sqlite::migrate(&path, MIGRATIONS).await?;
-        let connection = Mutex::new(WriteConnection::new(&path, Dependency::Ledger));
+        let connection = Arc::new(Mutex::new(WriteConnection::new(&path, Dependency::Ledger)));
+        let readers = sqlite::readers(&path, READERS);
+        let row = sqlx::query("SELECT id FROM ledger_identity").fetch_one(&readers).await.map_err(fault)?;
         Ok(Self {
-            readers: sqlite::readers(&path, READERS),
+            id: rows::ledger_id(&row)?,
+            readers,
             writing: Arc::new(Writing { connection, _folder: folder }),
         })
     }
 
-    /// Every sale whose gate has been opened.
+    /// The ledger's id, read when the file was opened.
+    pub(crate) fn ledger_id(&self) -> LedgerId {
+        self.id
+    }
+
+    /// Every sale whose gate has been opened and not been removed since.
     pub(crate) async fn opened_sales(&self) -> Result<Vec<Sale>, Fault> {
-        let query = sqlx::query("SELECT * FROM sales WHERE epoch > 0 AND epoch < ?")
-            .bind(Mode::Direct.stored_epoch());
+        let query =
+            sqlx::query("SELECT * FROM sales WHERE epoch > 0 AND epoch < ? AND state <> 'closed_out'")
+                .bind(Mode::Direct.stored_epoch());
         let rows = query.fetch_all(&self.readers).await.map_err(fault)?;
         rows.iter().map(rows::sale).collect()
     }
@@ -66,7 +88,7 @@ impl SqliteLedger {
     /// Goes through all active orders in the order of their ids, a page at a time.
     pub(crate) async fn for_each_active_order(
         &self,
-        mut each: impl FnMut(Order) + Send,
+        mut each: impl FnMut(ActiveOrder) + Send,
     ) -> Result<(), Fault> {
         const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, accepted_at FROM orders \
                            WHERE id > ? AND active = 1 ORDER BY id LIMIT ?";
@@ -76,21 +98,20 @@ impl SqliteLedger {
             let page =
                 sqlx::query(SQL).bind(&after).bind(PAGE).fetch_all(&self.readers).await.map_err(fault)?;
             for row in &page {
-                each(rows::order(row)?);
+                each(ActiveOrder { sale_id: rows::sale_id(row)?, claim: rows::claim(row)? });
             }
             let Some(last) = page.last() else { return Ok(()) };
             after = rows::id_bytes(rows::order_id(last)?);
         }
     }
 
-    /// How many orders of each sale are recorded as rejected, and their units.
-    pub(crate) async fn count_rejections(&self) -> Result<Vec<(SaleId, u64, u64)>, Fault> {
-        const SQL: &str =
-            "SELECT sale_id, COUNT(*) AS orders, SUM(quantity) AS units FROM rejections GROUP BY sale_id";
-        let rows = sqlx::query(SQL).fetch_all(&self.readers).await.map_err(fault)?;
-        let count =
-            |row| Ok((rows::sale_id(row)?, rows::number(row, "orders")?, rows::number(row, "units")?));
-        rows.iter().map(count).collect()
+    /// Runs one statement that changes sales, and returns how many it changed.
+    async fn change(&self, statement: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, Fault> {
+        let mut connection = self.writing.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        let changed = statement.execute(transaction.connection()).await.map_err(fault)?.rows_affected();
+        transaction.commit().await?;
+        Ok(changed)
     }
 
     /// Which of these orders are recorded as rejected; for the orders of one batch.
@@ -107,10 +128,14 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    async fn id(&self) -> Result<LedgerId, Fault> {
+        Ok(self.id)
+    }
+
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
         const SQL: &str = "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                           ends_at, epoch, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *";
-        let insert = sqlx::query(SQL)
+                           ends_at, epoch, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+        let insert = sqlx::query_scalar(SQL)
             .bind(&sale.name)
             .bind(sale.product())
             .bind(sale.stock)
@@ -123,8 +148,8 @@ impl Ledger for SqliteLedger {
             .bind(seckill_core::now().timestamp_millis());
         let mut connection = self.writing.connection.lock().await;
         let mut transaction = connection.begin().await?;
-        let row = insert.fetch_one(transaction.connection()).await.map_err(fault)?;
-        let created = rows::sale(&row)?;
+        let id: i64 = insert.fetch_one(transaction.connection()).await.map_err(fault)?;
+        let created = rebuild::count_earlier_rejections(transaction.connection(), id).await?;
         transaction.commit().await?;
         Ok(created)
     }
@@ -134,10 +159,7 @@ impl Ledger for SqliteLedger {
             .bind(epoch)
             .bind(sale.0.cast_signed())
             .bind(epoch);
-        let mut connection = self.writing.connection.lock().await;
-        let mut transaction = connection.begin().await?;
-        update.execute(transaction.connection()).await.map_err(fault)?;
-        transaction.commit().await
+        self.change(update).await.map(drop)
     }
 
     async fn sale(&self, id: SaleId) -> Result<Option<Sale>, Fault> {
@@ -150,6 +172,69 @@ impl Ledger for SqliteLedger {
         let query = sqlx::query("SELECT * FROM sales ORDER BY id DESC LIMIT ?").bind(limit);
         let rows = query.fetch_all(&self.readers).await.map_err(fault)?;
         rows.iter().map(rows::sale).collect()
+    }
+
+    async fn unfinished_sales(&self, after: Option<SaleId>, limit: u32) -> Result<Vec<Sale>, Fault> {
+        const SQL: &str = "SELECT * FROM sales INDEXED BY sales_by_state \
+                           WHERE state IN ('open', 'rebuilding') AND id > ? AND epoch <> ? ORDER BY id LIMIT ?";
+        let query = sqlx::query(SQL)
+            .bind(after.map_or(0, |id| id.0.cast_signed()))
+            .bind(Mode::Direct.stored_epoch())
+            .bind(limit);
+        let rows = query.fetch_all(&self.readers).await.map_err(fault)?;
+        rows.iter().map(rows::sale).collect()
+    }
+
+    async fn restore_sale(&self, sale: &Sale) -> Result<(), Fault> {
+        let mut connection = self.writing.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        rebuild::restore_sale(transaction.connection(), sale).await?;
+        transaction.commit().await
+    }
+
+    async fn begin_rebuild(&self, sale: SaleId, from: Epoch, to: Epoch, gate: Epoch) -> Result<bool, Fault> {
+        Ok(self.change(rebuild::begin(sale, from, to, gate)).await? == 1)
+    }
+
+    async fn own_rebuild(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        owner: Uuid,
+        lease: Duration,
+        progress: (RebuildStep, u64, Option<u64>),
+    ) -> Result<bool, Fault> {
+        // Under the write lock, so that the wait for it takes nothing from the lease.
+        let mut connection = self.writing.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        let update = rebuild::own(sale, epoch, owner, lease, progress);
+        let changed = update.execute(transaction.connection()).await.map_err(fault)?.rows_affected();
+        transaction.commit().await?;
+        Ok(changed == 1)
+    }
+
+    async fn lock_for_refill(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        owner: Uuid,
+    ) -> Result<Option<Box<dyn LockedSale>>, Fault> {
+        let locked = rebuild::lock(Arc::clone(&self.writing), sale, epoch, owner).await?;
+        Ok(locked.map(|locked| Box::new(locked) as Box<dyn LockedSale>))
+    }
+
+    async fn close_out(&self, sale: SaleId) -> Result<bool, Fault> {
+        Ok(self.change(rebuild::close_out(sale)).await? == 1)
+    }
+
+    async fn missing_among(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, Fault> {
+        let mut missing: HashSet<_> = orders.iter().copied().collect();
+        for some in orders.chunks(sqlite::ROWS_A_STATEMENT) {
+            for id in rebuild::recorded_among(&self.readers, some).await? {
+                missing.remove(&id);
+            }
+        }
+        Ok(missing)
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {

@@ -25,7 +25,7 @@ use seckill_core::{Backend, Fault};
 pub async fn open(data_dir: &Path) -> Result<Backend, OpenError> {
     let folder = Arc::new(folder::Folder::lock(data_dir).await?);
     let ledger = ledger::SqliteLedger::open(Arc::clone(&folder)).await?;
-    let queue = queue::SqliteQueue::open(Arc::clone(&folder)).await?;
+    let queue = queue::SqliteQueue::open(Arc::clone(&folder), ledger.ledger_id()).await?;
     let gate = gate::rebuild(&ledger, &queue, folder).await?;
     Ok(Backend {
         name: "embedded",

@@ -1,6 +1,7 @@
 //! What the queue and the ledger have in common: how a SQLite file is opened, and a write transaction that a dropped
 //! future cannot leave open. No SQL of either is here.
 
+use std::ops::DerefMut;
 use std::path::Path;
 use std::time::Duration;
 
@@ -86,27 +87,32 @@ impl WriteConnection {
     ///
     /// # Errors
     /// [`Fault::Unavailable`]; the next call starts afresh on a new connection.
-    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Fault> {
-        let mut connection = match self.idle.take() {
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<&mut Self>, Fault> {
+        Transaction::begin(self).await
+    }
+}
+
+/// A write transaction, and whatever gives it the connection, such as a lock. Dropping it, also by dropping the future
+/// that has it, closes its connection, and SQLite undoes what was not committed.
+pub(crate) struct Transaction<H> {
+    home: H,
+    connection: SqliteConnection,
+}
+
+impl<H: DerefMut<Target = WriteConnection>> Transaction<H> {
+    /// As [`WriteConnection::begin`].
+    pub(crate) async fn begin(mut home: H) -> Result<Self, Fault> {
+        let mut connection = match home.idle.take() {
             Some(connection) => connection,
-            None => self.options.connect().await.map_err(|error| fault(self.dependency, &error))?,
+            None => home.options.connect().await.map_err(|error| fault(home.dependency, &error))?,
         };
         sqlx::query("BEGIN IMMEDIATE")
             .execute(&mut connection)
             .await
-            .map_err(|error| fault(self.dependency, &error))?;
-        Ok(Transaction { home: self, connection })
+            .map_err(|error| fault(home.dependency, &error))?;
+        Ok(Self { home, connection })
     }
-}
 
-/// A write transaction. Dropping it, also by dropping the future that has it, closes its connection, and SQLite undoes
-/// what was not committed.
-pub(crate) struct Transaction<'a> {
-    home: &'a mut WriteConnection,
-    connection: SqliteConnection,
-}
-
-impl Transaction<'_> {
     /// For the statements of the transaction.
     pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.connection
@@ -141,11 +147,14 @@ impl Transaction<'_> {
 
 /// The fault of a call that has changed nothing: a read, or a transaction that did not come to its commit.
 pub(crate) fn fault(dependency: Dependency, error: &sqlx::Error) -> Fault {
-    const SQLITE_CORRUPT: &str = "11";
-    const SQLITE_NOTADB: &str = "26";
-    let code = error.as_database_error().and_then(|error| error.code());
-    match (error, code.as_deref()) {
-        (_, Some(SQLITE_CORRUPT | SQLITE_NOTADB))
+    const CORRUPT: u32 = 11;
+    const CONSTRAINT: u32 = 19;
+    const MISMATCH: u32 = 20;
+    const NOTADB: u32 = 26;
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    // The lowest byte says what it is, the others which kind of it.
+    match (error, code.map(|code| code & 0xff)) {
+        (_, Some(CORRUPT | CONSTRAINT | MISMATCH | NOTADB))
         | (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), _) => Fault::corrupt(dependency, error),
         _ => Fault::unavailable(dependency, error),
     }

@@ -1,24 +1,43 @@
 -- Fills the gate for one epoch of a sale, unless it is on that epoch or a later one.
 --
--- KEYS  meta, stock, buyers, pending: the four keys of one sale
--- ARGV  epoch, starts_at, ends_at, per_user_limit, stock
+-- KEYS  meta, stock, buyers, pending, progress, held, staged: the keys of one sale
+-- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, stock
 -- Answer: 1 when it filled the gate, 0 when it left it as it was
+--
+-- All four main keys exist once this is done, so that a lost one is noticed: buyers has a field `-` that is no user, and
+-- pending is a stream without entries.
 
-local meta_key = KEYS[1]
-local found = redis.call('TYPE', meta_key).ok
+local meta_key, stock_key, buyers_key, pending_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local found, entry = redis.call('TYPE', meta_key).ok, '0-1'
 if found ~= 'none' then
-  local epoch = found == 'hash' and tonumber(redis.call('HGET', meta_key, 'epoch') or '')
+  local meta = found == 'hash' and redis.call('HMGET', meta_key, 'epoch', 'created_at', 'entry') or {}
+  local epoch = tonumber(meta[1] or '')
   if not epoch then
     return redis.error_reply('GATECORRUPT ' .. meta_key .. ' is not a hash with an epoch')
   end
-  if epoch >= tonumber(ARGV[1]) then
+  -- A sale of the same id that was created at another time is another sale, of a database that was restored since.
+  if meta[2] == ARGV[2] and epoch >= tonumber(ARGV[1]) then
     return 0
+  end
+  -- Ids go on, so that none of the filling before comes again.
+  entry = meta[3] or entry
+end
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+for _, write in ipairs({ { 'UNLINK', meta_key }, { 'HSET', buyers_key, '1', '1' }, { 'SET', stock_key, '1' },
+  { 'XDEL', pending_key, '1-1' } }) do
+  if not redis.acl_check_cmd(unpack(write)) then
+    return redis.error_reply('NOPERM this user has no right to ' .. write[1])
   end
 end
 
--- What an older epoch left behind goes; UNLINK frees a large hash in the background.
+-- SET is the first write, since a full Redis refuses it; once a script has written, nothing is refused any more. What an
+-- older epoch left behind goes; UNLINK frees a large hash in the background.
+redis.call('SET', KEYS[7], '')
 redis.call('UNLINK', unpack(KEYS))
-redis.call('SET', KEYS[2], ARGV[5])
-redis.call('HSET', meta_key, 'epoch', ARGV[1], 'starts_at', ARGV[2], 'ends_at', ARGV[3],
-  'per_user_limit', ARGV[4], 'revision', 1)
+redis.call('XADD', pending_key, '0-1', '-', '-')
+redis.call('XDEL', pending_key, '0-1')
+redis.call('SET', stock_key, ARGV[6])
+redis.call('HSET', buyers_key, '-', ARGV[1])
+redis.call('HSET', meta_key, 'epoch', ARGV[1], 'fence', 0, 'run', run, 'created_at', ARGV[2], 'starts_at', ARGV[3],
+  'ends_at', ARGV[4], 'per_user_limit', ARGV[5], 'pending', 0, 'entry', entry, 'last', 0, 'marked', 0, 'revision', 1)
 return 1

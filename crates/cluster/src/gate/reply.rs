@@ -1,8 +1,9 @@
-//! Reads what the gate's scripts and commands answer. Whatever is not as seckill writes it is told, never guessed.
+//! Reads what the gate's scripts and commands answer. Whatever is not as seckill writes it is an error, never guessed.
 
 use deadpool_redis::redis::{FromRedisValue, Value, from_redis_value};
 use seckill_core::{
-    Claim, Decision, GateLevel, Holding, OrderId, Reservation, Reserved, SaleId, Timestamp, UserId,
+    Claim, Decision, GateCondition, GateLevel, Holder, HolderPage, Holding, KnownSales, LedgerId, OrderId,
+    QueueProgress, Reservation, ReservationId, Reserved, SaleId, Timestamp, UserId,
 };
 
 /// What was found instead of what was expected.
@@ -72,18 +73,88 @@ pub(super) fn holdings(reply: Value, sales: &[SaleId]) -> Result<Vec<Holding>, F
     held.collect()
 }
 
-/// Reads one buyer: "order_id:quantity:accepted_at:entry".
 fn holding(sale_id: SaleId, text: &str) -> Result<Holding, Found> {
+    let (order_id, quantity, accepted_at, _) = buyer(text)?;
+    Ok(Holding { sale_id, order_id, quantity, accepted_at })
+}
+
+/// Reads one buyer: "order_id:quantity:accepted_at:entry".
+fn buyer(text: &str) -> Result<(OrderId, u32, Timestamp, ReservationId), Found> {
     let parts: Vec<_> = text.split(':').collect();
-    let &[order, quantity, accepted_at, _entry] = parts.as_slice() else {
+    let &[order, quantity, accepted_at, entry] = parts.as_slice() else {
         return Err(format!("the buyer {text:?}"));
     };
-    Ok(Holding {
-        sale_id,
-        order_id: order_id(order)?,
-        quantity: number(quantity)?,
-        accepted_at: timestamp(number(accepted_at)?)?,
+    Ok((order_id(order)?, number(quantity)?, timestamp(number(accepted_at)?)?, entry.parse()?))
+}
+
+/// Writes a buyer whose order is in the ledger. Its entry is one that the pending log never has, since a sequence number of 0
+/// stands for no orders; its time is the earliest at which the order can have been set aside.
+pub(super) fn settled_holder(claim: &Claim) -> String {
+    let accepted_at = claim.accepted_at.timestamp_millis().max(0);
+    format!("{}:{}:{accepted_at}:{accepted_at}-0", claim.order_id, claim.quantity)
+}
+
+/// Reads the answer of HSCAN on the buyers.
+pub(super) fn holders(reply: Value) -> Result<HolderPage, Found> {
+    let (cursor, fields): (u64, Vec<(String, String)>) = read(reply)?;
+    let holder = |(user, text): &(String, String)| {
+        let (order_id, quantity, accepted_at, entry) = buyer(text)?;
+        let claim = Claim { order_id, user_id: UserId(number(user)?), quantity, accepted_at };
+        Ok(Holder { claim, set_aside_ms: entry.millis })
+    };
+    // The field `-` is no user: it keeps the key in being.
+    let holders = fields.iter().filter(|(user, _)| user != "-").map(holder).collect::<Result<_, Found>>()?;
+    Ok(HolderPage { holders, next: (cursor != 0).then_some(cursor) })
+}
+
+/// Reads the answer of `condition.lua`.
+pub(super) fn condition(reply: Value) -> Result<GateCondition, Found> {
+    let mut words = Words(list(reply)?.into_iter());
+    Ok(match words.next::<u8>()? {
+        0 => GateCondition::Sound,
+        1 => GateCondition::Missing,
+        2 => GateCondition::OtherRun { epoch: words.next()? },
+        3 => GateCondition::OtherEpoch { epoch: words.next()? },
+        code => return Err(format!("a condition of code {code}")),
     })
+}
+
+/// Reads a moment in milliseconds, or nothing.
+pub(super) fn maybe_millis(reply: Value) -> Result<Option<u64>, Found> {
+    read(reply)
+}
+
+/// Reads the answer of `progress.lua`.
+pub(super) fn progress(reply: Value) -> Result<Option<QueueProgress>, Found> {
+    if reply == Value::Nil {
+        return Ok(None);
+    }
+    let (now_ms, last_set_aside_ms, made, came, oldest, reconciled_ms): (_, _, String, String, String, _) =
+        read(reply)?;
+    let maybe = |text: String| if text.is_empty() { Ok(None) } else { number(&text).map(Some) };
+    Ok(Some(QueueProgress {
+        now_ms,
+        last_set_aside_ms,
+        marker: maybe(made)?.zip(maybe(came)?),
+        oldest_held_ms: maybe(oldest)?,
+        reconciled_ms,
+    }))
+}
+
+/// Reads a ledger id, or nothing.
+pub(super) fn ledger_id(reply: Value) -> Result<Option<LedgerId>, Found> {
+    let text: Option<String> = read(reply)?;
+    let parse = |text: String| text.parse().map_err(|_| format!("{text:?} instead of a ledger id"));
+    Ok(text.map(parse).transpose()?.map(LedgerId))
+}
+
+/// Reads the sales that were kept, or nothing.
+pub(super) fn known_sales(reply: Value) -> Result<Option<KnownSales>, Found> {
+    let json: Option<String> = read(reply)?;
+    let parse = |json: String| {
+        serde_json::from_str(&json).map_err(|error| format!("known sales that cannot be read: {error}"))
+    };
+    json.map(parse).transpose()
 }
 
 /// Reads the answer of `level.lua`.
@@ -129,8 +200,6 @@ fn timestamp(millis: i64) -> Result<Timestamp, Found> {
 
 #[cfg(test)]
 mod tests {
-    use seckill_core::ReservationId;
-
     use super::*;
 
     const ORDER: &str = "018bcfe5-687b-7000-8000-000000000001";
@@ -166,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_we_write_it_is_told() {
+    fn what_is_not_as_we_write_it_is_an_error() {
         for (reply, claims) in [
             (Value::Nil, 0),
             (Value::Array(vec![]), 0),

@@ -1,13 +1,17 @@
 -- Decides every claim of one batch in one atomic step, and removes settled entries from the pending log.
 --
--- KEYS  meta, stock, buyers, pending: the four keys of one sale
--- ARGV  epoch, number of settled entries, their ids, then for each claim: order id, user, quantity, accepted_at
+-- KEYS  meta, stock, buyers, pending: four keys of one sale
+-- ARGV  epoch, number of settled entries, their ids, then for each claim: order id, user, quantity, accepted_at; at last the
+--       run id of the server as its connection has seen it, or '': any run is trusted
 -- Answer: one flat list: the id of the new pending entry or '', then for each claim a code and what belongs to it:
 --   0 reserved; 1 order id, quantity, pending, accepted_at: replayed; 2 remaining: sold out; 3 limit: over limit;
 --   4 not open; 5 closed
 --
 -- Redis does not roll a script back. So everything is read and checked first, and nothing after the first write can
 -- fail: run again after a lost answer, the same call finds its own buyers and deducts nothing.
+--
+-- The sequence number of a pending entry modulo 512 is the number of its orders. So settling an entry corrects the number of
+-- pending orders without reading the entry.
 
 local meta_key, stock_key, buyers_key, pending_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
@@ -22,36 +26,37 @@ local function integer(text)
   end
 end
 
-local function is(key, wanted, missing_is_fine)
-  local found = redis.call('TYPE', key).ok
-  return found == wanted or (missing_is_fine and found == 'none')
-end
+-- Read and check. A key of another type makes its read fail.
 
--- Read and check.
+if redis.call('EXISTS', meta_key, stock_key, buyers_key, pending_key) ~= 4 then
+  return redis.error_reply('GATEMISSING a key of this sale is gone')
+end
+-- Without one of these rights the writes would end half way. XADD comes first, so its own refusal is soon enough.
+for _, write in ipairs({ { 'DECRBY', stock_key, '1' }, { 'HSET', buyers_key, '1', '1' }, { 'XDEL', pending_key, '1' } }) do
+  if not redis.acl_check_cmd(unpack(write)) then
+    return redis.error_reply('NOPERM this user has no right to ' .. write[1])
+  end
+end
+redis.call('XLEN', pending_key)
 
-if is(meta_key, 'none') then
-  return redis.error_reply('GATEMISSING no data for this sale')
+local meta = redis.call('HMGET', meta_key, 'epoch', 'fence', 'run', 'starts_at', 'ends_at', 'per_user_limit', 'pending',
+  'entry', 'last', 'marked')
+local epoch, fence, starts_at, ends_at = integer(meta[1]), integer(meta[2]), integer(meta[4]), integer(meta[5])
+local limit, pending_orders, last, marked = integer(meta[6]), integer(meta[7]), integer(meta[9]), integer(meta[10])
+local entry_ms, entry_sequence = string.match(meta[8] or '', '^(%d+)%-(%d+)$')
+if not (epoch and fence and starts_at and ends_at and limit and pending_orders and last and marked and entry_ms) then
+  return corrupt(meta_key .. ' lacks a field, or one is no integer')
 end
-if not is(meta_key, 'hash') then
-  return corrupt(meta_key .. ' is not a hash')
-end
-if not is(stock_key, 'string') then
-  return corrupt(stock_key .. ' is missing or not a string')
-end
-if not is(buyers_key, 'hash', true) then
-  return corrupt(buyers_key .. ' is not a hash')
-end
-if not is(pending_key, 'stream', true) then
-  return corrupt(pending_key .. ' is not a stream')
-end
-
-local meta = redis.call('HMGET', meta_key, 'epoch', 'starts_at', 'ends_at', 'per_user_limit')
-local epoch, starts_at, ends_at, limit = integer(meta[1]), integer(meta[2]), integer(meta[3]), integer(meta[4])
-if not (epoch and starts_at and ends_at and limit) then
-  return corrupt(meta_key .. ' lacks epoch, starts_at, ends_at or per_user_limit, or they are no integers')
-end
-if epoch ~= integer(ARGV[1]) then
+local wanted = integer(ARGV[1])
+if epoch ~= wanted then
   return redis.error_reply('GATEEPOCH ' .. meta[1])
+end
+if fence > epoch then
+  return redis.error_reply('GATEEPOCH ' .. meta[2])
+end
+local run = ARGV[#ARGV]
+if run ~= '' and run ~= meta[3] then
+  return redis.error_reply('GATERUN this sale was filled in another run of the server')
 end
 local remaining = integer(redis.call('GET', stock_key))
 if not remaining then
@@ -61,15 +66,18 @@ end
 local settled, is_pending = {}, {}
 local first_claim = 3 + (integer(ARGV[2]) or #ARGV)
 for at = 3, first_claim - 1 do
+  if not string.find(ARGV[at] or '', '^%d+%-%d+$') then
+    return corrupt('a settled id is not an entry id')
+  end
   settled[#settled + 1] = ARGV[at]
   is_pending[ARGV[at]] = false
 end
-if first_claim > #ARGV + 1 or (#ARGV + 1 - first_claim) % 4 ~= 0 then
+if first_claim > #ARGV or (#ARGV - first_claim) % 4 ~= 0 then
   return corrupt('the arguments of reserve are out of step')
 end
 
 local claims, users = {}, {}
-for at = first_claim, #ARGV, 4 do
+for at = first_claim, #ARGV - 1, 4 do
   local quantity = integer(ARGV[at + 2])
   if not (quantity and quantity > 0 and integer(ARGV[at + 3])) then
     return corrupt('a claim has a bad quantity or time')
@@ -144,7 +152,13 @@ end
 -- Write. XADD comes first: should Redis refuse writes (no memory, a read-only replica), it refuses the first of them.
 
 if #reserved > 0 then
-  local entry = redis.call('XADD', pending_key, '*', unpack(fields))
+  -- Time never goes back, also where the clock does: what is set aside after a marker was made must not seem older than it.
+  local ms = math.max(now, entry_ms, marked)
+  local sequence = #reserved
+  if ms == tonumber(entry_ms) then
+    sequence = sequence + (math.floor(entry_sequence / 512) + 1) * 512
+  end
+  local entry = redis.call('XADD', pending_key, string.format('%d-%d', ms, sequence), unpack(fields))
   redis.call('DECRBY', stock_key, deducted)
   local buyers = {}
   for _, claim in ipairs(reserved) do
@@ -153,8 +167,24 @@ if #reserved > 0 then
   end
   redis.call('HSET', buyers_key, unpack(buyers))
   answer[1] = entry
+  pending_orders = pending_orders + #reserved
+  last = math.max(last, ms)
 end
-for at = 1, #settled, 1000 do
-  redis.call('XDEL', pending_key, unpack(settled, at, math.min(at + 999, #settled)))
+local removed = 0
+for _, id in ipairs(settled) do
+  if redis.call('XDEL', pending_key, id) == 1 then
+    local ms, sequence = string.match(id, '^(%d+)%-(%d+)$')
+    removed = removed + 1
+    pending_orders = math.max(0, pending_orders - sequence % 512)
+    -- Published perhaps after that marker, so the marker says nothing about it.
+    if tonumber(ms) <= marked then
+      last = math.max(last, now, marked)
+    end
+  end
+end
+if #reserved > 0 then
+  redis.call('HSET', meta_key, 'pending', pending_orders, 'last', last, 'entry', answer[1])
+elseif removed > 0 then
+  redis.call('HSET', meta_key, 'pending', pending_orders, 'last', last)
 end
 return answer

@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use seckill_core::{Fate, Known, Order, RejectReason, Room, SaleId, decide};
+use seckill_core::{
+    AbortPoint, Fate, Known, Order, RejectReason, Room, SaleId, abort_point, decide, decided_anew,
+};
 use sqlx::mysql::MySqlConnection;
 
-use super::statements::{self, Added, IDS_AT_ONCE, SaleState};
+use super::statements::{self, Added, IDS_AT_ONCE, Terms};
 
 /// Why nothing was written. The transaction is still open.
 pub(super) enum NotWritten {
@@ -32,27 +34,33 @@ pub(super) async fn write_whole(
     orders: &[Order],
 ) -> Result<Vec<Fate>, NotWritten> {
     statements::begin(connection).await?;
+    abort_point(AbortPoint::LedgerBegun);
     let sales = statements::read_sales(connection, &sale_ids(orders)).await?;
     let rows = sorted(orders.iter());
     let added = add_up(&rows, &sales).ok_or(NotWritten::DoesNotFit)?;
     statements::insert_orders(connection, &rows, &sales).await?;
+    abort_point(AbortPoint::LedgerInserted);
     for (id, added) in &added {
         if !statements::add_if_it_fits(connection, *id, added, &sales[id]).await? {
             return Err(NotWritten::DoesNotFit);
         }
     }
+    abort_point(AbortPoint::LedgerUpdated);
     Ok(vec![Fate::Committed; orders.len()])
 }
 
 /// Adds up what the batch takes from each sale; `None` where an order needs a closer look.
-fn add_up(rows: &[&Order], sales: &HashMap<SaleId, SaleState>) -> Option<BTreeMap<SaleId, Added>> {
+fn add_up(rows: &[&Order], sales: &HashMap<SaleId, Terms>) -> Option<BTreeMap<SaleId, Added>> {
     let same_id = |pair: &[&Order]| pair[0].claim.order_id == pair[1].claim.order_id;
     if rows.windows(2).any(same_id) {
         return None;
     }
     let mut added: BTreeMap<SaleId, Added> = BTreeMap::new();
-    for Order { sale_id, claim } in rows {
+    for Order { sale_id, epoch, claim } in rows {
         let sale = sales.get(sale_id)?;
+        if *epoch < sale.oldest_epoch() {
+            return None;
+        }
         if claim.quantity == 0 || claim.quantity > sale.per_user_limit || sale.rejected_orders > 0 {
             return None;
         }
@@ -76,9 +84,13 @@ pub(super) async fn write_sorted(
     orders: &[Order],
 ) -> Result<Vec<Fate>, NotWritten> {
     statements::begin(connection).await?;
+    abort_point(AbortPoint::LedgerBegun);
     let sales = statements::lock_sales(connection, &sale_ids(orders)).await?;
     let known = read_known(connection, orders, &sales).await?;
+    let stale = known.stale();
     let fates = decide(orders, known);
+    let anew = decided_anew(orders, &fates, &stale);
+    statements::forget_rejections(connection, &anew).await?;
 
     let mut committed = Vec::new();
     let mut rejected: Vec<(&Order, RejectReason)> = Vec::new();
@@ -110,11 +122,12 @@ pub(super) async fn write_sorted(
 async fn read_known(
     connection: &mut MySqlConnection,
     orders: &[Order],
-    sales: &HashMap<SaleId, SaleState>,
+    sales: &HashMap<SaleId, Terms>,
 ) -> sqlx::Result<Known> {
-    let room = |sale: &SaleState| Room {
+    let room = |sale: &Terms| Room {
         units: sale.stock.saturating_sub(sale.sold),
         per_user_limit: sale.per_user_limit,
+        oldest_epoch: sale.oldest_epoch(),
     };
     let rooms = sales.iter().map(|(id, sale)| (*id, room(sale))).collect();
     let mut known = Known { rooms, ..Known::default() };

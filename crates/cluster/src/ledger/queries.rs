@@ -4,21 +4,38 @@
 //! TIMESTAMP after 2038 MariaDB makes NULL.
 
 use seckill_core::{
-    Claim, Epoch, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason, Sale, SaleId,
-    Timestamp, UserId,
+    Claim, Epoch, LedgerId, LedgerOrder, LedgerTotals, Mode, NewSale, OrderId, Rebuild, RebuildStep,
+    RejectReason, Sale, SaleId, SaleState, Timestamp, UserId,
 };
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Error, FromRow, Result, Row};
 use uuid::Uuid;
 
+use super::statements;
+
 /// Orders of one user in one sale, at the most.
 const ORDERS_OF_USER: u32 = 100;
 
+/// All of a sale, and whether the lease on its rebuild holds; what follows says which sales.
+macro_rules! sales_and {
+    () => {
+        "SELECT sales.*, rebuild_lease > UTC_TIMESTAMP(3) AS lease_holds FROM sales "
+    };
+}
+pub(super) use sales_and;
+
+pub(super) async fn ledger_id(connection: &mut MySqlConnection) -> Result<LedgerId> {
+    let row = sqlx::raw_sql("SELECT id FROM ledger_identity").fetch_one(connection).await?;
+    uuid(row.try_get("id")?).map(LedgerId)
+}
+
+/// In one transaction with the count of what was rejected before the sale existed.
 pub(super) async fn insert_sale(
     connection: &mut MySqlConnection,
     sale: NewSale,
     mode: Mode,
 ) -> Result<SaleId> {
+    statements::begin(connection).await?;
     let inserted = sqlx::query(
         "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, epoch, \
          created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))",
@@ -32,9 +49,27 @@ pub(super) async fn insert_sale(
     .bind(sale.starts_at.naive_utc())
     .bind(sale.ends_at.naive_utc())
     .bind(mode.stored_epoch())
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(SaleId(inserted.last_insert_id()))
+    let id = SaleId(inserted.last_insert_id());
+    count_earlier_rejections(connection, id).await?;
+    statements::commit(connection).await?;
+    Ok(id)
+}
+
+/// Counts the rejections of a sale that this transaction has inserted. A writer that rejects orders of the sale because it
+/// did not find it is waited for; one that comes later finds the sale, and waits in its turn.
+pub(super) async fn count_earlier_rejections(connection: &mut MySqlConnection, sale: SaleId) -> Result<()> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM rejections WHERE sale_id = ? LOCK IN SHARE MODE")
+            .bind(sale.0)
+            .fetch_one(&mut *connection)
+            .await?;
+    if count > 0 {
+        let update = sqlx::query("UPDATE sales SET rejected_orders = ? WHERE id = ?");
+        update.bind(count).bind(sale.0).execute(connection).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn mark_opened(connection: &mut MySqlConnection, sale: SaleId, epoch: Epoch) -> Result<()> {
@@ -43,13 +78,12 @@ pub(super) async fn mark_opened(connection: &mut MySqlConnection, sale: SaleId, 
 }
 
 pub(super) async fn sale(connection: &mut MySqlConnection, id: SaleId) -> Result<Option<Sale>> {
-    let found =
-        sqlx::query_as("SELECT * FROM sales WHERE id = ?").bind(id.0).fetch_optional(connection).await?;
-    Ok(found.map(|SaleRow(sale)| sale))
+    let found = sqlx::query_as(concat!(sales_and!(), "WHERE id = ?")).bind(id.0);
+    Ok(found.fetch_optional(connection).await?.map(|SaleRow(sale)| sale))
 }
 
 pub(super) async fn sales(connection: &mut MySqlConnection, limit: u32) -> Result<Vec<Sale>> {
-    let newest = sqlx::query_as("SELECT * FROM sales ORDER BY id DESC LIMIT ?").bind(limit);
+    let newest = sqlx::query_as(concat!(sales_and!(), "ORDER BY id DESC LIMIT ?")).bind(limit);
     Ok(newest.fetch_all(connection).await?.into_iter().map(|SaleRow(sale)| sale).collect())
 }
 
@@ -113,6 +147,30 @@ pub(super) async fn orders_after(
 }
 
 /// One statement, so that all its counts are of one moment.
+pub(super) async fn active_orders(
+    connection: &mut MySqlConnection,
+    sale: SaleId,
+    after: Option<OrderId>,
+    limit: u32,
+) -> Result<Vec<Claim>> {
+    let found = sqlx::query(
+        "SELECT id, user_id, quantity, accepted_at FROM orders FORCE INDEX (PRIMARY) \
+         WHERE sale_id = ? AND active = 1 AND id > ? ORDER BY id LIMIT ?",
+    );
+    let after = after.map_or_else(Vec::new, |id| id.0.as_bytes().to_vec());
+    let found = found.bind(sale.0).bind(after).bind(limit).fetch_all(connection).await?;
+    found.iter().map(claim).collect()
+}
+
+/// Marks a sale that is locked as open.
+pub(super) async fn finish_rebuild(connection: &mut MySqlConnection, sale: SaleId) -> Result<()> {
+    let update = sqlx::query(
+        "UPDATE sales SET state = 'open', open_epoch = epoch, rebuild_owner = NULL, rebuild_lease = NULL, rebuild_step = NULL, \
+         rebuild_done = NULL, rebuild_total = NULL, rebuild_since = NULL WHERE id = ?",
+    );
+    update.bind(sale.0).execute(connection).await.map(drop)
+}
+
 pub(super) async fn totals(connection: &mut MySqlConnection, sale: SaleId) -> Result<LedgerTotals> {
     let counted = sqlx::query(
         "SELECT CAST(o.n AS UNSIGNED) AS orders, CAST(o.units AS UNSIGNED) AS units, \
@@ -148,11 +206,12 @@ pub(super) async fn ping(connection: &mut MySqlConnection) -> Result<()> {
     sqlx::query("SELECT 1 FROM sales LIMIT 1").fetch_optional(connection).await.map(drop)
 }
 
-struct SaleRow(Sale);
+pub(super) struct SaleRow(pub(super) Sale);
 
 impl FromRow<'_, MySqlRow> for SaleRow {
     fn from_row(row: &MySqlRow) -> Result<Self> {
         let (mode, epoch) = Mode::from_stored_epoch(row.try_get("epoch")?);
+        let state = sale_state(row.try_get("state")?)?;
         Ok(Self(Sale {
             id: SaleId(row.try_get("id")?),
             name: row.try_get("name")?,
@@ -168,24 +227,42 @@ impl FromRow<'_, MySqlRow> for SaleRow {
             ends_at: row.try_get("ends_at")?,
             mode,
             epoch,
+            state,
+            rebuild: (state == SaleState::Rebuilding).then(|| rebuild(row)).transpose()?,
+            open_epoch: row.try_get("open_epoch")?,
             created_at: row.try_get("created_at")?,
         }))
     }
+}
+
+/// How far a rebuild is. Without an owner whose lease holds, it waits for one.
+fn rebuild(row: &MySqlRow) -> Result<Rebuild> {
+    let since = row.try_get("rebuild_since")?;
+    let owner: Option<Vec<u8>> = row.try_get("rebuild_owner")?;
+    let holds = row.try_get::<Option<i64>, _>("lease_holds")? == Some(1);
+    let Some(owner) = owner.filter(|_| holds) else {
+        return Ok(Rebuild { step: RebuildStep::Waiting, done: 0, total: None, since, owner: None });
+    };
+    let step: String = row.try_get("rebuild_step")?;
+    Ok(Rebuild {
+        step: RebuildStep::parse(&step)
+            .ok_or_else(|| Error::Decode(format!("no step of a rebuild: {step:?}").into()))?,
+        done: row.try_get("rebuild_done")?,
+        total: row.try_get("rebuild_total")?,
+        since,
+        owner: Some(uuid(&owner)?),
+    })
 }
 
 struct OrderRow(LedgerOrder);
 
 impl FromRow<'_, MySqlRow> for OrderRow {
     fn from_row(row: &MySqlRow) -> Result<Self> {
-        let claim = Claim {
-            order_id: order_id(row.try_get("id")?)?,
-            user_id: UserId(row.try_get("user_id")?),
-            quantity: row.try_get("quantity")?,
-            accepted_at: row.try_get::<Timestamp, _>("accepted_at")?,
-        };
+        let claim = claim(row)?;
         let reason: Option<String> = row.try_get("reason")?;
         Ok(Self(LedgerOrder {
-            order: Order { sale_id: SaleId(row.try_get("sale_id")?), claim },
+            sale_id: SaleId(row.try_get("sale_id")?),
+            claim,
             amount_cents: row.try_get("amount_cents")?,
             rejected: reason.as_deref().map(reject_reason).transpose()?,
             recorded_at: row.try_get("recorded_at")?,
@@ -193,11 +270,29 @@ impl FromRow<'_, MySqlRow> for OrderRow {
     }
 }
 
+/// What rows of `orders` and of `rejections` have in common.
+pub(super) fn claim(row: &MySqlRow) -> Result<Claim> {
+    Ok(Claim {
+        order_id: order_id(row.try_get("id")?)?,
+        user_id: UserId(row.try_get("user_id")?),
+        quantity: row.try_get("quantity")?,
+        accepted_at: row.try_get::<Timestamp, _>("accepted_at")?,
+    })
+}
+
 pub(super) fn order_id(bytes: &[u8]) -> Result<OrderId> {
-    Uuid::from_slice(bytes).map(OrderId).map_err(|error| Error::Decode(error.into()))
+    uuid(bytes).map(OrderId)
+}
+
+fn uuid(bytes: &[u8]) -> Result<Uuid> {
+    Uuid::from_slice(bytes).map_err(|error| Error::Decode(error.into()))
 }
 
 pub(super) fn reject_reason(text: &str) -> Result<RejectReason> {
     RejectReason::parse(text)
         .ok_or_else(|| Error::Decode(format!("no reason for a rejection: {text:?}").into()))
+}
+
+pub(super) fn sale_state(text: &str) -> Result<SaleState> {
+    SaleState::parse(text).ok_or_else(|| Error::Decode(format!("no state of a sale: {text:?}").into()))
 }

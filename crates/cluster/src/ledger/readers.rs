@@ -12,10 +12,8 @@ use seckill_core::{Dependency, Fault};
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
-use super::server::{CONNECT, Server, within};
+use super::server::{CONNECT, Failure, Purpose, Server, code, within};
 
-/// Connections, at the most.
-const SIZE: usize = 8;
 /// The longest wait for a free connection.
 const WAIT: Duration = Duration::from_secs(2);
 /// The longest that a pooled connection may take to prove that it is alive.
@@ -28,27 +26,52 @@ pub(super) enum Effect {
     Nothing,
     /// What one statement changes.
     OneStatement,
+    /// What a transaction of several statements changes, COMMIT included.
+    Transaction,
 }
 
-/// A pool of connections. Not sqlx's: that one goes on trying to connect until its time-out and then cannot say why.
+impl Effect {
+    /// Whether what failed in this way may have changed something all the same.
+    fn may_have_happened(self, failure: &Failure) -> bool {
+        match self {
+            Self::Nothing => false,
+            // A server that stops a statement says so even when it stops it too late.
+            Self::OneStatement => !failure.is_refusal() || failure.number() == Some(code::STATEMENT_TIMEOUT),
+            // The refusal may be that of COMMIT, which says little about what was done.
+            Self::Transaction => !failure.is_before_commit(),
+        }
+    }
+}
+
+/// Makes the connections of a pool.
+struct Maker {
+    server: Server,
+    purpose: Purpose,
+}
+
+/// A pool of connections whose questions have one deadline, here and on the server. Not sqlx's: that one goes on trying to connect until its time-out and then cannot say why.
 pub(super) struct Readers {
     server: Server,
-    pool: Pool<Server>,
+    pool: Pool<Maker>,
+    size: usize,
+    deadline: Duration,
 }
 
 impl Readers {
-    pub(super) fn new(server: Server) -> Self {
-        let pool = Pool::builder(server.clone())
-            .max_size(SIZE)
+    /// At most `size` connections, at most `deadline` for each answer.
+    pub(super) fn new(server: Server, size: usize, deadline: Duration) -> Self {
+        let purpose = Purpose::Questions(deadline);
+        let pool = Pool::builder(Maker { server: server.clone(), purpose })
+            .max_size(size)
             .timeouts(Timeouts { wait: Some(WAIT), create: Some(CONNECT), recycle: Some(RECYCLE) })
             .runtime(Runtime::Tokio1)
             .build()
             .expect("the pool has a runtime for its time-outs");
-        Self { server, pool }
+        Self { server, pool, size, deadline }
     }
 
     /// Runs `work` on a connection of the pool. After anything but an answer the connection is dropped: the rest of an
-    /// answer may still be under way on it.
+    /// answer may still be under way on it, or a transaction be open.
     ///
     /// # Errors
     /// [`Fault::Unavailable`] where nothing was sent, was refused, or changes nothing anyway; [`Fault::Unknown`] where no
@@ -56,22 +79,21 @@ impl Readers {
     pub(super) async fn run<T>(
         &self,
         effect: Effect,
-        deadline: Duration,
         work: impl for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
     ) -> Result<T, Fault> {
         let mut connection = self.pool.get().await.map_err(|error| self.no_connection(error))?;
-        let failure = match within(deadline, work(&mut connection)).await {
+        let failure = match within(self.deadline, work(&mut connection)).await {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
-        if !failure.is_refusal() {
+        if !failure.is_refusal() || matches!(effect, Effect::Transaction) {
             drop(Object::take(connection));
         }
         Err(match effect {
             _ if failure.is_unreadable() => {
                 Fault::corrupt(Dependency::Ledger, self.server.sentence(&failure))
             }
-            Effect::OneStatement if !failure.is_refusal() => self.server.unknown(&failure),
+            effect if effect.may_have_happened(&failure) => self.server.unknown(&failure),
             _ => self.server.unavailable(&failure),
         })
     }
@@ -81,7 +103,7 @@ impl Readers {
             PoolError::Backend(fault) => fault,
             PoolError::Timeout(TimeoutType::Wait) => Fault::unavailable(
                 Dependency::Ledger,
-                format!("all {SIZE} connections to {} were busy for {WAIT:?}", self.server.place()),
+                format!("all {} connections to {} were busy for {WAIT:?}", self.size, self.server.place()),
             ),
             _ => Fault::unavailable(
                 Dependency::Ledger,
@@ -91,12 +113,12 @@ impl Readers {
     }
 }
 
-impl Manager for Server {
+impl Manager for Maker {
     type Type = MySqlConnection;
     type Error = Fault;
 
     async fn create(&self) -> Result<MySqlConnection, Fault> {
-        self.connect().await
+        self.server.connect(self.purpose).await
     }
 
     async fn recycle(&self, connection: &mut MySqlConnection, _: &Metrics) -> RecycleResult<Fault> {

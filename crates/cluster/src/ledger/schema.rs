@@ -1,5 +1,6 @@
 //! Brings a database to this version's schema.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::SqlSafeStr;
@@ -11,10 +12,13 @@ use crate::MigrateError;
 
 /// Every version of the schema, oldest first: what it is called and its SQL. A file that has been released never changes:
 /// databases remember its checksum.
-const MIGRATIONS: &[(&str, &str)] = &[(
-    "sales orders rejections",
-    include_str!("../../../../migrations/mysql/0001_sales_orders_rejections.sql"),
-)];
+const MIGRATIONS: &[(&str, &str)] = &[
+    (
+        "sales orders rejections",
+        include_str!("../../../../migrations/mysql/0001_sales_orders_rejections.sql"),
+    ),
+    ("identity and rebuild", include_str!("../../../../migrations/mysql/0002_identity_and_rebuild.sql")),
+];
 
 fn migrator() -> Migrator {
     let migration = |(version, &(description, sql)): (i64, &(&'static str, &'static str))| {
@@ -29,8 +33,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const LOCK: Duration = Duration::from_secs(60);
 
 pub(crate) async fn migrate(options: MySqlConnectOptions) -> Result<(), MigrateError> {
-    let server = Server::new(options);
-    let mut connection = server.connect().await?;
+    let server = Server::new(options, Arc::default());
+    let mut connection = server.connect_for_schema().await?;
     // sqlx takes a lock, too, but on MariaDB that one does not hold. Ours ends with the connection.
     let lock = sqlx::query_scalar("SELECT GET_LOCK(LEFT(CONCAT('seckill migrate ', DATABASE()), 64), ?)")
         .bind(LOCK.as_secs())

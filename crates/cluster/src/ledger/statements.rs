@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{Display, Write};
 
-use seckill_core::{Order, OrderId, RejectReason, SaleId, UserId};
+use seckill_core::{Epoch, Mode, Order, OrderId, RejectReason, SaleId, SaleState, UserId};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Result, Row};
 
@@ -22,12 +22,26 @@ const ROWS_AT_ONCE: usize = 100;
 pub(super) const IDS_AT_ONCE: usize = 400;
 
 /// What a commit needs to know of a sale.
-pub(super) struct SaleState {
+pub(super) struct Terms {
     pub(super) stock: u32,
     pub(super) sold: u32,
     pub(super) price_cents: u64,
     pub(super) per_user_limit: u32,
     pub(super) rejected_orders: u64,
+    stored_epoch: Epoch,
+    open_epoch: Epoch,
+    state: SaleState,
+}
+
+impl Terms {
+    /// Orders of earlier epochs are stale. While the gate is being rebuilt that is measured by the epoch that was open last: a
+    /// straggler from before it must not take the unit of an order that was promised since.
+    pub(super) fn oldest_epoch(&self) -> Epoch {
+        match self.state {
+            SaleState::Rebuilding => self.open_epoch,
+            SaleState::Open | SaleState::ClosedOut => Mode::from_stored_epoch(self.stored_epoch).1,
+        }
+    }
 }
 
 /// What a batch adds to one sale.
@@ -53,29 +67,32 @@ pub(super) async fn roll_back(connection: &mut MySqlConnection) -> Result<()> {
 pub(super) async fn read_sales(
     connection: &mut MySqlConnection,
     ids: &[u64],
-) -> Result<HashMap<SaleId, SaleState>> {
+) -> Result<HashMap<SaleId, Terms>> {
     let sales = format!("SELECT * FROM sales WHERE id IN ({})", List(ids));
-    fetch(connection, sales).await?.iter().map(sale_state).collect()
+    fetch(connection, sales).await?.iter().map(terms).collect()
 }
 
 /// Also waits until no other transaction has any of the sales locked, and locks them itself.
 pub(super) async fn lock_sales(
     connection: &mut MySqlConnection,
     ids: &[u64],
-) -> Result<HashMap<SaleId, SaleState>> {
+) -> Result<HashMap<SaleId, Terms>> {
     let sales = format!("SELECT * FROM sales WHERE id IN ({}) ORDER BY id FOR UPDATE", List(ids));
-    fetch(connection, sales).await?.iter().map(sale_state).collect()
+    fetch(connection, sales).await?.iter().map(terms).collect()
 }
 
-fn sale_state(row: &MySqlRow) -> Result<(SaleId, SaleState)> {
-    let state = SaleState {
+fn terms(row: &MySqlRow) -> Result<(SaleId, Terms)> {
+    let terms = Terms {
         stock: row.try_get("stock")?,
         sold: row.try_get("sold")?,
         price_cents: row.try_get("price_cents")?,
         per_user_limit: row.try_get("per_user_limit")?,
         rejected_orders: row.try_get("rejected_orders")?,
+        stored_epoch: row.try_get("epoch")?,
+        open_epoch: row.try_get("open_epoch")?,
+        state: queries::sale_state(row.try_get("state")?)?,
     };
-    Ok((SaleId(row.try_get("id")?), state))
+    Ok((SaleId(row.try_get("id")?), terms))
 }
 
 pub(super) async fn committed_among(
@@ -116,11 +133,11 @@ pub(super) async fn holders_among(
 pub(super) async fn insert_orders(
     connection: &mut MySqlConnection,
     rows: &[&Order],
-    sales: &HashMap<SaleId, SaleState>,
+    sales: &HashMap<SaleId, Terms>,
 ) -> Result<()> {
-    let row = |sql: &mut String, Order { sale_id, claim }: &Order| {
+    let row = |sql: &mut String, Order { sale_id, claim, .. }: &Order| {
         let (id, user, quantity) = (uuid(&claim.order_id), claim.user_id, claim.quantity);
-        let amount_cents = sales[sale_id].price_cents * u64::from(quantity);
+        let amount_cents = sales[sale_id].price_cents.saturating_mul(u64::from(quantity));
         let accepted_at = claim.accepted_at.format(DATETIME);
         write!(
             sql,
@@ -136,7 +153,7 @@ pub(super) async fn insert_rejections(
     connection: &mut MySqlConnection,
     rows: &[(&Order, RejectReason)],
 ) -> Result<()> {
-    let row = |sql: &mut String, (Order { sale_id, claim }, reason): &(&Order, RejectReason)| {
+    let row = |sql: &mut String, (Order { sale_id, claim, .. }, reason): &(&Order, RejectReason)| {
         let (id, user, quantity, reason) =
             (uuid(&claim.order_id), claim.user_id, claim.quantity, reason.as_str());
         let accepted_at = claim.accepted_at.format(DATETIME);
@@ -146,20 +163,41 @@ pub(super) async fn insert_rejections(
     insert(connection, columns, rows, row).await
 }
 
-/// Adds the batch's units to the sale unless that would oversell it, or an order was rejected since the sale was read
-/// as `as_read`: that one may be among the batch's. Says whether it did.
+/// Removes the rows of stale orders that are decided anew, and takes them off the totals of their sales, which are locked.
+pub(super) async fn forget_rejections(connection: &mut MySqlConnection, orders: &[&Order]) -> Result<()> {
+    for order in orders {
+        let id = order.claim.order_id.0.as_bytes().as_slice();
+        let removed = sqlx::query("DELETE FROM rejections WHERE order_id = ?")
+            .bind(id)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("UPDATE sales SET rejected_orders = rejected_orders - ? WHERE id = ?")
+            .bind(removed.rows_affected())
+            .bind(order.sale_id.0)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Adds the batch's units to the sale unless that would oversell it, or since the sale was read as `as_read` an order was
+/// rejected, which may be among the batch's, or a rebuild began or ended, which may have made some stale. Says whether it
+/// did.
 pub(super) async fn add_if_it_fits(
     connection: &mut MySqlConnection,
     sale: SaleId,
     added: &Added,
-    as_read: &SaleState,
+    as_read: &Terms,
 ) -> Result<bool> {
+    // By the primary key only: through the index of states it would lock that index before the sale's row, in the other
+    // order than whoever changes the state.
     let update = sqlx::query(
-        "UPDATE sales SET sold = sold + ?, orders = orders + ? \
-         WHERE id = ? AND sold + ? <= stock AND rejected_orders = ?",
+        "UPDATE sales FORCE INDEX (PRIMARY) SET sold = sold + ?, orders = orders + ? \
+         WHERE id = ? AND sold + ? <= stock AND rejected_orders = ? AND epoch = ? AND state = ?",
     );
     let update = update.bind(added.units).bind(added.orders).bind(sale.0).bind(added.units);
-    let done = update.bind(as_read.rejected_orders).execute(connection).await?;
+    let update = update.bind(as_read.rejected_orders).bind(as_read.stored_epoch).bind(as_read.state.as_str());
+    let done = update.execute(connection).await?;
     // The driver counts rows found, so this says whether the condition held.
     Ok(done.rows_affected() == 1)
 }

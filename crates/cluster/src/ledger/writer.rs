@@ -1,15 +1,15 @@
 //! Commits batches: which way, on which connection, how often, and what a failure leaves behind. What is written is in
 //! `commit`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rand::RngExt;
-use seckill_core::{Dependency, Fate, Fault, LedgerWriter, Order};
+use seckill_core::{AbortPoint, Dependency, Fate, Fault, LedgerWriter, Order, abort_point};
 use sqlx::mysql::MySqlConnection;
 
 use super::commit::{self, NotWritten};
-use super::server::{Failure, Server, code, within};
+use super::server::{Failure, IDLE, Purpose, Server, code, within};
 use super::statements;
 
 /// The longest that the statements of one attempt may take together; longer than one wait for a lock.
@@ -17,6 +17,9 @@ const STATEMENTS: Duration = Duration::from_secs(15);
 /// The longest wait for COMMIT; then the batch's fate is unknown.
 const COMMIT: Duration = Duration::from_secs(10);
 const ROLLBACK: Duration = Duration::from_secs(2);
+
+/// A session that was idle for longer is not used again: the server ends it after [`IDLE`].
+const FRESH: Duration = IDLE.saturating_sub(Duration::from_secs(5));
 
 /// Attempts at one batch.
 const ATTEMPTS: u32 = 6;
@@ -27,7 +30,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// ended in a known way. Cancelled or failed in between, it is dropped, and the server rolls back by itself.
 pub(super) struct MySqlWriter {
     server: Server,
-    connection: Option<MySqlConnection>,
+    idle: Option<Idle>,
+}
+
+/// A connection without a transaction.
+struct Idle {
+    connection: MySqlConnection,
+    since: Instant,
 }
 
 /// How to commit a batch.
@@ -51,15 +60,26 @@ enum Setback {
 
 impl MySqlWriter {
     pub(super) async fn connect(server: Server) -> Result<Self, Fault> {
-        let connection = Some(server.connect().await?);
-        Ok(Self { server, connection })
+        let connection = server.connect(Purpose::Transactions).await?;
+        let mut writer = Self { server, idle: None };
+        writer.put_back(connection);
+        Ok(writer)
+    }
+
+    /// The connection, or a new one where the server may have ended that.
+    async fn take_out(&mut self) -> Result<MySqlConnection, Fault> {
+        match self.idle.take() {
+            Some(idle) if idle.since.elapsed() < FRESH => Ok(idle.connection),
+            _ => self.server.connect(Purpose::Transactions).await,
+        }
+    }
+
+    fn put_back(&mut self, connection: MySqlConnection) {
+        self.idle = Some(Idle { connection, since: Instant::now() });
     }
 
     async fn attempt(&mut self, way: Way, orders: &[Order]) -> Result<Vec<Fate>, Setback> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.server.connect().await.map_err(Setback::Fault)?,
-        };
+        let mut connection = self.take_out().await.map_err(Setback::Fault)?;
         let written = tokio::time::timeout(STATEMENTS, async {
             match way {
                 Way::Whole => commit::write_whole(&mut connection, orders).await,
@@ -92,7 +112,7 @@ impl MySqlWriter {
             Some(code::DUPLICATE_ENTRY | code::LOCK_WAIT_TIMEOUT | code::DEADLOCK) => {
                 Setback::InTheWay(self.server.sentence(&failure))
             }
-            _ if failure.is_unreadable() => {
+            _ if failure.is_unreadable() || failure.is_bad_data() => {
                 Setback::Fault(Fault::corrupt(Dependency::Ledger, self.server.sentence(&failure)))
             }
             _ => Setback::Fault(self.server.unavailable(&failure)),
@@ -103,7 +123,8 @@ impl MySqlWriter {
     async fn commit_transaction(&mut self, mut connection: MySqlConnection) -> Result<(), Setback> {
         let failure = match within(COMMIT, statements::commit(&mut connection)).await {
             Ok(()) => {
-                self.connection = Some(connection);
+                abort_point(AbortPoint::LedgerCommitted);
+                self.put_back(connection);
                 return Ok(());
             }
             Err(failure) => failure,
@@ -118,7 +139,7 @@ impl MySqlWriter {
     /// Said aloud, since some errors end only their statement. Without an answer the connection is dropped instead.
     async fn roll_back(&mut self, mut connection: MySqlConnection) {
         if within(ROLLBACK, statements::roll_back(&mut connection)).await.is_ok() {
-            self.connection = Some(connection);
+            self.put_back(connection);
         }
     }
 }

@@ -11,8 +11,9 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use seckill_core::{Dependency, Fault};
 use tokio::sync::Mutex;
 
+use super::topology::{self, Declaring};
 use super::wire::{self, Wire};
-use super::{BLOCKED, STEP, step, topology, unavailable};
+use super::{BLOCKED, STEP, step, unavailable};
 
 /// The longest that connecting may take, from the first packet to the declared topology.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ pub(super) struct Link {
     broker: AMQPUri,
     purpose: &'static str,
     /// Shared by the links of a process: whoever finds the queue declared must not find it too new.
-    declaring: Arc<Mutex<()>>,
+    declaring: Arc<Mutex<Declaring>>,
     slot: Mutex<Slot>,
 }
 
@@ -53,7 +54,7 @@ impl Lane {
 }
 
 impl Link {
-    pub(super) fn new(broker: AMQPUri, purpose: &'static str, declaring: Arc<Mutex<()>>) -> Self {
+    pub(super) fn new(broker: AMQPUri, purpose: &'static str, declaring: Arc<Mutex<Declaring>>) -> Self {
         Self { broker, purpose, declaring, slot: Mutex::default() }
     }
 
@@ -72,6 +73,15 @@ impl Link {
                 Err(fault)
             }
         }
+    }
+
+    /// Whether the broker has blocked the connection, as far as is known at once: while a new one is made, it is not.
+    pub(super) fn is_blocked(&self) -> bool {
+        let is_blocked = |live: &Arc<Live>| {
+            let status = live.connection.status();
+            status.connected() && status.blocked()
+        };
+        self.slot.try_lock().is_ok_and(|slot| slot.live.as_ref().is_some_and(is_blocked))
     }
 
     /// Has the next channel opened on a new connection. The channels of the old one live on.
@@ -147,8 +157,9 @@ impl Link {
             Connection::connector(self.broker.clone(), wire::runtime(), open, properties).await?;
         handshake.keep();
         let live = Live { connection, wire };
-        let _turn = self.declaring.lock().await;
-        topology::declare(&live.connection).await?;
+        let mut declaring = self.declaring.lock().await;
+        topology::declare(&live.connection, live.wire.broker_version(), &mut declaring).await?;
+        drop(declaring);
         Ok(live)
     }
 }

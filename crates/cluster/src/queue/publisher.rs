@@ -1,16 +1,18 @@
 //! The sending half: one channel, one batch at a time, each confirmed by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
 use lapin::{BasicProperties, Confirmation};
-use seckill_core::{Fault, OrderBatch, Publisher};
+use seckill_core::{Dependency, Fault, Message, OrderBatch, Publisher};
 
 use super::connection::{Lane, Link};
-use super::{BLOCKED, step, topology::names, unavailable, unknown};
+use super::{BLOCKED, Shared, step, topology::names, unavailable, unknown};
 
-/// The longest wait for a confirm; then the batch's fate is unknown.
+/// The longest wait for a confirm; then the message's fate is unknown.
 const CONFIRM: Duration = Duration::from_secs(5);
 
 /// AMQP's word for a message that outlives a restart of the broker.
@@ -19,57 +21,129 @@ const PERSISTENT: u8 = 2;
 /// Owns its channel: on a shared one, two tasks can be given each other's confirm.
 pub(super) struct RabbitPublisher {
     lane: Lane,
+    shared: Arc<Shared>,
+    /// Names this publisher to the intake.
+    number: u64,
     /// After a fault a confirm may still be under way on this channel; nothing more is sent on it.
     spent: bool,
 }
 
 impl RabbitPublisher {
-    pub(super) async fn open(link: &Link) -> Result<Self, Fault> {
-        let lane = link.open().await?;
-        step("confirm messages", lane.channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { lane, spent: false })
+    pub(super) async fn open(link: &Link, shared: Arc<Shared>) -> Result<Self, Fault> {
+        let lane = confirming_lane(link).await?;
+        let number = shared.intake.number();
+        Ok(Self { lane, shared, number, spent: false })
     }
 
-    async fn send(&self, batch: &OrderBatch, message: &[u8]) -> lapin::Result<Confirmation> {
-        let options = BasicPublishOptions::default();
-        let (exchange, key) = (names::ORDERS.into(), names::ORDERS.into());
-        self.lane.channel.basic_publish(exchange, key, options, message, properties(batch)).await?.await
+    fn why_not(&self) -> String {
+        if self.spent || !self.lane.is_open() {
+            "the connection to RabbitMQ is lost".to_owned()
+        } else if self.lane.is_blocked() {
+            BLOCKED.to_owned()
+        } else {
+            self.shared
+                .intake
+                .reason()
+                .unwrap_or_else(|| "another batch tries whether RabbitMQ takes it".to_owned())
+        }
     }
 }
 
 #[async_trait]
 impl Publisher for RabbitPublisher {
     fn accepting(&self) -> bool {
-        !self.spent && self.lane.is_open() && !self.lane.is_blocked()
+        !self.spent
+            && self.lane.is_open()
+            && !self.lane.is_blocked()
+            && self.shared.intake.admits(self.number)
     }
 
     async fn publish(&mut self, batch: &OrderBatch) -> Result<(), Fault> {
         if !self.accepting() {
-            let blocked = self.lane.is_blocked();
-            return Err(unavailable(if blocked { BLOCKED } else { "the connection to RabbitMQ is lost" }));
+            return Err(unavailable(self.why_not()));
         }
-        let message = serde_json::to_vec(batch)
-            .map_err(|error| unavailable(format!("the batch cannot be written as JSON: {error}")))?;
+        // A gate gives out orders only once the ledger's id is known, so what has no id carries no promise.
+        let ledger_id = self.shared.identity.known(Dependency::Queue)?;
+        let message = Message::write(batch, ledger_id);
         // Whatever happens from here on, cancellation included, the message may be on its way. Only the one good end
         // takes this back.
         self.spent = true;
-        match tokio::time::timeout(CONFIRM, self.send(batch, &message)).await {
-            // Nothing is published as mandatory, so nothing is returned. What no queue is bound for is confirmed, and
-            // waits in the queue for the unrouted.
-            Ok(Ok(Confirmation::Ack(None))) => {
+        let properties = properties(batch.batch_id.to_string().into());
+        match send(&self.lane, names::ORDERS, message.as_bytes(), properties).await {
+            Ok(()) => {
                 self.spent = false;
+                self.shared.intake.took(self.number);
                 Ok(())
             }
-            Ok(Ok(other)) => Err(unknown(format!("RabbitMQ answered {other:?} instead of a confirm"))),
-            Ok(Err(error)) => Err(unknown(format!("RabbitMQ was lost before it confirmed: {error}"))),
-            Err(_) => Err(unknown(format!("RabbitMQ did not confirm within {CONFIRM:?}"))),
+            Err(NotSent::Refused(reason)) => {
+                self.shared.intake.refused(self.number, &reason);
+                // A queue that refuses a message does not have it. All the same this is an unknown end: the orders stay
+                // reserved and pending, and are sent again later, so that a refused batch is a delayed one.
+                Err(unknown(reason))
+            }
+            Err(NotSent::Lost(reason)) => Err(unknown(reason)),
         }
     }
 }
 
-fn properties(batch: &OrderBatch) -> BasicProperties {
+impl Drop for RabbitPublisher {
+    fn drop(&mut self) {
+        self.shared.intake.left(self.number);
+    }
+}
+
+/// Why a message has no confirm.
+pub(super) enum NotSent {
+    /// The broker is there, and refused the message or did not confirm it in time.
+    Refused(String),
+    /// The connection was lost.
+    Lost(String),
+}
+
+impl NotSent {
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Self::Refused(reason) | Self::Lost(reason) => reason,
+        }
+    }
+}
+
+/// A channel on which every message is confirmed.
+pub(super) async fn confirming_lane(link: &Link) -> Result<Lane, Fault> {
+    let lane = link.open().await?;
+    step("confirm messages", lane.channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(lane)
+}
+
+/// Sends one message to the exchange `name`, whose queue has the same name, and waits until it is confirmed.
+pub(super) async fn send(
+    lane: &Lane,
+    name: &'static str,
+    message: &[u8],
+    properties: BasicProperties,
+) -> Result<(), NotSent> {
+    let sending = async {
+        let options = BasicPublishOptions::default();
+        lane.channel.basic_publish(name.into(), name.into(), options, message, properties).await?.await
+    };
+    match tokio::time::timeout(CONFIRM, sending).await {
+        // Nothing is published as mandatory, so nothing is returned. What no queue is bound for is confirmed, and waits in
+        // the queue for the unrouted.
+        Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+        Ok(Ok(Confirmation::Nack(_))) => Err(NotSent::Refused(
+            "RabbitMQ refused a message: the queue is at its length limit, or has failed".to_owned(),
+        )),
+        Ok(Ok(other)) => Err(NotSent::Lost(format!("RabbitMQ answered {other:?} instead of a confirm"))),
+        Ok(Err(error)) => Err(NotSent::Lost(format!("RabbitMQ was lost before it confirmed: {error}"))),
+        Err(_) => Err(NotSent::Refused(format!("RabbitMQ did not confirm within {CONFIRM:?}"))),
+    }
+}
+
+/// Of a message that outlives a restart of the broker and never expires.
+pub(super) fn properties(id: ShortString) -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type("application/json".into())
-        .with_message_id(batch.batch_id.to_string().into())
+        .with_message_id(id)
+        .with_timestamp(seckill_core::now().timestamp().unsigned_abs())
 }

@@ -22,17 +22,22 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use tokio_util::either::Either;
 
+use super::greeting::{Greeting, Heard};
+
 /// What the client reads from and writes to.
-type WireStream = Compat<Either<TcpStream, Box<TlsStream<TcpStream>>>>;
+type WireStream = Compat<Heard<Either<TcpStream, Box<TlsStream<TcpStream>>>>>;
 
 /// The runtime that the client works on: tokio, with streams that may be encrypted.
 pub(super) fn runtime() -> Runtime<RuntimeParts<Tokio, Streams>> {
     Runtime::new(RuntimeParts::new(Tokio::current(), Streams(Tokio::current())))
 }
 
-/// Another handle of a connection's socket.
+/// Another handle of a connection's socket, and the version of the broker at its other end.
 #[derive(Clone, Default)]
-pub(super) struct Wire(Arc<OnceLock<Socket>>);
+pub(super) struct Wire {
+    socket: Arc<OnceLock<Socket>>,
+    greeting: Greeting,
+}
 
 impl Wire {
     /// Connects to the broker that `uri` names.
@@ -41,17 +46,22 @@ impl Wire {
         let tcp = TcpStream::connect((host.as_str(), uri.authority.port)).await?;
         tcp.set_nodelay(true)?;
         // A wire is dialled once; were it dialled again, the first socket would be closed already.
-        let _ = self.0.set(SockRef::from(&tcp).try_clone()?);
+        let _ = self.socket.set(SockRef::from(&tcp).try_clone()?);
         let stream = match uri.scheme {
             AMQPScheme::AMQP => Either::Left(tcp),
             AMQPScheme::AMQPS => Either::Right(Box::new(encrypt(tcp, host).await?)),
         };
-        Ok(AsyncTcpStream::Plain(stream.compat()))
+        Ok(AsyncTcpStream::Plain(Heard::new(stream, self.greeting.clone()).compat()))
+    }
+
+    /// The first number of the broker's version, such as 4; `None` where it has not said one.
+    pub(super) fn broker_version(&self) -> Option<u32> {
+        self.greeting.version()
     }
 
     /// Ends the connection at once, without a word to the broker.
     pub(super) fn cut(&self) {
-        if let Some(socket) = self.0.get() {
+        if let Some(socket) = self.socket.get() {
             // Fails only where there is nothing left to cut.
             let _ = socket.shutdown(Shutdown::Both);
         }

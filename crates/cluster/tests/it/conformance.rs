@@ -12,6 +12,7 @@ async fn subject() -> Subject {
             amqp_url: servers.amqp_url.clone(),
             mysql_url: servers.mysql_url.clone(),
             redis_pool_size: 8,
+            gate_durable: false,
         };
         async move { seckill_cluster::connect(&config).expect("the addresses can be used") }
     })

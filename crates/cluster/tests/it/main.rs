@@ -4,7 +4,10 @@
 
 mod conformance;
 mod gate;
+mod gate_lost;
 mod ledger;
+mod ledger_rebuild;
 mod queue;
+mod queue_limits;
 mod setup;
 mod tls;

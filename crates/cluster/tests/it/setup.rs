@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seckill_cluster::ClusterConfig;
-use seckill_core::{Backend, NewSale, Sale, SaleId};
+use seckill_core::{Backend, KnownSales, LedgerId, NewSale, Sale, SaleId};
 use seckill_testkit::fixtures;
 pub(crate) use seckill_testkit::fixtures::{claim, order};
 
@@ -13,9 +13,28 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// An address where nothing listens.
 const NOWHERE: &str = "127.0.0.1:1";
 
-/// A back end with the gate at `url`; its other servers do not exist.
+/// Whose sales the gates of the tests are for.
+pub(crate) const LEDGER: LedgerId = LedgerId(uuid::Uuid::from_u128(7));
+
+/// A back end with the gate at `url`; its other servers do not exist. The gate has to find the ledger's id, see
+/// [`know_ledger`].
 pub(crate) fn gate_at(url: &str) -> Backend {
-    backend(url, &format!("amqp://{NOWHERE}"), &format!("mysql://{NOWHERE}/none"))
+    gate_of(url, false)
+}
+
+/// The same, with a gate whose server is said to lose nothing when it is started again.
+pub(crate) fn durable_gate_at(url: &str) -> Backend {
+    gate_of(url, true)
+}
+
+fn gate_of(url: &str, gate_durable: bool) -> Backend {
+    let config = config(url, &format!("amqp://{NOWHERE}"), &format!("mysql://{NOWHERE}/none"));
+    seckill_cluster::connect(&ClusterConfig { gate_durable, ..config }).unwrap()
+}
+
+/// Lets Redis know whose the database of [`gate_at`] is, as gateways do that have reached it.
+pub(crate) async fn know_ledger(backend: &Backend) {
+    backend.gate.keep_known_sales(&KnownSales { ledger_id: LEDGER, sales: Vec::new() }).await.unwrap();
 }
 
 /// A back end with the queue at `url`; its other servers do not exist.
@@ -29,13 +48,17 @@ pub(crate) fn ledger_at(url: &str) -> Backend {
 }
 
 fn backend(redis: &str, amqp: &str, mysql: &str) -> Backend {
-    let config = ClusterConfig {
+    seckill_cluster::connect(&config(redis, amqp, mysql)).unwrap()
+}
+
+fn config(redis: &str, amqp: &str, mysql: &str) -> ClusterConfig {
+    ClusterConfig {
         redis_url: redis.to_owned(),
         amqp_url: amqp.to_owned(),
         mysql_url: mysql.to_owned(),
         redis_pool_size: 4,
-    };
-    seckill_cluster::connect(&config).unwrap()
+        gate_durable: false,
+    }
 }
 
 /// A sale that is open, as a ledger would have it: two units a user.

@@ -4,23 +4,32 @@
 use std::collections::{BTreeMap, HashMap};
 
 use seckill_core::{
-    Claim, Decision, Epoch, GateLevel, OrderId, Reservation, ReservationId, Reserved, Sale, Timestamp, UserId,
+    Claim, Decision, Epoch, GateCondition, GateLevel, Holder, HolderPage, OrderId, Release, Reservation,
+    ReservationId, Reserved, Sale, Timestamp, UserId,
 };
+
+use super::progress::Progress;
 
 /// One sale from the moment that the gate was filled for it.
 pub(crate) struct Filling {
     epoch: Epoch,
+    /// Reservations of earlier epochs are refused.
+    fence: Epoch,
+    /// A sale of the same id that was created at another time is another sale.
+    created_at: Timestamp,
     starts_at: Timestamp,
     ends_at: Timestamp,
     per_user_limit: u32,
     remaining: u32,
-    /// Orders set aside since the filling; more than there are buyers when the ledger rejected some before a restart.
-    orders: u64,
     /// A tree, since a hash map of a million buyers that grows copies them all while every lane waits for the lock.
     buyers: BTreeMap<UserId, Buyer>,
     pending: BTreeMap<ReservationId, Vec<Claim>>,
     /// The entry of each buyer whose order is in the pending log; beside the buyers, as it is a few hundred of them.
     pending_of: HashMap<UserId, ReservationId>,
+    /// Orders in the pending log.
+    pending_orders: u64,
+    /// How far the queue has got.
+    pub(crate) progress: Progress,
 }
 
 /// What is remembered of each buyer. There are as many as units, so it is kept small.
@@ -28,6 +37,8 @@ pub(crate) struct Filling {
 pub(crate) struct Buyer {
     pub(crate) order_id: OrderId,
     pub(crate) quantity: u32,
+    /// Milliseconds from accepting to setting aside.
+    waited: u32,
     accepted_at_millis: i64,
 }
 
@@ -37,13 +48,47 @@ impl Buyer {
     }
 }
 
-impl From<&Claim> for Buyer {
-    fn from(claim: &Claim) -> Self {
+impl Buyer {
+    fn new(claim: &Claim, set_aside_ms: u64) -> Self {
+        let accepted_at_millis = claim.accepted_at.timestamp_millis();
+        let waited = set_aside_ms.saturating_sub(accepted_at_millis.max(0).unsigned_abs());
         Self {
             order_id: claim.order_id,
             quantity: claim.quantity,
-            accepted_at_millis: claim.accepted_at.timestamp_millis(),
+            waited: u32::try_from(waited).unwrap_or(u32::MAX),
+            accepted_at_millis,
         }
+    }
+
+    fn holder(&self, user_id: UserId) -> Holder {
+        let claim = Claim {
+            order_id: self.order_id,
+            user_id,
+            quantity: self.quantity,
+            accepted_at: self.accepted_at(),
+        };
+        let set_aside_ms = self.accepted_at_millis.max(0).unsigned_abs() + u64::from(self.waited);
+        Holder { claim, set_aside_ms }
+    }
+}
+
+/// A filling that nobody uses yet.
+pub(crate) struct Staged {
+    pub(crate) epoch: Epoch,
+    buyers: BTreeMap<UserId, Buyer>,
+}
+
+impl Staged {
+    pub(crate) fn new(epoch: Epoch) -> Self {
+        Self { epoch, buyers: BTreeMap::new() }
+    }
+
+    pub(crate) fn add(&mut self, holders: &[Claim]) {
+        self.buyers.extend(holders.iter().map(|claim| (claim.user_id, Buyer::new(claim, 0))));
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.buyers.len() as u64
     }
 }
 
@@ -52,15 +97,41 @@ impl Filling {
     pub(crate) fn new(sale: &Sale, epoch: Epoch) -> Self {
         Self {
             epoch,
+            fence: 0,
+            created_at: sale.created_at,
             starts_at: sale.starts_at,
             ends_at: sale.ends_at,
             per_user_limit: sale.per_user_limit,
             remaining: sale.stock,
-            orders: 0,
             buyers: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_of: HashMap::new(),
+            pending_orders: 0,
+            progress: Progress::default(),
         }
+    }
+
+    /// What was staged, with `remaining` units left.
+    pub(crate) fn refilled(sale: &Sale, staged: Staged, remaining: u32) -> Self {
+        Self { remaining, buyers: staged.buyers, ..Self::new(sale, staged.epoch) }
+    }
+
+    /// Whether it is the filling of this sale, and not of another one of the same id.
+    pub(crate) fn is_of(&self, sale: &Sale) -> bool {
+        self.created_at == sale.created_at
+    }
+
+    pub(crate) fn condition(&self, epoch: Epoch) -> GateCondition {
+        if self.epoch != epoch || self.fence > epoch {
+            GateCondition::OtherEpoch { epoch: self.epoch.max(self.fence) }
+        } else {
+            GateCondition::Sound
+        }
+    }
+
+    /// Refuses reservations of epochs before `epoch` from now on.
+    pub(crate) fn fence(&mut self, epoch: Epoch) {
+        self.fence = self.fence.max(epoch);
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
@@ -75,8 +146,8 @@ impl Filling {
         GateLevel {
             epoch: self.epoch,
             remaining: self.remaining,
-            orders: self.orders,
-            pending_orders: self.pending_of.len() as u64,
+            orders: self.buyers.len() as u64,
+            pending_orders: self.pending_orders,
         }
     }
 
@@ -86,7 +157,9 @@ impl Filling {
         let decisions = claims.iter().map(|claim| self.decide(id, now, claim, &mut entry)).collect();
         let reservation = (!entry.is_empty()).then_some(id);
         if reservation.is_some() {
+            self.pending_orders += entry.len() as u64;
             self.pending.insert(id, entry);
+            self.progress.set_aside(id.millis);
         }
         Reserved { decisions, reservation }
     }
@@ -124,17 +197,47 @@ impl Filling {
             return Decision::SoldOut { remaining: self.remaining };
         };
         self.remaining = remaining;
-        self.orders += 1;
-        self.buyers.insert(claim.user_id, Buyer::from(claim));
+        self.buyers.insert(claim.user_id, Buyer::new(claim, id.millis));
         self.pending_of.insert(claim.user_id, id);
         entry.push(*claim);
         Decision::Reserved
     }
 
     /// Removes entries from the pending log. Their buyers and their stock stay as they are.
-    pub(crate) fn settle(&mut self, settled: &[ReservationId]) {
-        for claim in settled.iter().filter_map(|id| self.pending.remove(id)).flatten() {
-            self.pending_of.remove(&claim.user_id);
+    pub(crate) fn settle(&mut self, now_ms: u64, settled: &[ReservationId]) {
+        for id in settled {
+            let Some(claims) = self.pending.remove(id) else { continue };
+            self.progress.settled(now_ms, id.millis);
+            self.pending_orders -= claims.len() as u64;
+            for claim in claims {
+                // A user whose order was released meanwhile may have another one, in another entry.
+                if self.pending_of.get(&claim.user_id) == Some(id) {
+                    self.pending_of.remove(&claim.user_id);
+                }
+            }
+        }
+    }
+
+    /// The holders from the user `from` on, `limit` at the most.
+    pub(crate) fn holders(&self, from: UserId, limit: usize) -> HolderPage {
+        let mut rest = self.buyers.range(from..);
+        let page = rest.by_ref().take(limit.max(1));
+        let holders = page.map(|(user, buyer)| buyer.holder(*user)).collect();
+        HolderPage { holders, next: rest.next().map(|(user, _)| user.0) }
+    }
+
+    /// Forgets orders that the ledger has rejected.
+    pub(crate) fn release(&mut self, orders: &[Release]) {
+        for order in orders {
+            let Some(buyer) =
+                self.buyers.get(&order.user_id).filter(|buyer| buyer.order_id == order.order_id)
+            else {
+                continue;
+            };
+            if order.returns_units {
+                self.remaining += buyer.quantity;
+            }
+            self.buyers.remove(&order.user_id);
         }
     }
 
@@ -147,15 +250,8 @@ impl Filling {
 
     /// Takes in an order that was set aside before a restart. Of two orders of one user the first is the one replayed.
     pub(crate) fn restore(&mut self, claim: &Claim) {
-        self.restore_without_buyer(1, u64::from(claim.quantity));
-        self.buyers.entry(claim.user_id).or_insert_with(|| Buyer::from(claim));
-    }
-
-    /// Takes in orders that were set aside before a restart and then rejected by the ledger. Their units are not given
-    /// back, as the gate does not give them back while it runs either.
-    pub(crate) fn restore_without_buyer(&mut self, orders: u64, units: u64) {
-        self.orders += orders;
-        self.remaining = self.remaining.saturating_sub(u32::try_from(units).unwrap_or(u32::MAX));
+        self.remaining = self.remaining.saturating_sub(claim.quantity);
+        self.buyers.entry(claim.user_id).or_insert_with(|| Buyer::new(claim, 0));
     }
 }
 

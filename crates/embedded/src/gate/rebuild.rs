@@ -3,26 +3,27 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use seckill_core::{Fault, OrderBatch, OrderId, Sale, SaleId};
+use seckill_core::{Epoch, Fault, OrderBatch, Sale, SaleId, SaleState};
 
 use super::filling::Filling;
-use super::{MemoryGate, State};
+use super::{MemoryGate, State, now_ms};
 use crate::folder::Folder;
 use crate::ledger::SqliteLedger;
 use crate::queue::SqliteQueue;
 
-/// Fills the gate of every sale that was opened with what is left of its stock.
+/// Fills the gate of every sale that is open with what is left of its stock: what is neither sold nor queued. A sale that is
+/// being rebuilt gets its gate from a worker, one that is closed out needs none.
 ///
 /// Reservations that were pending and had not reached the queue's file are gone with the process that made them, and
 /// their stock is free again: nothing that was answered 202 depended on them. What had reached the file is an order,
-/// whether anyone was told or not.
+/// whether anyone has heard of it or not. Units of rejected orders are free, too: they are in no row.
 pub(crate) async fn rebuild(
     ledger: &SqliteLedger,
     queue: &SqliteQueue,
     folder: Arc<Folder>,
 ) -> Result<MemoryGate, Fault> {
-    let mut sales: HashMap<_, _> =
-        ledger.opened_sales().await?.into_iter().map(|sale| (sale.id, Restored::new(&sale))).collect();
+    let opened = ledger.opened_sales().await?.into_iter().filter(|sale| sale.state == SaleState::Open);
+    let mut sales: HashMap<_, _> = opened.map(|sale| (sale.id, Restored::new(&sale))).collect();
     ledger
         .for_each_active_order(|order| {
             if let Some(sale) = sales.get_mut(&order.sale_id) {
@@ -30,12 +31,6 @@ pub(crate) async fn rebuild(
             }
         })
         .await?;
-    for (sale, orders, units) in ledger.count_rejections().await? {
-        if let Some(sale) = sales.get_mut(&sale) {
-            sale.filling.restore_without_buyer(orders, units);
-            sale.has_rejections = true;
-        }
-    }
     let mut after = 0;
     loop {
         let page = queue.page(after).await?;
@@ -45,28 +40,35 @@ pub(crate) async fn rebuild(
         for batch in page.iter().filter_map(|row| row.parse().ok()) {
             if let Some(sale) = sales.get_mut(&batch.sale_id) {
                 sale.restore_queued(batch, ledger).await?;
+                // They may still arrive, as if they were set aside now.
+                sale.filling.progress.resending(now_ms());
             }
         }
     }
     let sales: HashMap<SaleId, Filling> = sales.into_iter().map(|(id, sale)| (id, sale.filling)).collect();
-    Ok(MemoryGate { state: Mutex::new(State { sales, newest: None }), _folder: folder })
+    let state = State { sales, ..State::default() };
+    Ok(MemoryGate { state: Mutex::new(state), _folder: folder })
 }
 
 struct Restored {
     filling: Filling,
+    epoch: Epoch,
     has_rejections: bool,
-    /// Queued orders of users who have another order: the ledger is going to reject them. Counted once each.
-    unfit: HashSet<OrderId>,
 }
 
 impl Restored {
     fn new(sale: &Sale) -> Self {
-        Self { filling: Filling::new(sale, sale.epoch), has_rejections: false, unfit: HashSet::new() }
+        let filling = Filling::new(sale, sale.epoch);
+        Self { filling, epoch: sale.epoch, has_rejections: sale.rejected_orders > 0 }
     }
 
     /// Takes in the orders of one batch that the ledger does not know. A batch may be in the file twice, and it stays
     /// there after its commit until it is acknowledged.
     async fn restore_queued(&mut self, batch: OrderBatch, ledger: &SqliteLedger) -> Result<(), Fault> {
+        if batch.epoch < self.epoch {
+            // The ledger is going to reject these.
+            return Ok(());
+        }
         let rejected = if self.has_rejections {
             let ids = batch.orders.iter().map(|claim| claim.order_id);
             ledger.rejected_of(ids).await?
@@ -74,12 +76,8 @@ impl Restored {
             HashSet::new()
         };
         for claim in batch.orders.iter().filter(|claim| !rejected.contains(&claim.order_id)) {
-            let new = match self.filling.buyer(claim.user_id) {
-                Some(buyer) if buyer.order_id == claim.order_id => false,
-                Some(_) => self.unfit.insert(claim.order_id),
-                None => true,
-            };
-            if new {
+            // Of a user who has an order already the ledger is going to reject the other one.
+            if self.filling.buyer(claim.user_id).is_none() {
                 self.filling.restore(claim);
             }
         }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Fate, Fault, Known, LedgerWriter, Order, RejectReason, Room, SaleId, Timestamp, decide,
+    Dependency, Epoch, Fate, Fault, Known, LedgerWriter, Mode, Order, RejectReason, Room, SaleId, SaleState,
+    Timestamp, decide, decided_anew,
 };
+use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::{Writing, fault, rows};
@@ -44,6 +46,8 @@ struct Terms {
     sold: u32,
     price_cents: u64,
     per_user_limit: u32,
+    /// Orders of earlier epochs are stale; 0 while the gate is being rebuilt.
+    oldest_epoch: Epoch,
     /// Whether an order of this sale was ever rejected: then an order of the batch may be one that was.
     has_rejections: bool,
 }
@@ -54,7 +58,9 @@ async fn commit_as_one(connection: &mut WriteConnection, orders: &[Order]) -> Re
     let terms = read_terms(transaction.connection(), orders).await?;
     let plain = |order: &Order| {
         terms.get(&order.sale_id).is_some_and(|terms| {
-            !terms.has_rejections && (1..=terms.per_user_limit).contains(&order.claim.quantity)
+            !terms.has_rejections
+                && order.epoch >= terms.oldest_epoch
+                && (1..=terms.per_user_limit).contains(&order.claim.quantity)
         })
     };
     let committed = orders.iter().all(plain)
@@ -72,7 +78,10 @@ async fn commit_as_one(connection: &mut WriteConnection, orders: &[Order]) -> Re
 async fn commit_one_by_one(connection: &mut WriteConnection, orders: &[Order]) -> Result<Vec<Fate>, Fault> {
     let mut transaction = connection.begin().await?;
     let terms = read_terms(transaction.connection(), orders).await?;
-    let fates = decide(orders, read_known(transaction.connection(), orders, &terms).await?);
+    let known = read_known(transaction.connection(), orders, &terms).await?;
+    let stale = known.stale();
+    let fates = decide(orders, known);
+    forget_rejections(transaction.connection(), &decided_anew(orders, &fates, &stale)).await?;
     let with_fates = || orders.iter().zip(&fates);
     let committed: Vec<_> =
         with_fates().filter(|(_, fate)| **fate == Fate::Committed).map(|(order, _)| order).collect();
@@ -104,7 +113,7 @@ async fn read_terms(
     let mut found = HashMap::with_capacity(sales.len());
     for sale in sales {
         // The rows are asked, not the running total: an order may have been rejected before its sale existed.
-        const SQL: &str = "SELECT stock, sold, price_cents, per_user_limit, \
+        const SQL: &str = "SELECT stock, sold, price_cents, per_user_limit, epoch, open_epoch, state, \
                            EXISTS (SELECT 1 FROM rejections WHERE sale_id = sales.id) AS has_rejections \
                            FROM sales WHERE id = ?";
         let query = sqlx::query(SQL).bind(sale.0.cast_signed());
@@ -114,12 +123,21 @@ async fn read_terms(
                 sold: rows::number(&row, "sold")?,
                 price_cents: rows::number(&row, "price_cents")?,
                 per_user_limit: rows::number(&row, "per_user_limit")?,
+                oldest_epoch: oldest_epoch(&row)?,
                 has_rejections: row.try_get("has_rejections").map_err(fault)?,
             };
             found.insert(sale, terms);
         }
     }
     Ok(found)
+}
+
+fn oldest_epoch(row: &SqliteRow) -> Result<Epoch, Fault> {
+    Ok(match rows::state(row)? {
+        // A straggler from before the epoch that was open last must not take the unit of an order promised since.
+        SaleState::Rebuilding => rows::number(row, "open_epoch")?,
+        SaleState::Open | SaleState::ClosedOut => Mode::from_stored_epoch(rows::number(row, "epoch")?).1,
+    })
 }
 
 async fn read_known(
@@ -130,6 +148,7 @@ async fn read_known(
     let room = |terms: &Terms| Room {
         units: terms.stock.saturating_sub(terms.sold),
         per_user_limit: terms.per_user_limit,
+        oldest_epoch: terms.oldest_epoch,
     };
     let rooms = terms.iter().map(|(sale, terms)| (*sale, room(terms))).collect();
     let mut known = Known { rooms, ..Known::default() };
@@ -174,7 +193,7 @@ async fn insert_orders(
             "INSERT INTO orders (id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, \
              committed_at) ",
         );
-        query.push_values(chunk, |mut row, Order { sale_id, claim }| {
+        query.push_values(chunk, |mut row, Order { sale_id, claim, .. }| {
             // Every order here was found to be of a known sale.
             let price = terms.get(sale_id).map_or(0, |terms| terms.price_cents);
             row.push_bind(rows::id_bytes(claim.order_id))
@@ -193,6 +212,25 @@ async fn insert_orders(
         }
     }
     Ok(true)
+}
+
+/// Removes the rows of stale orders that are decided anew, and takes them off the totals of their sales.
+async fn forget_rejections(connection: &mut SqliteConnection, orders: &[&Order]) -> Result<(), Fault> {
+    for order in orders {
+        let removed = sqlx::query("DELETE FROM rejections WHERE order_id = ?")
+            .bind(rows::id_bytes(order.claim.order_id))
+            .execute(&mut *connection)
+            .await
+            .map_err(fault)?
+            .rows_affected();
+        sqlx::query("UPDATE sales SET rejected_orders = rejected_orders - ? WHERE id = ?")
+            .bind(removed.cast_signed())
+            .bind(order.sale_id.0.cast_signed())
+            .execute(&mut *connection)
+            .await
+            .map_err(fault)?;
+    }
+    Ok(())
 }
 
 async fn insert_rejections(
@@ -227,7 +265,7 @@ async fn insert_rejection_rows(
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO rejections (order_id, sale_id, user_id, quantity, reason, accepted_at, created_at) ",
     );
-    query.push_values(rejected, |mut row, (Order { sale_id, claim }, reason)| {
+    query.push_values(rejected, |mut row, (Order { sale_id, claim, .. }, reason)| {
         row.push_bind(rows::id_bytes(claim.order_id))
             .push_bind(sale_id.0.cast_signed())
             .push_bind(claim.user_id.0.cast_signed())

@@ -1,8 +1,8 @@
 //! How the ledger's rows become words, and words rows. A row that this program never writes is a fault here, not a panic.
 
 use seckill_core::{
-    Claim, Dependency, Fault, LedgerOrder, LedgerTotals, Mode, Order, OrderId, RejectReason, Sale, SaleId,
-    Timestamp, UserId,
+    Claim, Dependency, Fault, LedgerId, LedgerOrder, LedgerTotals, Mode, OrderId, Rebuild, RebuildStep,
+    RejectReason, Sale, SaleId, SaleState, Timestamp, UserId,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Encode, QueryBuilder, Row, Sqlite, Type};
@@ -11,6 +11,7 @@ use uuid::Uuid;
 /// A row of `sales`.
 pub(super) fn sale(row: &SqliteRow) -> Result<Sale, Fault> {
     let (mode, epoch) = Mode::from_stored_epoch(number(row, "epoch")?);
+    let state = state(row)?;
     Ok(Sale {
         id: SaleId(get::<i64>(row, "id")?.cast_unsigned()),
         name: get(row, "name")?,
@@ -26,20 +27,57 @@ pub(super) fn sale(row: &SqliteRow) -> Result<Sale, Fault> {
         ends_at: moment(row, "ends_at")?,
         mode,
         epoch,
+        state,
+        rebuild: (state == SaleState::Rebuilding).then(|| rebuild(row)).transpose()?,
+        open_epoch: number(row, "open_epoch")?,
         created_at: moment(row, "created_at")?,
     })
 }
 
+/// The state of a row of `sales`.
+pub(super) fn state(row: &SqliteRow) -> Result<SaleState, Fault> {
+    let text: &str = get(row, "state")?;
+    SaleState::parse(text).ok_or_else(|| corrupt(format!("{text:?} is no state of a sale")))
+}
+
+/// Who owns the rebuild of a row of `sales`, or owned it last.
+pub(super) fn owner(row: &SqliteRow) -> Result<Option<Uuid>, Fault> {
+    let bytes: Option<&[u8]> = get(row, "rebuild_owner")?;
+    bytes.map(|bytes| Uuid::from_slice(bytes).map_err(corrupt)).transpose()
+}
+
+/// How far a rebuild is. Without an owner whose lease holds, it waits for one.
+fn rebuild(row: &SqliteRow) -> Result<Rebuild, Fault> {
+    let since = moment(row, "rebuild_since")?;
+    let lease: Option<i64> = get(row, "rebuild_lease")?;
+    let holds = lease.is_some_and(|until| until > seckill_core::now().timestamp_millis());
+    let Some(owner) = owner(row)?.filter(|_| holds) else {
+        return Ok(Rebuild { step: RebuildStep::Waiting, done: 0, total: None, since, owner: None });
+    };
+    let step: &str = get(row, "rebuild_step")?;
+    let has_total = get::<Option<i64>>(row, "rebuild_total")?.is_some();
+    Ok(Rebuild {
+        step: RebuildStep::parse(step).ok_or_else(|| corrupt(format!("{step:?} is no step of a rebuild")))?,
+        done: number(row, "rebuild_done")?,
+        total: has_total.then(|| number(row, "rebuild_total")).transpose()?,
+        since,
+        owner: Some(owner),
+    })
+}
+
+/// The one row of the ledger's id.
+pub(super) fn ledger_id(row: &SqliteRow) -> Result<LedgerId, Fault> {
+    let bytes: &[u8] = get(row, "id")?;
+    Uuid::from_slice(bytes).map(LedgerId).map_err(corrupt)
+}
+
 /// What rows of `orders` and of `rejections` have in common.
-pub(super) fn order(row: &SqliteRow) -> Result<Order, Fault> {
-    Ok(Order {
-        sale_id: sale_id(row)?,
-        claim: Claim {
-            order_id: order_id(row)?,
-            user_id: user_id(row)?,
-            quantity: number(row, "quantity")?,
-            accepted_at: moment(row, "accepted_at")?,
-        },
+pub(super) fn claim(row: &SqliteRow) -> Result<Claim, Fault> {
+    Ok(Claim {
+        order_id: order_id(row)?,
+        user_id: user_id(row)?,
+        quantity: number(row, "quantity")?,
+        accepted_at: moment(row, "accepted_at")?,
     })
 }
 
@@ -47,7 +85,8 @@ pub(super) fn order(row: &SqliteRow) -> Result<Order, Fault> {
 pub(super) fn ledger_order(row: &SqliteRow) -> Result<LedgerOrder, Fault> {
     let rejected = get::<Option<String>>(row, "reason")?;
     Ok(LedgerOrder {
-        order: order(row)?,
+        sale_id: sale_id(row)?,
+        claim: claim(row)?,
         amount_cents: number(row, "amount_cents")?,
         rejected: rejected.as_deref().map(parse_reason).transpose()?,
         recorded_at: moment(row, "recorded_at")?,

@@ -2,14 +2,19 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use seckill_core::{Consumer, Delivery, DeliveryTag, Fault};
+use seckill_core::{Consumer, Delivery, DeliveryTag, Fault, MESSAGE_VERSION};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::shelf::Row;
+use super::shelf::{Row, Unfit};
 use super::writer::Job;
 use super::{Shared, writer_ended};
+
+const LOG_NEWER_EVERY: Duration = Duration::from_secs(60);
 
 /// Holds up to `prefetch` batches. The tag of a delivery is the row's id.
 pub(super) struct SqliteConsumer {
@@ -21,12 +26,13 @@ pub(super) struct SqliteConsumer {
 
 impl SqliteConsumer {
     pub(super) fn new(shared: Arc<Shared>, jobs: mpsc::Sender<Job>, prefetch: u16) -> Self {
+        shared.consumers.fetch_add(1, Ordering::AcqRel);
         Self { shared, jobs, prefetch: prefetch.into(), unacked: HashSet::new() }
     }
 
-    /// Has a row that cannot be read moved out of the way. Where this is cancelled the row goes back, and the next
+    /// Has a row that is not for this program moved out of the way. Where this is cancelled the row goes back, and the next
     /// consumer to come to it parks it.
-    async fn park(&self, row: &Row, reason: String) -> Result<(), Fault> {
+    async fn park_row(&self, row: &Row, reason: String) -> Result<(), Fault> {
         let unparked = GiveBack { shared: &self.shared, id: row.id };
         let permit = self.jobs.reserve().await.map_err(|_| writer_ended())?;
         self.shared.shelf().finish(row.id);
@@ -56,7 +62,9 @@ impl Consumer for SqliteConsumer {
                     self.unacked.insert(row.id);
                     return Ok(Delivery { batch, tag: DeliveryTag(row.id.cast_unsigned()) });
                 }
-                Err(reason) => self.park(&row, reason).await?,
+                // It stays held for as long as this process lives; the next one may be able to read it.
+                Err(Unfit::Newer(version)) => self.shared.log_newer(row.id, version),
+                Err(Unfit::Park(reason)) => self.park_row(&row, reason).await?,
             }
         }
     }
@@ -72,10 +80,41 @@ impl Consumer for SqliteConsumer {
         }
         Ok(())
     }
+
+    /// Returns once the batch is sure not to come again while this process lives. It is moved with the writer's next
+    /// transaction; after a crash before that it comes again.
+    async fn park(&mut self, delivery: Delivery, reason: &str) -> Result<(), Fault> {
+        let id = delivery.tag.0.cast_signed();
+        let permit = self.jobs.reserve().await.map_err(|_| writer_ended())?;
+        if self.unacked.remove(&id) {
+            self.shared.shelf().finish(id);
+            permit.send(Job::Park { id, reason: reason.to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Counts a batch of a newer version, and warns of them once a minute.
+    fn log_newer(&self, id: i64, version: u64) {
+        metrics::counter!("seckill_newer_messages_total").increment(1);
+        let mut logged_at =
+            self.newer_logged_at.lock().expect("nothing that is done under this lock can panic");
+        if logged_at.is_none_or(|at| at.elapsed() >= LOG_NEWER_EVERY) {
+            *logged_at = Some(Instant::now());
+            tracing::warn!(
+                batch = id,
+                version,
+                known = MESSAGE_VERSION,
+                "the queue has batches of a newer version of seckill; they wait until that version is started"
+            );
+        }
+    }
 }
 
 impl Drop for SqliteConsumer {
     fn drop(&mut self) {
+        self.shared.consumers.fetch_sub(1, Ordering::AcqRel);
         self.shared.shelf().give_back(self.unacked.drain());
         self.shared.arrived.notify_waiters();
     }

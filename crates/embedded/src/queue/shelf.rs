@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use seckill_core::{MAX_BATCH_ORDERS, OrderBatch, QueueDepth};
+use seckill_core::{LedgerId, Message, OrderBatch, QueueDepth, Unread};
 
 /// One row of the queue's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,18 +11,32 @@ pub(crate) struct Row {
     pub(crate) id: i64,
     pub(crate) orders: u64,
     pub(crate) body: Vec<u8>,
+    /// Whose orders the file has.
+    pub(crate) ledger: LedgerId,
+}
+
+/// Why a row is not delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// A newer program wrote it, in this version.
+    Newer(u64),
+    /// It is to be parked, for this reason.
+    Park(String),
 }
 
 impl Row {
     /// The order batch in it.
     ///
     /// # Errors
-    /// It holds something that this program does not write; the sentence says what.
-    pub(crate) fn parse(&self) -> Result<OrderBatch, String> {
-        let batch: OrderBatch = serde_json::from_slice(&self.body).map_err(|error| error.to_string())?;
-        match batch.orders.len() {
-            1..=MAX_BATCH_ORDERS => Ok(batch),
-            orders => Err(format!("a batch has 1 to {MAX_BATCH_ORDERS} orders; this one has {orders}")),
+    /// [`Unfit`].
+    pub(crate) fn parse(&self) -> Result<OrderBatch, Unfit> {
+        match Message::read(&self.body) {
+            Ok(message) => match message.foreign_to(self.ledger) {
+                None => Ok(message.batch),
+                Some(reason) => Err(Unfit::Park(reason)),
+            },
+            Err(Unread::Newer(version)) => Err(Unfit::Newer(version)),
+            Err(Unread::Unreadable(reason)) => Err(Unfit::Park(reason)),
         }
     }
 }
@@ -147,8 +161,10 @@ impl Shelf {
 mod tests {
     use super::*;
 
+    const OURS: LedgerId = LedgerId(uuid::Uuid::from_u128(7));
+
     fn row(id: i64) -> Row {
-        Row { id, orders: 2, body: Vec::new() }
+        Row { id, orders: 2, body: Vec::new(), ledger: OURS }
     }
 
     fn shelf_with(ids: std::ops::RangeInclusive<i64>) -> Shelf {
@@ -203,12 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_batch_says_why() {
+    fn a_row_that_is_not_delivered_says_why() {
         let mut bad = row(1);
-        assert!(bad.parse().is_err());
+        assert!(matches!(bad.parse(), Err(Unfit::Park(_))));
         bad.body =
             br#"{"batch_id":"00000000-0000-0000-0000-000000000000","sale_id":1,"epoch":1,"orders":[]}"#
                 .to_vec();
-        assert_eq!(bad.parse().unwrap_err(), "a batch has 1 to 256 orders; this one has 0");
+        let reason = "a batch has 1 to 256 orders; this one has 0";
+        assert_eq!(bad.parse().unwrap_err(), Unfit::Park(reason.to_owned()));
+        bad.body = br#"{"version":3}"#.to_vec();
+        assert_eq!(bad.parse().unwrap_err(), Unfit::Newer(3));
+        let marker = OrderBatch::marker(seckill_core::SaleId(1), 1, seckill_core::Marker::new(5));
+        bad.body = Message::write(&marker, Some(LedgerId(uuid::Uuid::nil()))).into_bytes();
+        assert!(matches!(bad.parse(), Err(Unfit::Park(reason)) if reason.contains("of the ledger")));
+        bad.body = Message::write(&marker, Some(OURS)).into_bytes();
+        assert_eq!(bad.parse().unwrap(), marker);
     }
 }

@@ -28,6 +28,16 @@ pub(super) enum Job {
     Ack { id: i64 },
     /// Move a row that the shelf has marked as done to the parked ones.
     Park { id: i64, reason: String },
+    /// Take a parked row away, and answer once that is durable.
+    Unpark(Unpark),
+}
+
+pub(super) struct Unpark {
+    pub(super) id: i64,
+    /// Whether it becomes a batch again.
+    pub(super) redrive: bool,
+    /// False: there is no such row.
+    pub(super) done: oneshot::Sender<Result<bool, Fault>>,
 }
 
 /// Whether the last transaction went well, or is long enough ago to try again.
@@ -71,6 +81,8 @@ struct Work {
     /// Rows to delete and rows to park stay here when a transaction fails, and are part of the next one.
     acked: Vec<i64>,
     parked: Vec<(i64, String)>,
+    /// Each in a transaction of its own.
+    unpark: Vec<Unpark>,
 }
 
 impl Writer {
@@ -92,6 +104,11 @@ impl Writer {
             jobs.drain(..).for_each(|job| self.work.add(job));
             if !self.work.is_empty() {
                 self.step().await;
+            }
+            for unpark in std::mem::take(&mut self.work.unpark) {
+                let result = self.unpark(unpark.id, unpark.redrive).await;
+                // Who no longer waits can ask again.
+                let _ = unpark.done.send(result);
             }
             if !open {
                 // Rows that could not be deleted come again after the next start; the ledger knows their orders.
@@ -149,13 +166,8 @@ impl Writer {
     async fn transact(&mut self) -> Result<(), Fault> {
         let mut transaction = self.connection.begin().await?;
         let connection = transaction.connection();
-        if self.in_doubt {
-            let (batches, orders, newest) =
-                after(connection, self.newest).await.map_err(|error| fault(&error))?;
-            self.shared.shelf().added(batches, orders);
-            self.newest = newest;
-            self.in_doubt = false;
-        }
+        let Self { shared, newest, in_doubt, .. } = self;
+        clear_doubt(connection, shared, newest, in_doubt).await.map_err(|error| fault(&error))?;
         let newest = insert(connection, &self.work.bodies).await.map_err(|error| fault(&error))?;
         park(connection, &self.work.parked).await.map_err(|error| fault(&error))?;
         delete(connection, &self.work.acked).await.map_err(|error| fault(&error))?;
@@ -163,6 +175,69 @@ impl Writer {
         self.newest = newest.unwrap_or(self.newest);
         Ok(())
     }
+
+    /// Takes one parked row away; false: there is none of this id.
+    async fn unpark(&mut self, id: i64, redrive: bool) -> Result<bool, Fault> {
+        let Self { shared, connection, newest, in_doubt, .. } = self;
+        let mut transaction = connection.begin().await?;
+        let connection = transaction.connection();
+        clear_doubt(connection, shared, newest, in_doubt).await.map_err(|error| fault(&error))?;
+        let Some(orders) = parked_orders(connection, id).await.map_err(|error| fault(&error))? else {
+            return transaction.rollback().await.map(|()| false);
+        };
+        if redrive {
+            shared.shelf().added(1, orders);
+        }
+        let moved = match take_away(connection, id, redrive).await {
+            Ok(new) => transaction.commit().await.map(|()| new),
+            Err(error) => Err(fault(&error)),
+        };
+        match moved {
+            Ok(new) => *newest = new.unwrap_or(*newest),
+            Err(fault) => {
+                if redrive {
+                    shared.shelf().removed(1, orders);
+                }
+                *in_doubt |= fault.may_have_happened();
+                return Err(fault);
+            }
+        }
+        shared.arrived.notify_waiters();
+        Ok(true)
+    }
+}
+
+/// After a commit that may have happened: counts the rows that it may have added.
+async fn clear_doubt(
+    connection: &mut SqliteConnection,
+    shared: &Shared,
+    newest: &mut i64,
+    in_doubt: &mut bool,
+) -> sqlx::Result<()> {
+    if *in_doubt {
+        let (batches, orders, found) = after(connection, *newest).await?;
+        shared.shelf().added(batches, orders);
+        *newest = found;
+        *in_doubt = false;
+    }
+    Ok(())
+}
+
+async fn parked_orders(connection: &mut SqliteConnection, id: i64) -> sqlx::Result<Option<u64>> {
+    let orders = sqlx::query_scalar("SELECT orders FROM parked WHERE id = ?").bind(id);
+    Ok(orders.fetch_optional(connection).await?.map(i64::unsigned_abs))
+}
+
+/// Returns the id of the new row, if there is one.
+async fn take_away(connection: &mut SqliteConnection, id: i64, redrive: bool) -> sqlx::Result<Option<i64>> {
+    let mut new = None;
+    if redrive {
+        let sql = "INSERT INTO batches (orders, body) SELECT orders, body FROM parked WHERE id = ?";
+        let inserted = sqlx::query(sql).bind(id).execute(&mut *connection).await?;
+        new = Some(inserted.last_insert_rowid());
+    }
+    sqlx::query("DELETE FROM parked WHERE id = ?").bind(id).execute(connection).await?;
+    Ok(new)
 }
 
 impl Work {
@@ -174,6 +249,7 @@ impl Work {
             }
             Job::Ack { id } => self.acked.push(id),
             Job::Park { id, reason } => self.parked.push((id, reason)),
+            Job::Unpark(unpark) => self.unpark.push(unpark),
         }
     }
 
@@ -242,5 +318,5 @@ async fn park(connection: &mut SqliteConnection, rows: &[(i64, String)]) -> sqlx
 
 fn report_parked(id: i64, reason: &str) {
     metrics::counter!("seckill_parked_messages_total").increment(1);
-    tracing::error!(batch = id, reason, "a batch of the queue cannot be read and was parked");
+    tracing::error!(batch = id, reason, "a batch of the queue was parked");
 }

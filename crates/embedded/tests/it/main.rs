@@ -5,5 +5,7 @@ mod crash;
 mod folder;
 mod harness;
 mod ledger;
+mod ledger_rebuild;
+mod parked;
 mod queue;
 mod reopen;

@@ -60,14 +60,14 @@ fn queued_orders_survive_and_the_gate_is_rebuilt() {
 }
 
 #[test]
-fn rejected_orders_stay_set_aside_and_their_users_may_buy() {
+fn rejected_orders_give_their_units_back_and_their_users_may_buy() {
     let dir = tempfile::tempdir().unwrap();
     let sale = in_a_process_of_its_own(async {
         let backend = open(dir.path()).await;
         let sale = opened_sale(&backend, 10).await;
         let mut unfit = claim(7);
         unfit.quantity = 3;
-        let order = |claim| Order { sale_id: sale.id, claim };
+        let order = |claim| Order { sale_id: sale.id, epoch: EPOCH, claim };
         let orders = [order(claim(1)), order(unfit)];
         backend.ledger.writer().await.unwrap().commit(&orders).await.unwrap();
         // It waits in the queue as well, committed and rejected, and is not to be counted twice.
@@ -79,7 +79,7 @@ fn rejected_orders_stay_set_aside_and_their_users_may_buy() {
     in_a_process_of_its_own(async {
         let backend = open(dir.path()).await;
         let level = backend.gate.level(sale.id).await.unwrap();
-        assert_eq!(level, Some(GateLevel { epoch: EPOCH, remaining: 6, orders: 2, pending_orders: 0 }));
+        assert_eq!(level, Some(GateLevel { epoch: EPOCH, remaining: 9, orders: 1, pending_orders: 0 }));
         let decisions = reserve(&backend, &sale, &[claim(7)]).await.decisions;
         assert_eq!(decisions, [Decision::Reserved]);
     });

@@ -29,6 +29,9 @@ fn filling(stock: u32) -> Filling {
         ends_at: moment(10),
         mode: Mode::Queue,
         epoch: 0,
+        state: seckill_core::SaleState::Open,
+        rebuild: None,
+        open_epoch: 0,
         created_at: moment(0),
     };
     Filling::new(&sale, 1)
@@ -87,7 +90,7 @@ fn a_buyer_is_told_of_the_first_order_at_any_hour() {
     let late = [claim(2, 1, 2), claim(3, 2, 1)];
     let after = filling.reserve(id(2), moment(10), &late);
     assert_eq!(after.decisions, [replayed(&first, true), Decision::Closed]);
-    filling.settle(&[id(1), id(7)]);
+    filling.settle(1, &[id(1), id(7)]);
     let before = filling.reserve(id(3), moment(-1), &late);
     assert_eq!(before.decisions, [replayed(&first, false), Decision::NotOpen]);
     assert_eq!(before.reservation, None);
@@ -103,7 +106,7 @@ fn only_old_entries_are_stranded_and_the_oldest_come_first() {
     assert_eq!(ids(filling.pending_since(9, 9)), [0_u64; 0]);
     assert_eq!(ids(filling.pending_since(20, 9)), [10, 20]);
     assert_eq!(ids(filling.pending_since(99, 2)), [10, 20]);
-    filling.settle(&[id(10)]);
+    filling.settle(99, &[id(10)]);
     assert_eq!(ids(filling.pending_since(99, 9)), [20, 30]);
 }
 
@@ -111,11 +114,10 @@ fn only_old_entries_are_stranded_and_the_oldest_come_first() {
 fn what_is_restored_is_set_aside_and_not_pending() {
     let mut filling = filling(9);
     filling.restore(&claim(1, 1, 2));
-    filling.restore(&claim(2, 1, 1));
-    filling.restore_without_buyer(2, 3);
-    assert_eq!(filling.level(), GateLevel { epoch: 1, remaining: 3, orders: 4, pending_orders: 0 });
+    filling.restore(&claim(2, 2, 3));
+    assert_eq!(filling.level(), GateLevel { epoch: 1, remaining: 4, orders: 2, pending_orders: 0 });
     assert_eq!(filling.buyer(UserId(1)).map(|buyer| buyer.quantity), Some(2));
-    filling.restore_without_buyer(1, u64::MAX);
+    filling.restore(&claim(3, 3, u32::MAX));
     assert_eq!(filling.level().remaining, 0);
 }
 
@@ -174,7 +176,7 @@ proptest! {
             let expected: Vec<_> =
                 claims.iter().map(|claim| model.decide(stock, at, moment(second), claim)).collect();
 
-            filling.settle(&settled);
+            filling.settle(at, &settled);
             let reserved = filling.reserve(id(at), moment(second), &claims);
 
             prop_assert_eq!(reserved.decisions, expected);

@@ -1,0 +1,131 @@
+//! What a lost gate or a lost ledger asks of the database, one function a query. The lock under which a gate is filled
+//! again is in `refill`.
+//!
+//! Updates find the sale by its primary key only: through the index of states they would lock in the other order than
+//! whoever has the row locked and changes its state.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use seckill_core::{Epoch, Mode, OrderId, RebuildStep, RejectReason, Sale, SaleId, SaleState};
+use sqlx::Result;
+use sqlx::mysql::MySqlConnection;
+use uuid::Uuid;
+
+use super::queries::{self, SaleRow, sales_and};
+use super::server::{code, number};
+use super::statements::{self, IDS_AT_ONCE};
+
+pub(super) async fn unfinished_sales(
+    connection: &mut MySqlConnection,
+    after: Option<SaleId>,
+    limit: u32,
+) -> Result<Vec<Sale>> {
+    // By the index of states, because closed sales become many and these stay few.
+    let sql = concat!(
+        sales_and!(),
+        "FORCE INDEX (sales_by_state) WHERE state IN ('open', 'rebuilding') AND id > ? AND epoch <> ? \
+         ORDER BY id LIMIT ?"
+    );
+    let after = after.map_or(0, |id| id.0);
+    let found = sqlx::query_as(sql).bind(after).bind(Mode::Direct.stored_epoch()).bind(limit);
+    Ok(found.fetch_all(connection).await?.into_iter().map(|SaleRow(sale)| sale).collect())
+}
+
+/// Inserts the sale unless there is one of its id, in one transaction with the count of its rejections.
+pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -> Result<()> {
+    statements::begin(connection).await?;
+    let stored_epoch = match sale.mode {
+        Mode::Queue => sale.epoch,
+        Mode::Direct => sale.mode.stored_epoch(),
+    };
+    let rebuilding_since = (sale.state == SaleState::Rebuilding)
+        .then(|| sale.rebuild.map_or_else(seckill_core::now, |rebuild| rebuild.since).naive_utc());
+    let inserted = sqlx::query(
+        "INSERT INTO sales (id, name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, \
+         epoch, state, rebuild_since, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(sale.id.0)
+    .bind(&sale.name)
+    .bind(&sale.product)
+    .bind(sale.stock)
+    .bind(sale.price_cents)
+    .bind(&sale.currency)
+    .bind(sale.per_user_limit)
+    .bind(sale.starts_at.naive_utc())
+    .bind(sale.ends_at.naive_utc())
+    .bind(stored_epoch)
+    .bind(sale.state.as_str())
+    .bind(rebuilding_since)
+    .bind(sale.created_at.naive_utc())
+    .execute(&mut *connection)
+    .await;
+    match inserted {
+        Ok(_) => queries::count_earlier_rejections(connection, sale.id).await?,
+        Err(error) if number(&error) == Some(code::DUPLICATE_ENTRY) => {}
+        Err(error) => return Err(error),
+    }
+    statements::commit(connection).await
+}
+
+pub(super) async fn begin_rebuild(
+    connection: &mut MySqlConnection,
+    sale: SaleId,
+    (from, to, gate): (Epoch, Epoch, Epoch),
+) -> Result<bool> {
+    // A direct sale has the highest epoch, so that none is later.
+    let update = sqlx::query(
+        "UPDATE sales FORCE INDEX (PRIMARY) SET epoch = ?, state = 'rebuilding', open_epoch = GREATEST(open_epoch, ?), \
+         rebuild_owner = NULL, rebuild_lease = NULL, \
+         rebuild_step = NULL, rebuild_done = NULL, rebuild_total = NULL, rebuild_since = UTC_TIMESTAMP(3) \
+         WHERE id = ? AND epoch = ? AND epoch < ? AND state <> 'closed_out'",
+    );
+    let update = update.bind(to).bind(gate).bind(sale.0).bind(from).bind(to);
+    Ok(update.execute(connection).await?.rows_affected() == 1)
+}
+
+pub(super) async fn own_rebuild(
+    connection: &mut MySqlConnection,
+    (sale, epoch): (SaleId, Epoch),
+    owner: Uuid,
+    lease: Duration,
+    (step, done, total): (RebuildStep, u64, Option<u64>),
+) -> Result<bool> {
+    let update = sqlx::query(
+        "UPDATE sales FORCE INDEX (PRIMARY) SET rebuild_owner = ?, rebuild_lease = UTC_TIMESTAMP(3) + INTERVAL ? MICROSECOND, \
+         rebuild_step = ?, rebuild_done = ?, rebuild_total = ? \
+         WHERE id = ? AND epoch = ? AND state = 'rebuilding' \
+         AND (rebuild_owner IS NULL OR rebuild_owner = ? OR rebuild_lease <= UTC_TIMESTAMP(3))",
+    );
+    let owner = owner.as_bytes().as_slice();
+    let micros = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+    let update = update.bind(owner).bind(micros).bind(step.as_str()).bind(done).bind(total);
+    let update = update.bind(sale.0).bind(epoch).bind(owner);
+    Ok(update.execute(connection).await?.rows_affected() == 1)
+}
+
+pub(super) async fn close_out(connection: &mut MySqlConnection, sale: SaleId) -> Result<bool> {
+    // A sale that is closed out already counts as found: the call may be a second one.
+    let update = sqlx::query(
+        "UPDATE sales FORCE INDEX (PRIMARY) SET state = 'closed_out' WHERE id = ? AND state IN ('open', 'closed_out')",
+    );
+    Ok(update.bind(sale.0).execute(connection).await?.rows_affected() == 1)
+}
+
+pub(super) async fn missing_among(
+    connection: &mut MySqlConnection,
+    orders: Vec<OrderId>,
+) -> Result<HashSet<OrderId>> {
+    let mut missing: HashSet<_> = orders.iter().copied().collect();
+    for some in orders.chunks(IDS_AT_ONCE) {
+        for (id, reason) in statements::rejected_among(connection, some).await? {
+            if reason != RejectReason::StaleEpoch {
+                missing.remove(&id);
+            }
+        }
+        for id in statements::committed_among(connection, some).await? {
+            missing.remove(&id);
+        }
+    }
+    Ok(missing)
+}
