@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_core::{
-    Backend, Claim, Fate, Fault, Ledger, LedgerWriter, Order, Phase, RejectReason, Sale, SaleId, now,
+    Backend, Claim, Dependency, Fate, Fault, Ledger, LedgerWriter, Order, Phase, RejectReason, Sale, SaleId,
+    now,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
@@ -115,14 +116,14 @@ impl Writer {
     async fn take(&mut self, id: SaleId, claim: Claim) -> Answer {
         let answer = match self.ledger.sale(id).await {
             Ok(Some(sale)) => self.decide(&sale, claim).await,
-            Ok(None) => Ok(Answer::Unavailable("the ledger no longer has this sale".into())),
+            Ok(None) => Ok(Answer::Gone),
             Err(fault) => Err(fault),
         };
         answer.unwrap_or_else(|fault| {
             tracing::warn!(sale_id = %id, order_id = %claim.order_id, error = %fault, "an order was not written");
             match fault.may_have_happened() {
                 true => Answer::Unknown { order_id: claim.order_id },
-                false => Answer::Unavailable(fault.to_string().into()),
+                false => Answer::Unavailable(Dependency::Ledger),
             }
         })
     }
@@ -142,7 +143,7 @@ impl Writer {
     }
 
     async fn write(&mut self, sale: &Sale, claim: Claim) -> Result<Answer, Fault> {
-        let answer = match self.commit(&Order { sale_id: sale.id, claim }).await? {
+        let answer = match self.commit(&Order { sale_id: sale.id, epoch: sale.epoch, claim }).await? {
             Fate::Committed | Fate::AlreadyCommitted => Answer::Accepted,
             Fate::Rejected(reason) | Fate::AlreadyRejected(reason) => match reason {
                 // Sold to others since the sale was read, so that not as many as wanted are left.
@@ -152,11 +153,8 @@ impl Writer {
                     Answer::SoldOut { remaining: remaining.min(claim.quantity - 1) }
                 }
                 RejectReason::BadQuantity => Answer::OverLimit { limit: sale.per_user_limit },
-                RejectReason::UnknownSale => Answer::Unavailable("the ledger no longer has this sale".into()),
-                RejectReason::UserHasOrder => {
-                    let gone = || Answer::Unavailable("the user's other order has just gone".into());
-                    self.held(sale, &claim).await?.unwrap_or_else(gone)
-                }
+                RejectReason::UnknownSale | RejectReason::StaleEpoch => Answer::Gone,
+                RejectReason::UserHasOrder => self.held(sale, &claim).await?.unwrap_or(Answer::Gone),
             },
         };
         Ok(answer)
@@ -193,7 +191,7 @@ impl Writer {
         let orders = self.ledger.orders_of(claim.user_id, sale.id).await?;
         let active = orders.into_iter().find(|order| order.rejected.is_none());
         Ok(active.map(|found| {
-            let Claim { order_id, quantity, .. } = found.order.claim;
+            let Claim { order_id, quantity, .. } = found.claim;
             Answer::Replayed { order_id, quantity }
         }))
     }

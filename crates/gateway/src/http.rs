@@ -6,6 +6,7 @@ pub mod health;
 mod limit;
 mod orders;
 pub(crate) mod problem;
+mod repair;
 mod sales;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use axum::extract::{FromRequestParts, MatchedPath, Path, Request};
 use axum::http::{Uri, request::Parts};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use seckill_core::{Backend, Mode};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -77,6 +78,11 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/sales/{id}", get(sales::show))
         .route("/api/v1/sales/{id}/audit", get(sales::audit))
         .route("/api/v1/sales/{id}/audit/orders", get(sales::audit_orders))
+        .route("/api/v1/sales/{id}/rebuild", post(repair::rebuild))
+        .route("/api/v1/sales/{id}/reconcile", post(repair::reconcile))
+        .route("/api/v1/parked", get(repair::parked))
+        .route("/api/v1/parked/{id}", delete(repair::discard))
+        .route("/api/v1/parked/{id}/redrive", post(repair::redrive))
         .route("/api/v1/sales/{id}/orders", post(orders::place))
         .route("/api/v1/sales/{id}/orders/mine", get(orders::mine))
         .route("/api/v1/orders/{id}", get(orders::show))

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_core::{
-    Backend, Claim, Decision, Epoch, Fault, MAX_BATCH_ORDERS, OrderBatch, Publisher, ReservationId, Reserved,
-    SaleId,
+    AbortPoint, Backend, Claim, Decision, Dependency, Epoch, Fault, MAX_BATCH_ORDERS, OrderBatch,
+    PROMISE_WINDOW, Publisher, ReservationId, Reserved, SaleId, abort_point,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +45,8 @@ impl Default for IntakeConfig {
 const SETTLE_LINGER: Duration = Duration::from_millis(20);
 /// A lane with nothing to do for this long gives its publisher back.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long a lane that panicked stays away.
+const PANIC_PAUSE: Duration = Duration::from_millis(200);
 /// How often one batch is put to the gate again when the gate does not say how the call ended.
 const RESERVE_RETRIES: usize = 3;
 
@@ -65,7 +67,8 @@ impl Intake {
     ) -> Self {
         let start_lane = |_| {
             let (sender, tickets) = mpsc::channel(config.lane_capacity);
-            let lane = Lane {
+            let (backend, tickets) = (backend.clone(), Arc::new(Mutex::new(tickets)));
+            let new = move |tickets| Lane {
                 sale,
                 epoch,
                 backend: backend.clone(),
@@ -76,7 +79,7 @@ impl Intake {
                 delays: backoff(),
                 settled: Vec::new(),
             };
-            tracker.spawn(lane.run(shutdown.clone()));
+            tracker.spawn(run_through_panics(new, tickets, shutdown.clone()));
             sender
         };
         Self((0..config.lanes.max(1)).map(start_lane).collect())
@@ -96,12 +99,30 @@ impl Intake {
     }
 }
 
+/// Runs a lane and starts it again after a panic. The claims that it had in hand are answered `outcome-unknown`, and what was
+/// reserved for them is in the pending log; those that wait in its channel go to the new one.
+async fn run_through_panics(
+    new: impl Fn(OwnedMutexGuard<mpsc::Receiver<Ticket>>) -> Lane,
+    tickets: Arc<Mutex<mpsc::Receiver<Ticket>>>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        // Held by one lane for as long as it lives.
+        let lane = new(Arc::clone(&tickets).lock_owned().await);
+        let Err(panic) = tokio::spawn(lane.run(shutdown.clone())).await else { return };
+        tracing::error!(error = %panic, "a lane panicked and is started again");
+        metrics::counter!("seckill_lane_panics_total").increment(1);
+        // So that a claim which panics every time cannot take the processor with it.
+        sleep(PANIC_PAUSE).await;
+    }
+}
+
 struct Lane {
     sale: SaleId,
     epoch: Epoch,
     backend: Backend,
     config: IntakeConfig,
-    tickets: mpsc::Receiver<Ticket>,
+    tickets: OwnedMutexGuard<mpsc::Receiver<Ticket>>,
     /// One lane, one publisher; none until there is something to publish, and after a fault.
     publisher: Option<Box<dyn Publisher>>,
     /// No new publisher is asked for before this moment.
@@ -147,27 +168,33 @@ impl Lane {
         metrics::histogram!("seckill_intake_batch_orders").record(tickets.len() as f64);
         // Before stock is deducted: a queue that takes nothing must not cost anyone a unit.
         let Some(mut publisher) = self.ready_publisher().await else {
-            return answer_all(tickets, |_| Answer::Unavailable("the queue takes no orders just now".into()));
+            return answer_all(tickets, |_| Answer::Unavailable(Dependency::Queue));
         };
         claims.clear();
         claims.extend(tickets.iter().map(|ticket| ticket.claim));
+        abort_point(AbortPoint::ReserveBefore);
+        let sent_at = Instant::now();
         let Reserved { decisions, reservation } = match self.reserve(claims).await {
             Ok(reserved) => reserved,
             Err(fault) => {
                 self.publisher = Some(publisher);
                 tracing::warn!(sale_id = %self.sale, error = %fault, "the gate decided nothing");
                 // Whatever the gate did all the same is in its pending log, under these order ids: the recoverer's.
-                return answer_all(tickets, |claim| match fault.may_have_happened() {
-                    true => Answer::Unknown { order_id: claim.order_id },
-                    false => Answer::Unavailable(fault.to_string().into()),
+                return answer_all(tickets, |claim| match &fault {
+                    Fault::Unknown { .. } => Answer::Unknown { order_id: claim.order_id },
+                    Fault::Lost { .. } => Answer::Rebuilding,
+                    _ => Answer::Unavailable(Dependency::Gate),
                 });
             }
         };
         // A process killed here leaves the reservations in the pending log: nobody was answered, the recoverer publishes.
+        abort_point(AbortPoint::ReserveAfter);
         let orders = to_publish(claims, &decisions);
         let mut confirmed = true;
         if !orders.is_empty() {
-            match publisher.publish(&OrderBatch::new(self.sale, self.epoch, orders)).await {
+            let set_aside = set_aside_ms(reservation, &decisions);
+            let batch = OrderBatch::new(self.sale, self.epoch, orders).set_aside_at(set_aside);
+            match publisher.publish(&batch).await {
                 // Killed here: queued, still in the pending log; the recoverer publishes once more, harmlessly.
                 Ok(()) => self.settled.extend(reservation),
                 Err(fault) => {
@@ -176,13 +203,18 @@ impl Lane {
                 }
             }
         }
+        abort_point(AbortPoint::PublishAfter);
         // A publisher that has failed once is not used again; what it sent may still arrive.
         self.publisher = confirmed.then_some(publisher);
+        // A process that was frozen here wakes up beside a gate that may have been rebuilt without its orders: it promises
+        // nothing. The rebuild has waited for this window before it read what had been promised.
+        let confirmed = confirmed && sent_at.elapsed() <= PROMISE_WINDOW;
         for (ticket, decision) in tickets.drain(..).zip(decisions) {
             let answer = answer(&ticket.claim, decision, confirmed);
             // The buyer may have hung up. The order stands; a retry is told its id.
             let _ = ticket.answer.send(answer);
         }
+        abort_point(AbortPoint::ReplyAfter);
     }
 
     /// Refuses claims that have waited so long that their buyers will have given up: nothing was deducted for them.
@@ -243,6 +275,7 @@ impl Lane {
             tracing::warn!(sale_id = %self.sale, error = %fault, "confirmed reservations are left to the recoverer");
         }
         self.settled.clear();
+        abort_point(AbortPoint::SettleAfter);
     }
 }
 
@@ -257,6 +290,20 @@ fn to_publish(claims: &[Claim], decisions: &[Decision]) -> Vec<Claim> {
         _ => None,
     };
     claims.iter().zip(decisions).filter_map(order).collect()
+}
+
+/// When the oldest order of a batch was set aside, by the gate's clock: now, or for one that is published again at the latest
+/// when its request was taken, minus what the clocks may differ.
+fn set_aside_ms(reservation: Option<ReservationId>, decisions: &[Decision]) -> u64 {
+    const SKEW_MS: u64 = 10_000;
+    let again = decisions.iter().filter_map(|decision| match decision {
+        Decision::Replayed { pending: true, accepted_at, .. } => {
+            Some(accepted_at.timestamp_millis().unsigned_abs().saturating_sub(SKEW_MS))
+        }
+        _ => None,
+    });
+    let now = || seckill_core::now().timestamp_millis().unsigned_abs().saturating_sub(SKEW_MS);
+    again.chain(reservation.map(|id| id.millis)).min().unwrap_or_else(now)
 }
 
 fn answer(claim: &Claim, decision: Decision, confirmed: bool) -> Answer {

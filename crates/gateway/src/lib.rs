@@ -1,13 +1,14 @@
 //! The HTTP side: decides who gets a unit, hands each winner's order durably to the queue, and answers.
 //!
-//! [`intake`] is the hot path, [`recover`] what finishes it for gateways that died, [`directory`] the sales at hand,
-//! [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
+//! [`intake`] is the hot path, [`recover`] finishes it for gateways that died, [`reconcile`] sends again what was lost behind
+//! it, [`directory`] has the sales at hand, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
 //! works on.
 
 pub mod direct;
 pub mod directory;
 pub mod http;
 pub mod intake;
+pub mod reconcile;
 pub mod recover;
 mod retry;
 pub mod server;
@@ -106,15 +107,21 @@ pub async fn run(
         Directory::new(backend.clone(), config.intake, lanes.clone(), shutdown.clone())
     };
     let directory = Arc::new(directory);
+    let health = health.with_sales(Arc::clone(&directory));
     let app = App::new(backend.clone(), Arc::clone(&directory), &config, shutdown.clone());
     let router = http::router(Arc::clone(&app), health.router().merge(pages));
     // The server goes on after `shutdown`, to give the answers that are still owed.
     let close = CancellationToken::new();
     let server = tokio::spawn(server::serve(listener, router, config.max_connections, close.clone()));
     let recoverer = async {
-        // Without a gate nothing is ever stranded.
+        // Without a gate nothing is ever stranded or lost.
         if !direct {
-            recover::run(backend, &directory, config.recover).await;
+            let reconciler = reconcile::run(backend.clone(), &directory);
+            tokio::join!(
+                recover::run(backend, &directory, config.recover),
+                reconciler,
+                directory.watch_gates()
+            );
         }
     };
     let background = async { tokio::join!(directory.keep_current(), recoverer, app.tidy()) };

@@ -1,14 +1,12 @@
 //! A claim on its way to its answer: what the handler hands over, what comes back, and why a claim is refused at once. Both
 //! paths of an order use it, through the queue and direct.
 
-use std::sync::Arc;
-
-use seckill_core::{Claim, OrderId, Timestamp, UserId};
+use seckill_core::{Claim, Dependency, OrderId, Timestamp, UserId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 /// What becomes of a claim, for the one who waits for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// Reserved, and confirmed by the queue; or, in direct mode, committed.
     Accepted,
@@ -35,8 +33,12 @@ pub enum Answer {
     Closed,
     /// It waited too long for its lane. Nothing was deducted.
     Overloaded,
-    /// The gate or the queue is away, in direct mode the ledger. Nothing was deducted for this claim.
-    Unavailable(Arc<str>),
+    /// A part of the system is away. Nothing was deducted for this claim.
+    Unavailable(Dependency),
+    /// The gate has lost the sale and is rebuilt. Nothing was deducted for this claim.
+    Rebuilding,
+    /// In direct mode: the ledger no longer has the sale, or no longer the order that stood in the way.
+    Gone,
     /// The claim may have been reserved, or is reserved and may have been queued, under this order id. If it was, the
     /// recoverer queues it. In direct mode: it may have been committed.
     Unknown {

@@ -1,15 +1,22 @@
 //! One lane of the worker: gather orders, wait for the pace, commit, acknowledge. The step is apart from the loop, so
 //! that a test can drain a queue to the last order and know that it did.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use seckill_core::{Backend, Consumer, DeliveryTag, Fate, Fault, Ledger, LedgerWriter, Order, OrderQueue};
+use seckill_core::{
+    AbortPoint, Backend, Consumer, Delivery, DeliveryTag, Dependency, Fate, Fault, GateCondition,
+    LedgerWriter, Marker, Mode, Order, OrderBatch, RejectReason, Release, Sale, SaleId, SaleState,
+    abort_point,
+};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::held::HeldOrders;
+use crate::rebuild::Turn;
 use crate::{Config, Pace};
 
 /// What one commit did, order by order.
@@ -21,65 +28,84 @@ pub struct Progress {
     pub rejected: usize,
     /// Redelivered: they had reached their end before.
     pub redelivered: usize,
+    /// Left for a human, because they failed by themselves while their neighbours did not.
+    pub parked: usize,
 }
 
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// A batch was committed.
+    /// A batch was committed, or a marker came through.
     Committed(Progress),
-    /// Shut down before there was a batch, or before it was admitted; nothing was written.
+    /// Shut down, or asked to step aside, before there was a batch or before it was admitted; nothing was written.
     Stopped,
+}
+
+/// A delivery of which not everything is committed yet.
+struct Taken {
+    tag: DeliveryTag,
+    batch: OrderBatch,
+    /// Its orders that are not committed yet.
+    left: usize,
+    /// Why it is parked instead of acknowledged.
+    bad: Option<String>,
 }
 
 /// One lane. It owns a consumer and a ledger writer, and makes new ones after a fault.
 pub struct Lane {
-    queue: Arc<dyn OrderQueue>,
-    ledger: Arc<dyn Ledger>,
+    backend: Backend,
     pace: Arc<Pace>,
     config: Config,
     shutdown: CancellationToken,
+    /// Whose turn it is at the queue; `None`: always this lane's.
+    turn: Option<watch::Receiver<Turn>>,
     consumer: Option<Box<dyn Consumer>>,
     writer: Option<Box<dyn LedgerWriter>>,
     /// Orders taken and not yet committed, oldest first; a delivery's orders stand together.
     orders: VecDeque<Order>,
-    /// The deliveries of those orders, oldest first, each with how many of its orders are not yet committed.
-    deliveries: VecDeque<(DeliveryTag, usize)>,
-    held: Held,
+    /// The deliveries of those orders and markers among them, oldest first.
+    deliveries: VecDeque<Taken>,
+    /// Markers that came through since [`Self::take_passed`].
+    passed: Vec<Marker>,
+    /// Sales that the ledger has, as far as this writer knows.
+    known_sales: BTreeSet<SaleId>,
+    held: HeldOrders,
 }
 
-/// How many orders a lane holds, in a gauge that all lanes share.
-#[derive(Default)]
-struct Held(usize);
+/// Sales that a lane remembers; one more is looked up again.
+const MAX_KNOWN_SALES: usize = 10_000;
 
-impl Held {
-    fn set(&mut self, orders: usize) {
-        metrics::gauge!("seckill_held_orders").increment(orders as f64 - self.0 as f64);
-        self.0 = orders;
-    }
-}
-
-/// A lane that is gone, in whatever way, holds nothing.
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.set(0);
-    }
-}
+/// Why nothing of a batch was written: one order or several, each with the reason.
+type BadOrders = BTreeMap<usize, String>;
 
 impl Lane {
-    /// A lane that connects when it first steps.
+    /// A lane that connects when it first steps, and never steps aside.
     pub fn new(backend: &Backend, config: Config, pace: Arc<Pace>, shutdown: CancellationToken) -> Self {
+        Self::beside(backend, config, pace, shutdown, None, HeldOrders::default())
+    }
+
+    /// A lane that consumes only while it is its `turn`, and reports in `held` what it holds.
+    pub(crate) fn beside(
+        backend: &Backend,
+        config: Config,
+        pace: Arc<Pace>,
+        shutdown: CancellationToken,
+        turn: Option<watch::Receiver<Turn>>,
+        held: HeldOrders,
+    ) -> Self {
         Self {
-            queue: Arc::clone(&backend.queue),
-            ledger: Arc::clone(&backend.ledger),
+            backend: backend.clone(),
             pace,
             config,
             shutdown,
+            turn,
             consumer: None,
             writer: None,
             orders: VecDeque::new(),
             deliveries: VecDeque::new(),
-            held: Held::default(),
+            passed: Vec::new(),
+            known_sales: BTreeSet::new(),
+            held,
         }
     }
 
@@ -92,6 +118,7 @@ impl Lane {
             .without_max_times();
         let mut delays = backoff.build();
         while !self.shutdown.is_cancelled() {
+            self.await_turn().await;
             let Err(fault) = self.step().await else {
                 delays = backoff.build();
                 continue;
@@ -103,39 +130,107 @@ impl Lane {
         }
     }
 
+    /// Gives everything back to the queue while a rebuild needs the queue for itself, and waits until the lane may consume.
+    async fn await_turn(&mut self) {
+        let Some(mut turn) = self.turn.clone() else { return };
+        if turn.borrow().aside {
+            self.give_back();
+        }
+        if self.consumer.is_none() {
+            let allowed = turn.wait_for(Turn::may_consume);
+            let _ = self.shutdown.run_until_cancelled(allowed).await;
+        }
+    }
+
+    /// Ends at shutdown, or when a rebuild needs the queue for itself.
+    async fn interrupted(shutdown: CancellationToken, turn: Option<watch::Receiver<Turn>>) {
+        let asked = async {
+            let ended = match turn {
+                Some(mut turn) => turn.wait_for(|turn| turn.aside).await.is_err(),
+                None => true,
+            };
+            if ended {
+                // Nobody will ever ask.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = asked => {}
+        }
+    }
+
     /// Brings one batch from the queue to its end: gathers it, waits until the pace admits it, commits it, and
     /// acknowledges the deliveries that are done with it. Waits for orders as long as there are none.
     ///
     /// # Errors
-    /// A fault of the queue: what the lane held goes back to the queue and will come again. A fault of the ledger: the
-    /// lane keeps what it holds and the next step tries the same orders again; nothing is put back, so a database that
-    /// is down causes no storm of redeliveries, and the queue stops sending once the prefetch is used up.
+    /// A fault of the queue: what the lane held goes back to the queue and will come again. A fault of the ledger, or of the gate
+    /// that cannot take a rejected order back: the lane keeps what it holds and the next step tries the same orders again;
+    /// nothing is put back, so a database that is down causes no storm of redeliveries, and the queue stops sending once the
+    /// prefetch is used up.
     pub async fn step(&mut self) -> Result<Step, Fault> {
-        let shutdown = self.shutdown.clone();
+        let interrupted = || Self::interrupted(self.shutdown.clone(), self.turn.clone());
+        let (before_gathering, before_writing) = (interrupted(), interrupted());
         // Only the waits may be cut short. From the commit on, the step runs to its end.
-        let Some(gathered) = shutdown.run_until_cancelled(self.gather()).await else {
-            return Ok(Step::Stopped);
+        tokio::select! {
+            () = before_gathering => return Ok(Step::Stopped),
+            gathered = self.gather() => gathered?,
+        }
+        if self.orders.is_empty() {
+            self.acknowledge(0).await?;
+            return Ok(Step::Committed(Progress::default()));
+        }
+        let count = tokio::select! {
+            () = before_writing => return Ok(Step::Stopped),
+            count = self.pace.admit(self.orders.len()) => count,
         };
-        gathered?;
-        let Some(count) = shutdown.run_until_cancelled(self.pace.admit(self.orders.len())).await else {
-            return Ok(Step::Stopped);
-        };
+        abort_point(AbortPoint::CommitBefore);
         let progress = self.commit(count).await?;
         // A process killed here has committed orders whose messages come again, and the ledger knows them by their ids.
+        abort_point(AbortPoint::AckBefore);
         self.acknowledge(count).await?;
+        abort_point(AbortPoint::AckAfter);
         Ok(Step::Committed(progress))
     }
 
-    /// Takes deliveries until a batch is full, or until the linger time after the first order is over.
+    /// The markers that came through since the last call.
+    pub fn take_passed(&mut self) -> Vec<Marker> {
+        std::mem::take(&mut self.passed)
+    }
+
+    /// Connects to the queue where that has not been done, so that the queue counts this consumer.
+    ///
+    /// # Errors
+    /// The queue is away.
+    pub async fn subscribe(&mut self) -> Result<(), Fault> {
+        if self.consumer.is_some() {
+            return Ok(());
+        }
+        let may_consume = || self.turn.as_ref().is_none_or(|turn| turn.borrow().may_consume());
+        let not_now = || {
+            Fault::unavailable(Dependency::Ledger, "it could not be asked lately whether a gate is rebuilt")
+        };
+        if !may_consume() {
+            return Err(not_now());
+        }
+        let consumer = self.backend.queue.consumer(self.config.prefetch).await?;
+        // A process that was frozen in between drops it again before it has taken anything to the ledger.
+        if !may_consume() {
+            return Err(not_now());
+        }
+        self.consumer = Some(consumer);
+        Ok(())
+    }
+
+    /// Takes deliveries until a batch is full, until the linger time after the first order is over, or until there is nothing
+    /// but markers.
     async fn gather(&mut self) -> Result<(), Fault> {
         let mut full_by = (!self.orders.is_empty()).then(|| Instant::now() + self.config.linger);
         while self.orders.len() < self.pace.batch()
             && self.deliveries.len() < usize::from(self.config.prefetch)
         {
-            let consumer = match &mut self.consumer {
-                Some(consumer) => consumer,
-                none => none.insert(self.queue.consumer(self.config.prefetch).await?),
-            };
+            self.subscribe().await?;
+            let Some(consumer) = &mut self.consumer else { continue };
             let next = match full_by {
                 None => consumer.next().await,
                 Some(full_by) => match timeout_at(full_by, consumer.next()).await {
@@ -144,49 +239,211 @@ impl Lane {
                 },
             };
             let delivery = next.inspect_err(|_| self.give_back())?;
-            self.deliveries.push_back((delivery.tag, delivery.batch.orders.len()));
-            self.orders.extend(delivery.batch.into_orders());
-            self.held.set(self.orders.len());
+            self.take(delivery);
+            if self.orders.is_empty() {
+                // A marker with nothing before it.
+                break;
+            }
             full_by.get_or_insert_with(|| Instant::now() + self.config.linger);
         }
         Ok(())
     }
 
-    /// Commits the oldest `count` orders in one transaction.
+    fn take(&mut self, Delivery { batch, tag }: Delivery) {
+        let left = batch.orders.len();
+        self.orders.extend(batch.clone().into_orders());
+        self.deliveries.push_back(Taken { tag, batch, left, bad: None });
+        self.report_held();
+    }
+
+    fn report_held(&mut self) {
+        let oldest = self.deliveries.iter().filter(|taken| taken.left > 0).map(|taken| {
+            // A message that does not say when its orders were set aside holds everything open.
+            (taken.batch.sale_id, taken.batch.set_aside_ms.unwrap_or(0))
+        });
+        self.held.set(self.orders.len(), oldest);
+    }
+
+    /// Commits the oldest `count` orders: in one transaction, or where single orders fail by themselves, around them.
     async fn commit(&mut self, count: usize) -> Result<Progress, Fault> {
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => self.ledger.writer().await?,
-        };
         let begin = Instant::now();
-        let batch = &self.orders.make_contiguous()[..count];
-        let fates = writer.commit(batch).await?;
-        // Only a writer that ended well is used again.
-        self.writer = Some(writer);
+        let (fates, bad) = match self.write(0, count).await {
+            Ok(fates) => (fates.into_iter().map(Some).collect(), BadOrders::new()),
+            Err(fault @ Fault::Corrupt { .. }) => self.commit_around(count, fault).await?,
+            Err(fault) => return Err(fault),
+        };
         metrics::histogram!("seckill_commit_seconds").record(begin.elapsed());
         metrics::histogram!("seckill_commit_batch_orders").record(count as f64);
+        // A process killed here has rejected orders that the gate still holds; their messages come again, and the ledger says
+        // again that they are rejected.
+        abort_point(AbortPoint::ReleaseBefore);
+        self.release_rejected(&fates).await?;
+        self.mark_bad(&bad);
         Ok(record(&self.orders, &fates))
     }
 
-    /// Forgets the oldest `count` orders, and acknowledges each delivery that has none left.
-    async fn acknowledge(&mut self, count: usize) -> Result<(), Fault> {
-        self.orders.drain(..count);
-        self.held.set(self.orders.len());
-        let mut done = count;
-        while let Some((_, left)) = self.deliveries.front_mut() {
-            let part = done.min(*left);
-            done -= part;
-            *left -= part;
-            if *left > 0 {
-                break;
+    /// One transaction over orders `from..until` of those held.
+    async fn write(&mut self, from: usize, until: usize) -> Result<Vec<Fate>, Fault> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                // A new connection may lead to a ledger that was restored from a backup.
+                self.known_sales.clear();
+                self.backend.ledger.writer().await?
             }
-            let Some((tag, _)) = self.deliveries.pop_front() else { break };
-            if let Some(consumer) = &mut self.consumer {
-                let acknowledged = consumer.ack(tag).await;
-                acknowledged.inspect_err(|_| self.give_back())?;
+        };
+        self.restore_lost_sales(from, until).await?;
+        let fates = writer.commit(&self.orders.make_contiguous()[from..until]).await?;
+        // Only a writer that ended well is used again.
+        self.writer = Some(writer);
+        Ok(fates)
+    }
+
+    /// Records sales again that the ledger has lost and the gate knows, before their orders are rejected for good: a ledger that
+    /// comes back from a backup may lack its newest sales.
+    async fn restore_lost_sales(&mut self, from: usize, until: usize) -> Result<(), Fault> {
+        let sales = self.orders.range(from..until).map(|order| order.sale_id);
+        let new: BTreeSet<SaleId> = sales.filter(|sale| !self.known_sales.contains(sale)).collect();
+        for id in &new {
+            let recorded = self.backend.ledger.sale(*id).await?;
+            if let Some(sale) = &recorded {
+                self.check_not_older(sale).await?;
+            }
+            if recorded.is_none() {
+                let known = self.backend.gate.known_sales().await?;
+                let ours = self.backend.ledger.id().await?;
+                let known = known.filter(|known| known.ledger_id == ours);
+                let Some(sale) = known.and_then(|known| known.sales.into_iter().find(|sale| sale.id == *id))
+                else {
+                    continue;
+                };
+                tracing::warn!(sale_id = %id, "the ledger has lost a sale; it is recorded again as the gate knows it");
+                self.backend.ledger.restore_sale(&sale).await?;
+            }
+            if self.known_sales.len() < MAX_KNOWN_SALES {
+                self.known_sales.insert(*id);
             }
         }
         Ok(())
+    }
+
+    /// Refuses to write into a sale whose gate is on a later epoch than the ledger: the ledger was restored from a backup, and would
+    /// take orders that are stale. A rebuild, which every worker looks out for, brings it up to date.
+    async fn check_not_older(&mut self, sale: &Sale) -> Result<(), Fault> {
+        if sale.state != SaleState::Open || sale.mode != Mode::Queue {
+            return Ok(());
+        }
+        match self.backend.gate.condition(sale.id, sale.epoch).await {
+            Ok(GateCondition::OtherEpoch { epoch }) if epoch > sale.epoch => {
+                let reason = format!(
+                    "sale {} is on epoch {} there and on {epoch} at the gate: it is rebuilt first",
+                    sale.id, sale.epoch
+                );
+                Err(Fault::unavailable(Dependency::Ledger, reason))
+            }
+            // A gate that does not answer cannot be asked; a restored ledger and a lost gate are two losses.
+            _ => Ok(()),
+        }
+    }
+
+    /// Halves the batch again and again until the orders stand alone that the ledger cannot take. Where it takes none at all, the
+    /// fault is not theirs, and nothing is parked.
+    async fn commit_around(
+        &mut self,
+        count: usize,
+        first: Fault,
+    ) -> Result<(Vec<Option<Fate>>, BadOrders), Fault> {
+        let mut fates: Vec<Option<Fate>> = vec![None; count];
+        let mut bad = BadOrders::new();
+        let mut parts = vec![(0, count)];
+        while let Some((from, until)) = parts.pop() {
+            match self.write(from, until).await {
+                Ok(written) => {
+                    for (at, fate) in written.into_iter().enumerate() {
+                        fates[from + at] = Some(fate);
+                    }
+                }
+                Err(fault @ Fault::Corrupt { .. }) if until - from == 1 => {
+                    bad.insert(from, fault.to_string());
+                }
+                Err(Fault::Corrupt { .. }) => {
+                    let middle = from.midpoint(until);
+                    parts.extend([(middle, until), (from, middle)]);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        if bad.len() == count { Err(first) } else { Ok((fates, bad)) }
+    }
+
+    /// Takes orders that the ledger has rejected out of the gate, so that their buyers may try again.
+    async fn release_rejected(&mut self, fates: &[Option<Fate>]) -> Result<(), Fault> {
+        let mut rejected: BTreeMap<SaleId, Vec<Release>> = BTreeMap::new();
+        for (order, fate) in self.orders.iter().zip(fates) {
+            let (Some(Fate::Rejected(reason)) | Some(Fate::AlreadyRejected(reason))) = fate else { continue };
+            // A gate that was rebuilt does not know stale orders, and there is no gate for an unknown sale.
+            if !matches!(reason, RejectReason::StaleEpoch | RejectReason::UnknownSale) {
+                rejected.entry(order.sale_id).or_default().push(Release {
+                    order_id: order.claim.order_id,
+                    user_id: order.claim.user_id,
+                    returns_units: *reason != RejectReason::SoldOut,
+                });
+            }
+        }
+        for (sale, orders) in rejected {
+            self.backend.gate.release(sale, &orders).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks the deliveries to be parked that the bad orders came in.
+    fn mark_bad(&mut self, bad: &BadOrders) {
+        let mut end = 0;
+        for taken in &mut self.deliveries {
+            let begin = end;
+            end += taken.left;
+            if let Some((_, why)) = bad.range(begin..end).next() {
+                taken.bad = Some(why.clone());
+            }
+        }
+    }
+
+    /// Forgets the oldest `count` orders, and acknowledges or parks each delivery that has none left.
+    async fn acknowledge(&mut self, count: usize) -> Result<(), Fault> {
+        self.orders.drain(..count);
+        let mut done = count;
+        while let Some(taken) = self.deliveries.front_mut() {
+            let part = done.min(taken.left);
+            done -= part;
+            taken.left -= part;
+            if taken.left > 0 {
+                break;
+            }
+            let Some(taken) = self.deliveries.pop_front() else { break };
+            let finished = self.finish(taken).await;
+            finished.inspect_err(|_| self.give_back())?;
+        }
+        self.report_held();
+        Ok(())
+    }
+
+    /// Ends a delivery whose every order has reached its end.
+    async fn finish(&mut self, Taken { tag, batch, bad, .. }: Taken) -> Result<(), Fault> {
+        if let Some(marker) = batch.marker {
+            // Where the gate is away, the next marker does what this one did not.
+            if let Err(fault) = self.backend.gate.marker_passed(batch.sale_id, &marker).await {
+                tracing::warn!(sale_id = %batch.sale_id, error = %fault, "a marker came through and cannot be recorded");
+            }
+            self.passed.push(marker);
+        }
+        let Some(consumer) = &mut self.consumer else { return Ok(()) };
+        match bad {
+            None => consumer.ack(tag).await,
+            Some(why) => {
+                tracing::error!(sale_id = %batch.sale_id, batch_id = %batch.batch_id, why, "parked a message with an order that the ledger cannot take");
+                consumer.park(Delivery { batch, tag }, &why).await
+            }
+        }
     }
 
     /// Drops the consumer, and with it everything unacknowledged: the queue delivers it again.
@@ -194,18 +451,19 @@ impl Lane {
         self.consumer = None;
         self.orders.clear();
         self.deliveries.clear();
-        self.held.set(0);
+        self.report_held();
     }
 }
 
 /// Counts what became of a batch, and logs what was rejected: it means that the gate had lost data.
-fn record(orders: &VecDeque<Order>, fates: &[Fate]) -> Progress {
+fn record(orders: &VecDeque<Order>, fates: &[Option<Fate>]) -> Progress {
     let mut progress = Progress::default();
     for (order, fate) in orders.iter().zip(fates) {
         match fate {
-            Fate::Committed => progress.committed += 1,
-            Fate::AlreadyCommitted | Fate::AlreadyRejected(_) => progress.redelivered += 1,
-            Fate::Rejected(reason) => {
+            None => progress.parked += 1,
+            Some(Fate::Committed) => progress.committed += 1,
+            Some(Fate::AlreadyCommitted | Fate::AlreadyRejected(_)) => progress.redelivered += 1,
+            Some(Fate::Rejected(reason)) => {
                 progress.rejected += 1;
                 metrics::counter!("seckill_orders_rejected_total", "reason" => reason.as_str()).increment(1);
                 tracing::warn!(

@@ -1,9 +1,12 @@
 //! The drain side: takes accepted orders off the queue and writes them into the ledger at the drain rate.
 //!
-//! [`drain`] holds one lane's step and its loop, [`pace`] the drain rate. Neither knows which back end it works on.
+//! [`drain`] holds one lane's step and its loop, [`pace`] the drain rate, `rebuild` what fills a lost gate again. None of them
+//! knows which back end it works on.
 
 pub mod drain;
+mod held;
 pub mod pace;
+mod rebuild;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +14,10 @@ use std::time::Duration;
 use seckill_core::Backend;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use held::HeldByWorker;
+use rebuild::Rebuilder;
 
 pub use drain::{Lane, Progress, Step};
 pub use pace::{MAX_BATCH, Pace};
@@ -33,24 +40,33 @@ impl Default for Config {
     }
 }
 
-/// Drains until `shutdown`, through every fault of the queue and the ledger. Returns once no commit is under way; what
-/// was not acknowledged by then goes back to the queue.
+/// Drains until `shutdown`, through every fault of the queue and the ledger, and rebuilds gates that are lost. Returns once no
+/// commit is under way; what was not acknowledged by then goes back to the queue.
 pub async fn run(backend: Backend, config: Config, pace: Arc<Pace>, shutdown: CancellationToken) {
+    let (worker, held) = (Uuid::now_v7(), HeldByWorker::default());
+    let (rebuilder, turn) = Rebuilder::new(&backend, config, Arc::clone(&pace), shutdown.clone(), worker);
     let spawn = |lanes: &mut JoinSet<()>| {
-        let lane = Lane::new(&backend, config, Arc::clone(&pace), shutdown.clone());
+        let (pace, turn) = (Arc::clone(&pace), Some(turn.clone()));
+        let lane = Lane::beside(&backend, config, pace, shutdown.clone(), turn, held.lane());
         lanes.spawn(lane.run());
     };
     let mut lanes = JoinSet::new();
     for _ in 0..config.lanes.max(1) {
         spawn(&mut lanes);
     }
-    while let Some(ended) = lanes.join_next().await {
-        if let Err(panic) = ended {
-            // The lane's consumer went with it, so what it held is back in the queue. A pause, so that a batch which
-            // panics every time cannot take the processor with it.
-            tracing::error!(error = %panic, "a worker lane panicked and is started anew");
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            spawn(&mut lanes);
+    let drain = async {
+        while let Some(ended) = lanes.join_next().await {
+            if let Err(panic) = ended {
+                // The lane's consumer went with it, so what it held is back in the queue. A pause, so that a batch which
+                // panics every time cannot take the processor with it.
+                tracing::error!(error = %panic, "a worker lane panicked and is started again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                spawn(&mut lanes);
+            }
         }
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(drain, rebuilder.run()) } => {}
+        () = held.report(&*backend.gate, worker) => {}
     }
 }

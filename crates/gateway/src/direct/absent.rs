@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Claim, Consumer, Dependency, Epoch, Fault, GateLevel, Holding, OrderQueue, Publisher, QueueDepth,
+    Claim, Consumer, Dependency, Epoch, Fault, GateCondition, GateLevel, HolderPage, Holding, KnownSales,
+    Marker, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress, Release,
     Reservation, ReservationId, Reserved, Sale, SaleId, StockGate, UserId,
 };
+use uuid::Uuid;
 
 /// A gate without data for any sale.
 pub(super) struct Gate;
@@ -50,6 +52,66 @@ impl StockGate for Gate {
         Ok(None)
     }
 
+    async fn condition(&self, _: SaleId, _: Epoch) -> Result<GateCondition, Fault> {
+        Ok(GateCondition::Missing)
+    }
+
+    async fn fence(&self, _: SaleId, _: Epoch) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn holders(&self, _: SaleId, _: Option<u64>, _: usize) -> Result<HolderPage, Fault> {
+        Ok(HolderPage::default())
+    }
+
+    async fn stage_refill(&self, _: SaleId, _: Epoch, _: bool, _: &[Claim]) -> Result<(), Fault> {
+        absent(Dependency::Gate)
+    }
+
+    async fn finish_refill(&self, _: &Sale, _: Epoch, _: u32, _: u64) -> Result<(), Fault> {
+        absent(Dependency::Gate)
+    }
+
+    async fn release(&self, _: SaleId, _: &[Release]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn make_marker(&self, _: SaleId, _: Duration) -> Result<Option<Marker>, Fault> {
+        Ok(None)
+    }
+
+    async fn marker_passed(&self, _: SaleId, _: &Marker) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn report_held(&self, _: SaleId, _: Uuid, _: Option<u64>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn mark_reconciled(&self, _: SaleId, _: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn mark_resending(&self, _: SaleId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn progress(&self, _: SaleId) -> Result<Option<QueueProgress>, Fault> {
+        Ok(None)
+    }
+
+    async fn remove(&self, _: SaleId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn keep_known_sales(&self, _: &KnownSales) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn known_sales(&self) -> Result<Option<KnownSales>, Fault> {
+        Ok(None)
+    }
+
     async fn ping(&self) -> Result<(), Fault> {
         absent(Dependency::Gate)
     }
@@ -65,8 +127,28 @@ impl OrderQueue for Queue {
         absent(Dependency::Queue)
     }
 
+    async fn consumers(&self) -> Result<u32, Fault> {
+        Ok(0)
+    }
+
     async fn depth(&self) -> Result<QueueDepth, Fault> {
         Ok(QueueDepth { ready_batches: 0, orders: Some(0) })
+    }
+
+    async fn parked(&self, _: usize) -> Result<Vec<ParkedMessage>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn redrive(&self, _: &str) -> Result<bool, Fault> {
+        Ok(false)
+    }
+
+    async fn discard(&self, _: &str) -> Result<bool, Fault> {
+        Ok(false)
+    }
+
+    async fn parked_depth(&self) -> Result<ParkedDepth, Fault> {
+        Ok(ParkedDepth::default())
     }
 
     async fn ping(&self) -> Result<(), Fault> {

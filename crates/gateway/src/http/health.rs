@@ -15,6 +15,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::directory::Directory;
+
 /// How long a dependency may take to answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a report serves everyone who asks.
@@ -24,6 +26,8 @@ const REPORT_AGE: Duration = Duration::from_millis(500);
 pub struct Health {
     backend: Backend,
     needs: &'static [Dependency],
+    /// The sales of a gateway; a worker has none.
+    sales: Option<Arc<Directory>>,
     draining: CancellationToken,
     prometheus: PrometheusHandle,
     /// Held across the pings on purpose: those who ask meanwhile wait for the same answer.
@@ -37,6 +41,9 @@ struct Report {
     status: &'static str,
     backend: &'static str,
     dependencies: BTreeMap<String, DependencyReport>,
+    /// What is wrong with the sales; not there where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sales: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -55,7 +62,12 @@ impl Health {
         draining: CancellationToken,
         prometheus: PrometheusHandle,
     ) -> Self {
-        Self { backend, needs, draining, prometheus, last: Mutex::default() }
+        Self { backend, needs, sales: None, draining, prometheus, last: Mutex::default() }
+    }
+
+    /// The health of a gateway, which cannot work without sales that can be sold.
+    pub fn with_sales(self, sales: Arc<Directory>) -> Self {
+        Self { sales: Some(sales), ..self }
     }
 
     /// `/livez` without a look at any dependency, `/readyz`, `/metrics`.
@@ -99,7 +111,33 @@ impl Health {
             };
             dependencies.insert(dependency.to_string(), report);
         }
-        Report { status, backend: self.backend.name, dependencies }
+        let (sales_status, sales) = self.look_at_sales();
+        // The worse of the two.
+        let rank = |status| ["ready", "degraded", "unready"].iter().position(|known| *known == status);
+        let status = if rank(sales_status) > rank(status) { sales_status } else { status };
+        Report { status, backend: self.backend.name, dependencies, sales }
+    }
+
+    fn look_at_sales(&self) -> (&'static str, Option<String>) {
+        let Some(directory) = &self.sales else { return ("ready", None) };
+        if !directory.is_filled() {
+            return (
+                "unready",
+                Some("no sale is known yet: neither the database nor other gateways could be asked".into()),
+            );
+        }
+        match directory.unsellable() {
+            None => ("ready", None),
+            Some((unsellable, open)) => {
+                let status = if unsellable == open { "unready" } else { "degraded" };
+                (
+                    status,
+                    Some(format!(
+                        "{unsellable} of {open} open sales cannot be sold: their gate was lost or is rebuilt"
+                    )),
+                )
+            }
+        }
     }
 }
 

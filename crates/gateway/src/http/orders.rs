@@ -11,15 +11,15 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use seckill_core::{
-    FieldError, Holding, LedgerOrder, Mode, OrderId, OrderStatus, Phase, RejectReason, Sale, SaleId,
-    Timestamp, UserId, now,
+    Claim, FieldError, Holding, LedgerOrder, Mode, OrderId, OrderStatus, Phase, RejectReason, Sale, SaleId,
+    SaleState, Timestamp, UserId, now,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::auth::Buyer;
 use super::body::OrDefault;
-use super::problem::Refusal;
+use super::problem::{REBUILD_SECONDS, Refusal};
 use super::{App, Id};
 use crate::ticket::{Answer, NotTaken, new_claim};
 
@@ -98,6 +98,9 @@ async fn try_place(
     if desk.sale.phase(now() + CLOCK_SKEW) == Phase::Upcoming {
         return Err(Refusal::NotOpen { starts_at: desk.sale.starts_at });
     }
+    if desk.sale.state == SaleState::ClosedOut {
+        return from_ledger(app, &desk.sale, user, quantity).await;
+    }
     let claim = new_claim(user, quantity);
     let submitted = desk.submit(claim).ok_or_else(|| not_sold_here(&desk.sale))?;
     let answer = submitted.map_err(|not_taken| match not_taken {
@@ -111,8 +114,31 @@ async fn try_place(
     placed_or_refused(answer, &desk.sale, order_id, quantity)
 }
 
+/// The answer to a request for a sale that is closed out: the gate is gone, and the ledger knows who has an order.
+async fn from_ledger(app: &App, sale: &Sale, user: UserId, quantity: u32) -> Result<(Placed, bool), Refusal> {
+    let orders = app.backend.ledger.orders_of(user, sale.id).await?;
+    let Some(order) = orders.into_iter().find(|order| order.rejected.is_none()) else {
+        return Err(Refusal::Closed { ends_at: sale.ends_at });
+    };
+    let Claim { order_id, quantity: first, .. } = order.claim;
+    if first != quantity {
+        return Err(Refusal::OrderDiffers { order_id, quantity: first });
+    }
+    Ok((Placed { order_id, sale_id: sale.id, quantity, status: OrderStatus::Committed }, true))
+}
+
+/// Seconds until a rebuild may be over: what is left of its shortest time, and for the orders that it still has to drain.
+fn rebuild_seconds(sale: &Sale) -> u64 {
+    let Some(rebuild) = sale.rebuild else { return REBUILD_SECONDS };
+    let passed = (now() - rebuild.since).num_seconds().max(0).unsigned_abs();
+    REBUILD_SECONDS.saturating_sub(passed).clamp(1, REBUILD_SECONDS)
+}
+
 /// Why this gateway takes no orders for the sale.
 fn not_sold_here(sale: &Sale) -> Refusal {
+    if sale.state == SaleState::Rebuilding {
+        return Refusal::Rebuilding { seconds: rebuild_seconds(sale) };
+    }
     let why = match (sale.mode, sale.epoch) {
         (Mode::Queue, 0) => "the gate has not been filled for this sale yet",
         (Mode::Queue, _) => "this sale has a gate, and a gateway in direct mode does not sell past it",
@@ -141,7 +167,9 @@ fn placed_or_refused(
         Answer::NotOpen => Err(Refusal::NotOpen { starts_at: sale.starts_at }),
         Answer::Closed => Err(Refusal::Closed { ends_at: sale.ends_at }),
         Answer::Overloaded => Err(Refusal::Overloaded),
-        Answer::Unavailable(why) => Err(Refusal::Unavailable(why.as_ref().to_owned())),
+        Answer::Unavailable(dependency) => Err(Refusal::away(dependency)),
+        Answer::Rebuilding => Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS }),
+        Answer::Gone => Err(Refusal::Unavailable("the sale or the order has just gone".into())),
         Answer::Unknown { order_id } => Err(Refusal::OutcomeUnknown(order_id)),
     }
 }
@@ -174,15 +202,15 @@ pub(super) struct OrderView {
 }
 
 impl From<LedgerOrder> for OrderView {
-    fn from(LedgerOrder { order, amount_cents, rejected, recorded_at }: LedgerOrder) -> Self {
+    fn from(LedgerOrder { sale_id, claim, amount_cents, rejected, recorded_at }: LedgerOrder) -> Self {
         Self {
-            order_id: order.claim.order_id,
-            sale_id: order.sale_id,
-            quantity: order.claim.quantity,
+            order_id: claim.order_id,
+            sale_id,
+            quantity: claim.quantity,
             status: if rejected.is_some() { OrderStatus::Rejected } else { OrderStatus::Committed },
             amount_cents: rejected.is_none().then_some(amount_cents),
             reason: rejected,
-            accepted_at: order.claim.accepted_at,
+            accepted_at: claim.accepted_at,
             recorded_at: Some(recorded_at),
         }
     }
@@ -220,19 +248,21 @@ async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal
     let held = holding(app, id, user).await;
     if let Some(order) = app.backend.ledger.order(id).await? {
         // Another user's order is as good as none.
-        return if order.order.claim.user_id == user {
-            Ok(order.into())
-        } else {
-            Err(Refusal::NoSuchOrder(id))
-        };
+        return if order.claim.user_id == user { Ok(order.into()) } else { Err(Refusal::NoSuchOrder(id)) };
     }
-    held?.map(OrderView::from).ok_or(Refusal::NoSuchOrder(id))
+    match held? {
+        Some(holding) => Ok(holding.into()),
+        // A gate that has lost a sale does not know who holds an order there.
+        None if !app.directory.gates_are_sound().await? => {
+            Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS })
+        }
+        None => Err(Refusal::NoSuchOrder(id)),
+    }
 }
 
 /// The user's order at the gate, in whichever known sale it is.
 async fn holding(app: &App, id: OrderId, user: UserId) -> Result<Option<Holding>, Refusal> {
-    let sales: Vec<_> =
-        app.directory.desks().iter().filter(|d| d.is_sold_here()).map(|d| d.sale.id).collect();
+    let sales: Vec<_> = app.directory.desks().iter().filter(|d| d.has_gate()).map(|d| d.sale.id).collect();
     let held = app.backend.gate.holdings(user, &sales).await?;
     Ok(held.into_iter().find(|holding| holding.order_id == id))
 }
@@ -257,6 +287,9 @@ pub(super) async fn mine(
     let queued =
         held.into_iter().find(|holding| orders.iter().all(|order| order.order_id != holding.order_id));
     orders.extend(queued.map(OrderView::from));
+    if orders.is_empty() && !app.directory.gates_are_sound().await? {
+        return Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS });
+    }
     Ok(Json(Mine { orders }))
 }
 

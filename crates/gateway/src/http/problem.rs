@@ -5,7 +5,7 @@ use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use problem_details::ProblemDetails;
-use seckill_core::{Fault, FieldError, OrderId, SaleId, Timestamp};
+use seckill_core::{Dependency, Fault, FieldError, OrderId, SaleId, Timestamp};
 use serde::Serialize;
 
 /// One kind of problem: `type` is `/problems/{slug}`, and a GET there gives this text.
@@ -43,8 +43,11 @@ kinds! {
     OVERLOADED: "overloaded" 503 "Too many orders at once", "Nothing was deducted. Try again after `Retry-After` seconds.";
     UNAVAILABLE: "unavailable" 503 "A part of the system is away",
         "Nothing was deducted. Try again after `Retry-After` seconds.";
+    REBUILDING: "rebuilding" 503 "The sale's gate is being rebuilt",
+        "Nothing was deducted. Orders that were accepted are safe. Try again after `Retry-After` seconds.";
     OUTCOME_UNKNOWN: "outcome-unknown" 503 "The order is not confirmed yet",
         "It may stand. Poll `/api/v1/orders/{order_id}`, or send the same request again: it takes no second unit.";
+    NO_GATE: "no-gate" 409 "The sale has no gate", "Only a sale that was opened and is not closed out has one.";
     // What only the dashboard's controls answer with.
     CROSS_SITE: "cross-site" 403 "Another site cannot change anything here",
         "Use the gateway's own page, or send the admin token in `Authorization: Bearer <token>`.";
@@ -57,29 +60,60 @@ kinds! {
 #[derive(Debug)]
 pub(crate) enum Refusal {
     Malformed(String),
-    Unauthenticated { detail: String, token_was_given: bool },
+    Unauthenticated {
+        detail: String,
+        token_was_given: bool,
+    },
     NoSuchSale(SaleId),
     NoSuchOrder(OrderId),
+    NoSuchMessage(String),
+    NoGate(SaleId),
     NoSuchPath(Uri),
     MethodNotAllowed,
     TooLarge,
     MediaType(String),
     Invalid(Vec<FieldError>),
-    RateLimited { seconds: u64 },
-    NotOpen { starts_at: Timestamp },
-    Closed { ends_at: Timestamp },
-    SoldOut { remaining: u32 },
-    OrderDiffers { order_id: OrderId, quantity: u32 },
+    RateLimited {
+        seconds: u64,
+    },
+    NotOpen {
+        starts_at: Timestamp,
+    },
+    Closed {
+        ends_at: Timestamp,
+    },
+    SoldOut {
+        remaining: u32,
+    },
+    OrderDiffers {
+        order_id: OrderId,
+        quantity: u32,
+    },
     Overloaded,
     Unavailable(String),
+    /// The gate has lost the sale; the whole seconds after which to come back.
+    Rebuilding {
+        seconds: u64,
+    },
     OutcomeUnknown(OrderId),
 }
 
+/// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
-        Self::Unavailable(fault.to_string())
+        tracing::warn!(error = %fault, "a request was refused");
+        match fault {
+            Fault::Lost { .. } => Self::Rebuilding { seconds: REBUILD_SECONDS },
+            Fault::Unavailable { dependency, .. }
+            | Fault::Misconfigured { dependency, .. }
+            | Fault::Unknown { dependency, .. }
+            | Fault::Corrupt { dependency, .. } => Self::away(dependency),
+        }
     }
 }
+
+/// What a rebuild takes at the least: the time within which an order of the old gate may still be confirmed, and some more.
+pub(crate) const REBUILD_SECONDS: u64 = 15;
 
 /// The members of the body beside those of RFC 9457.
 #[derive(Debug, Default, Serialize)]
@@ -95,11 +129,25 @@ struct Members {
 }
 
 impl Refusal {
+    /// A part of the system does not work.
+    pub(crate) fn away(dependency: Dependency) -> Self {
+        let what = match dependency {
+            Dependency::Gate => "the gate, which keeps the stock, cannot be used",
+            Dependency::Queue => "the queue takes no orders at the moment",
+            Dependency::Ledger => "the database cannot be used",
+            Dependency::ControlPlane => "the control plane cannot be used",
+        };
+        Self::Unavailable(what.to_owned())
+    }
+
     fn kind(&self) -> &'static Kind {
         match self {
             Self::Malformed(_) => &MALFORMED,
             Self::Unauthenticated { .. } => &UNAUTHENTICATED,
-            Self::NoSuchSale(_) | Self::NoSuchOrder(_) | Self::NoSuchPath(_) => &NOT_FOUND,
+            Self::NoSuchSale(_) | Self::NoSuchOrder(_) | Self::NoSuchMessage(_) | Self::NoSuchPath(_) => {
+                &NOT_FOUND
+            }
+            Self::NoGate(_) => &NO_GATE,
             Self::MethodNotAllowed => &METHOD,
             Self::TooLarge => &TOO_LARGE,
             Self::MediaType(_) => &MEDIA_TYPE,
@@ -111,6 +159,7 @@ impl Refusal {
             Self::OrderDiffers { .. } => &ORDER_DIFFERS,
             Self::Overloaded => &OVERLOADED,
             Self::Unavailable(_) => &UNAVAILABLE,
+            Self::Rebuilding { .. } => &REBUILDING,
             Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
         }
     }
@@ -125,6 +174,10 @@ impl Refusal {
             Self::Malformed(detail) | Self::Unauthenticated { detail, .. } => detail.clone(),
             Self::NoSuchSale(id) => format!("There is no sale {id}."),
             Self::NoSuchOrder(id) => format!("You have no order {id}."),
+            Self::NoSuchMessage(id) => format!("No message {id} is parked."),
+            Self::NoGate(id) => {
+                format!("Sale {id} has no gate: it is direct, not opened yet, or closed out.")
+            }
             Self::NoSuchPath(uri) => format!("There is nothing at {}.", uri.path()),
             Self::MethodNotAllowed => "This path knows other methods.".into(),
             Self::TooLarge => "The body is larger than 16 KiB.".into(),
@@ -145,13 +198,16 @@ impl Refusal {
                 "More orders are waiting than this gateway holds; nothing was deducted.".into()
             }
             Self::Unavailable(why) => format!("Nothing was deducted: {why}."),
+            Self::Rebuilding { .. } => {
+                "The gate has lost this sale and is filled again; nothing was deducted.".into()
+            }
             Self::OutcomeUnknown(id) => format!("The queue has not confirmed order {id}; it may stand."),
         }
     }
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited { seconds } => Some(*seconds),
+            Self::RateLimited { seconds } | Self::Rebuilding { seconds } => Some(*seconds),
             Self::NotOpen { starts_at } => {
                 let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
                 Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))

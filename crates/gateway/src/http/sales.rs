@@ -134,8 +134,8 @@ pub(super) async fn audit_orders(
             let Some(after) = after else { return Ok::<_, Fault>(None) };
             let page = app.backend.ledger.orders_after(id, after, AUDIT_PAGE).await?;
             // A page that is not full is the last.
-            let next = (page.len() == AUDIT_PAGE as usize)
-                .then(|| page.last().map(|last| last.order.claim.order_id));
+            let next =
+                (page.len() == AUDIT_PAGE as usize).then(|| page.last().map(|last| last.claim.order_id));
             Ok(Some((page.iter().map(audit_line).collect::<String>(), next)))
         }
     });
@@ -143,8 +143,8 @@ pub(super) async fn audit_orders(
     Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(head.chain(pages))))
 }
 
-fn audit_line(LedgerOrder { order, rejected, recorded_at, .. }: &LedgerOrder) -> String {
-    let Claim { order_id, user_id, quantity, accepted_at } = &order.claim;
+fn audit_line(LedgerOrder { claim, rejected, recorded_at, .. }: &LedgerOrder) -> String {
+    let Claim { order_id, user_id, quantity, accepted_at } = claim;
     let status = if rejected.is_some() { "rejected" } else { "committed" };
     let (accepted, recorded) = (accepted_at.timestamp_millis(), recorded_at.timestamp_millis());
     format!("{order_id},{user_id},{quantity},{status},{accepted},{recorded}\n")

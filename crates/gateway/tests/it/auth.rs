@@ -129,5 +129,5 @@ async fn the_largest_user_id_can_buy() {
     let order = gateway.buy(sale, u64::MAX).await.expect(202).order_id();
     bed.expect_at_rest(sale, 1).await;
     let row = bed.ledger_order(order).await.expect("it is in the ledger");
-    assert_eq!(row.order.claim.user_id, UserId(u64::MAX));
+    assert_eq!(row.claim.user_id, UserId(u64::MAX));
 }

@@ -44,7 +44,11 @@ pub(crate) fn one_lane() -> Config {
 
 /// With a recoverer that looks often for what has been pending for a moment.
 pub(crate) fn quick_recoverer() -> Config {
-    let recover = RecoverConfig { deadline: Duration::from_millis(200), interval: Duration::from_millis(50) };
+    let recover = RecoverConfig {
+        deadline: Duration::from_millis(200),
+        interval: Duration::from_millis(50),
+        ..RecoverConfig::default()
+    };
     Config { recover, ..config() }
 }
 

@@ -143,7 +143,10 @@ async fn a_gate_that_is_away_costs_nobody_a_unit() {
         1,
         "what has surely not happened is left to the buyer's retry"
     );
-    assert!(refused.json["detail"].as_str().unwrap().contains("the gate is unavailable"), "{refused:?}");
+    assert!(
+        refused.json["detail"].as_str().unwrap().contains("the gate, which keeps the stock"),
+        "{refused:?}"
+    );
     bed.faults.heal(Call::Reserve);
     assert_eq!(bed.level(sale).await.orders, 0);
     gateway.buy(sale, 7).await.expect(202);

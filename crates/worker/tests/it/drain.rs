@@ -44,7 +44,7 @@ async fn a_message_whose_lane_ends_half_way_comes_again_and_doubles_nothing() {
     drop(lane);
     assert_eq!((bed.depth().await.orders, bed.totals().await), (Some(250), orders(100)));
     let mut lane = bed.lane(Config::default(), unlimited(150));
-    assert_eq!(step(&mut lane).await, Progress { committed: 50, redelivered: 100, rejected: 0 });
+    assert_eq!(step(&mut lane).await, Progress { committed: 50, redelivered: 100, rejected: 0, parked: 0 });
     assert_eq!(step(&mut lane).await, new_rows(100));
     assert_eq!((bed.depth().await.orders, bed.totals().await), (Some(0), orders(250)));
 }
@@ -114,7 +114,7 @@ async fn rejected_orders_are_recorded_with_their_reason_and_the_rest_commits() {
     let claims = vec![claim(1), claim_of(2, 3), claim(1), claim_of(3, 2), claim(4)];
     let ids = bed.publish_claims(claims).await;
     let mut lane = bed.lane(Config::default(), unlimited(500));
-    assert_eq!(step(&mut lane).await, Progress { committed: 2, rejected: 3, redelivered: 0 });
+    assert_eq!(step(&mut lane).await, Progress { committed: 2, rejected: 3, redelivered: 0, parked: 0 });
     let mut fates = Vec::new();
     for id in ids {
         let order = bed.real.ledger.order(id).await.unwrap().expect("every order has come to an end");

@@ -15,9 +15,11 @@ fn one_lane() -> Config {
 #[tokio::test]
 async fn a_ledger_that_is_down_for_a_while_loses_nothing_and_causes_no_redelivery() {
     let bed = TestBed::new(100).await;
+    let worker = bed.worker(one_lane(), &Arc::new(unlimited(500)));
+    // A worker that has never reached the ledger does not know whether a gate is rebuilt, and takes nothing off the queue.
+    until(|| bed.faults.asked(Call::Consumer) == 1).await;
     bed.faults.away(Dependency::Ledger);
     bed.publish_apart(0..8).await;
-    let worker = bed.worker(one_lane(), &Arc::new(unlimited(500)));
     until(|| bed.faults.asked(Call::Writer) >= 3).await;
     assert_eq!((bed.depth().await.orders, bed.totals().await), (Some(8), orders(0)));
     bed.faults.back(Dependency::Ledger);

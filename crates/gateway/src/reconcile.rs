@@ -1,0 +1,185 @@
+//! Reconciling: what the gate has set aside and neither queue nor ledger has is sent again from the gate, under its own order
+//! ids. So a queue that was purged or lost, messages that were parked, and a ledger restored from a backup heal by themselves.
+//! And closing out: an hour after its end a sale whose every order is recorded gives its gate back.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use seckill_core::{
+    AbortPoint, AuditReport, Backend, Claim, Dependency, Fault, HolderPage, MAX_BATCH_ORDERS, OrderBatch,
+    Sale, SaleId, SaleState, Verdict, abort_point,
+};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::directory::Directory;
+
+/// Pause between two looks at all sales.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// A sale's holders are compared one by one no more often than this.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Holders that one page reads, and order ids that one question to the ledger has.
+const PAGE: usize = 400;
+/// How long after its end a sale is closed out at the earliest.
+const CLOSE_OUT_AFTER: chrono::Duration = chrono::Duration::hours(1);
+
+/// What a reconciliation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Reconciled {
+    /// Orders at the gate that were compared with the ledger.
+    pub compared: u64,
+    /// Orders that were sent again.
+    pub sent_again: u64,
+}
+
+/// Looks after every sale of `directory`; never returns. May be dropped at any point: what was sent again is taken once.
+pub async fn run(backend: Backend, directory: &Directory) {
+    let mut scanned = Scanned::default();
+    let mut removed: HashSet<SaleId> = HashSet::new();
+    let mut lost: HashMap<SaleId, u64> = HashMap::new();
+    loop {
+        for desk in directory.desks().into_iter().filter(|desk| desk.sale.state == SaleState::ClosedOut) {
+            // Once a process and sale: whoever closed it out may have been killed before this.
+            if !removed.contains(&desk.sale.id) && backend.gate.remove(desk.sale.id).await.is_ok() {
+                removed.insert(desk.sale.id);
+            }
+        }
+        for desk in directory.desks().into_iter().filter(|desk| desk.has_gate()) {
+            if desk.sale.state != SaleState::Open {
+                continue;
+            }
+            match look_after(&backend, &desk.sale, &mut scanned).await {
+                Ok(Look::Unchanged) => {}
+                Ok(Look::Lost(orders)) => {
+                    lost.insert(desk.sale.id, orders);
+                    if orders > 0 {
+                        tracing::warn!(sale_id = %desk.sale.id, orders, "orders are lost and are sent again");
+                    }
+                }
+                Err(fault) => {
+                    tracing::warn!(sale_id = %desk.sale.id, error = %fault, "a sale cannot be reconciled");
+                }
+            }
+        }
+        lost.retain(|sale, _| directory.get(*sale).is_some_and(|desk| desk.has_gate()));
+        metrics::gauge!("seckill_lost_orders").set(lost.values().sum::<u64>() as f64);
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// What one look at a sale has found.
+enum Look {
+    /// Orders are on their way, so nothing new is known.
+    Unchanged,
+    /// So many orders are at the gate and not in the ledger, and nothing can bring them any more.
+    Lost(u64),
+}
+
+async fn look_after(backend: &Backend, sale: &Sale, scanned: &mut Scanned) -> Result<Look, Fault> {
+    let Some(progress) = backend.gate.progress(sale.id).await? else { return Ok(Look::Unchanged) };
+    if progress.nothing_can_arrive() {
+        // At rest the counts tell whether anything is missing, and how much. Not only once a marker: the ledger may have been
+        // restored from a backup since.
+        let level = backend.gate.level(sale.id).await?;
+        let recorded = backend.ledger.sale(sale.id).await?.map_or(0, |sale| sale.orders);
+        let lost = level.map_or(0, |level| level.orders.saturating_sub(level.pending_orders + recorded));
+        if lost == 0 {
+            scanned.remove(&sale.id);
+            close_out(backend, sale).await?;
+        } else if scanned.is_due(&sale.id) {
+            reconcile(backend, sale, progress.settled_before_ms()).await?;
+        }
+        return Ok(Look::Lost(lost));
+    }
+    let due = progress.settled_before_ms().filter(|before| *before > progress.reconciled_ms);
+    if let Some(before) = due
+        && scanned.is_due(&sale.id)
+    {
+        return Ok(Look::Lost(reconcile(backend, sale, Some(before)).await?.sent_again));
+    }
+    Ok(Look::Unchanged)
+}
+
+/// When each sale's holders were last compared one by one, and how often in a row. An order that is sent again and never arrives,
+/// because the ledger cannot take it, must not go round for ever.
+#[derive(Default)]
+struct Scanned(HashMap<SaleId, (Instant, u32)>);
+
+impl Scanned {
+    /// Whether it is time to compare; counts it if so. The pauses grow from one minute to 32.
+    fn is_due(&mut self, sale: &SaleId) -> bool {
+        let (at, times) = self.0.get(sale).copied().map_or((None, 0), |(at, times)| (Some(at), times));
+        let due = at.is_none_or(|at| at.elapsed() >= AGAIN * 2_u32.pow(times.saturating_sub(1).min(5)));
+        if due {
+            self.0.insert(*sale, (Instant::now(), times + 1));
+        }
+        due
+    }
+
+    fn remove(&mut self, sale: &SaleId) {
+        self.0.remove(sale);
+    }
+}
+
+/// Compares the sale's holders with the ledger and sends again what is missing: those set aside before `before_ms` by the gate's
+/// clock, or all. An order that only waits in the queue is sent a second time then, which is harmless.
+///
+/// # Errors
+/// A part of the system is away. What was sent again so far may arrive; calling it again is safe.
+pub async fn reconcile(backend: &Backend, sale: &Sale, before_ms: Option<u64>) -> Result<Reconciled, Fault> {
+    let mut done = Reconciled::default();
+    let mut publisher = None;
+    let mut cursor = None;
+    loop {
+        let HolderPage { holders, next } = backend.gate.holders(sale.id, cursor, PAGE).await?;
+        let old = holders.iter().filter(|holder| before_ms.is_none_or(|before| holder.set_aside_ms < before));
+        let claims: Vec<Claim> = old.map(|holder| holder.claim).collect();
+        for some in claims.chunks(PAGE) {
+            done.compared += some.len() as u64;
+            let ids: Vec<_> = some.iter().map(|claim| claim.order_id).collect();
+            let missing = backend.ledger.missing_among(&ids).await?;
+            let lost: Vec<Claim> =
+                some.iter().filter(|claim| missing.contains(&claim.order_id)).copied().collect();
+            for part in lost.chunks(MAX_BATCH_ORDERS) {
+                // Before the message: killed in between, the sale only waits for one more marker.
+                backend.gate.mark_resending(sale.id).await?;
+                abort_point(AbortPoint::ReconcileMarked);
+                let sender = match &mut publisher {
+                    Some(sender) => sender,
+                    none => none.insert(backend.queue.publisher().await?),
+                };
+                if !sender.accepting() {
+                    return Err(Fault::unavailable(Dependency::Queue, "it takes no orders at the moment"));
+                }
+                sender.publish(&OrderBatch::new(sale.id, sale.epoch, part.to_vec())).await?;
+                abort_point(AbortPoint::ReconcileSent);
+                done.sent_again += part.len() as u64;
+                metrics::counter!("seckill_orders_resent_total").increment(part.len() as u64);
+            }
+        }
+        cursor = next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if let (0, Some(before)) = (done.sent_again, before_ms) {
+        backend.gate.mark_reconciled(sale.id, before).await?;
+    }
+    Ok(done)
+}
+
+/// Gives the gate of a sale back that is over, an hour after its end and with a clean audit. Killed between the two steps, the
+/// ledger has the sale closed out, and the next look of any gateway removes what the gate still has.
+async fn close_out(backend: &Backend, sale: &Sale) -> Result<(), Fault> {
+    if sale.ends_at + CLOSE_OUT_AFTER > seckill_core::now() {
+        return Ok(());
+    }
+    let clean =
+        AuditReport::read(backend, sale.id).await?.is_some_and(|audit| audit.verdict == Verdict::Clean);
+    if clean && backend.ledger.close_out(sale.id).await? {
+        abort_point(AbortPoint::CloseOutRecorded);
+        backend.gate.remove(sale.id).await?;
+        tracing::info!(sale_id = %sale.id, "a sale is closed out");
+    }
+    Ok(())
+}
