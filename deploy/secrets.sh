@@ -48,13 +48,13 @@ CREATE USER 'health'@'127.0.0.1';
 DROP USER IF EXISTS 'root'@'%';
 EOF
 
-# The user app may send what the gate's scripts and the client send, and no more; seckill:* is for what processes tell each
-# other. Nobody can log in as the user default. Its rights are those that Redis reads its own file of commands with: without
+# The user app may send what the gate's scripts and the client send, and no more, and use keys and channels named seckill:*.
+# Nobody can log in as the user default. Its rights are those that Redis reads its own file of commands with: without
 # them it would come back empty after a restart.
 put redis/users.acl <<EOF
 user default off resetpass ~* &* +@all
 user health on nopass resetkeys resetchannels -@all +ping
-user app on >$redis_app resetkeys ~sale:* ~seckill:* resetchannels &seckill:* -@all +ping +hello +select +client|setinfo +client|setname +unwatch +script|load +evalsha +eval +time +type +exists +get +set +del +unlink +expire +pexpire +incr +decrby +hget +hmget +hgetall +hlen +hset +hdel +xadd +xdel +xrange +publish +subscribe +unsubscribe +psubscribe +punsubscribe
+user app on >$redis_app resetkeys ~seckill:* resetchannels &seckill:* -@all +ping +hello +select +client|setinfo +client|setname +unwatch +script|load +evalsha +eval +info +time +type +exists +get +set +mset +del +unlink +rename +expire +pexpire +incr +incrby +decrby +hget +hmget +hgetall +hlen +hset +hdel +hvals +hscan +xadd +xlen +xdel +xrange +publish +subscribe +unsubscribe +psubscribe +punsubscribe
 EOF
 
 # No guest: RabbitMQ makes its default user only where no definitions are given.

@@ -22,6 +22,7 @@ export default {
   "phase.open": "open",
   "phase.closed": "closed",
   "phase.sold_out": "open, sold out",
+  "phase.rebuilding": "no orders taken, the gate is being rebuilt",
   connecting: "Connecting",
   live: "Live, {age} old",
   stale: "Stale, {age} old",
@@ -46,6 +47,8 @@ export default {
   "verdict.clean": "clean, nothing is in flight",
   "verdict.in_flight": "clean, orders are in flight",
   "verdict.gate_missing": "the gate has no data for this sale",
+  "verdict.rebuilding": "the gate is being rebuilt",
+  "verdict.lost": "lost, and sent again",
   "verdict.violated": "violated",
 
   pipeline: "The path of an order",

@@ -13,9 +13,10 @@ export function showSale(sale) {
   setText(byId("sale-name"), name);
   setText(byId("sale-id"), sale ? t("sale.id", { id: sale.id }) : "");
   const soldOut = sale?.phase === "open" && sale.remaining === 0;
+  const rebuilding = sale?.state === "rebuilding";
   const chip = byId("sale-phase");
   chip.hidden = !sale;
-  setText(chip, sale ? t(`phase.${soldOut ? "sold_out" : sale.phase}`) : "");
+  setText(chip, sale ? t(`phase.${rebuilding ? "rebuilding" : soldOut ? "sold_out" : sale.phase}`) : "");
   setData(chip, "phase", sale?.phase ?? "");
   const title = sale ? `${sale.name} · seckill` : "seckill";
   if (document.title !== title) document.title = title;
@@ -69,7 +70,7 @@ export function showInvariants(invariants, now) {
     list.replaceChildren(...findings.map((finding) => make("li", {}, finding)));
   }
   const verdict = invariants?.verdict ?? null;
-  if (verdict === "violated" && lastVerdict !== "violated") announce(findings.map((finding) => t("log.violation", { finding })).join(" "));
+  if (["violated", "lost"].includes(verdict) && verdict !== lastVerdict) announce(findings.map((finding) => t("log.violation", { finding })).join(" "));
   lastVerdict = verdict;
 }
 

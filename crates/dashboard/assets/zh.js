@@ -21,6 +21,7 @@ export default {
   "phase.open": "进行中",
   "phase.closed": "已结束",
   "phase.sold_out": "进行中，已抢光",
+  "phase.rebuilding": "暂不接单，闸门正在重建",
   connecting: "正在连接",
   live: "实时，{age}前",
   stale: "数据已过时，{age}前",
@@ -45,6 +46,8 @@ export default {
   "verdict.clean": "一切正常，没有在途订单",
   "verdict.in_flight": "一切正常，有订单在途",
   "verdict.gate_missing": "闸门没有这场秒杀的数据",
+  "verdict.rebuilding": "闸门正在重建",
+  "verdict.lost": "有订单丢失，正在重新发送",
   "verdict.violated": "不变量被破坏",
 
   pipeline: "订单的路径",

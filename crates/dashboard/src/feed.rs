@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use seckill_core::{Backend, DrainRate, ProcessId, Settings, Snapshot};
+use seckill_core::{Backend, ProcessId, Settings, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::log::{Entry, Log, NewEntry, seconds};
 use crate::news::News;
@@ -23,8 +23,6 @@ const DEAF_AFTER: Duration = Duration::from_secs(3);
 const LISTEN_AGAIN: Duration = Duration::from_millis(500);
 /// Events that a slow page may be behind, eight seconds' worth. Then its stream ends, and the page connects again.
 const BUFFERED: usize = 32;
-/// A queue notices well within this time (two heartbeats of 5 s) that a worker is gone, and delivers its orders again.
-const REDELIVERED_AFTER: Duration = Duration::from_secs(30);
 /// Processes that are followed: others write to the control plane, and they must not fill this process's memory.
 const MAX_PROCESSES: usize = 256;
 
@@ -54,8 +52,6 @@ struct State {
     processes: BTreeMap<ProcessId, Process>,
     /// The counts of processes that are gone. One that was only silent comes back and counts on from there.
     departed: BTreeMap<ProcessId, Counts>,
-    /// When a process with a worker was last found to be gone.
-    worker_gone_at: Option<Instant>,
     rows: Rows,
     log: Log,
     news: News,
@@ -119,7 +115,7 @@ impl Feed {
         self.remove_gone(&mut state);
         let row = Row::of(seconds(), &state.processes.values(), sale.as_ref());
         let page_open = self.events.receiver_count() > 0;
-        self.watch.update(workers_idle(&state, &row), page_open);
+        self.watch.update(page_open);
         for entry in state.news(settings.as_ref(), sale.as_ref(), invariants.as_ref()) {
             self.log(&mut state, entry);
         }
@@ -148,9 +144,6 @@ impl Feed {
         for id in gone {
             let Some(process) = state.processes.remove(&id) else { continue };
             let last = process.last();
-            if last.drain_rate.is_some() {
-                state.worker_gone_at = Some(Instant::now());
-            }
             if state.departed.len() < MAX_PROCESSES {
                 state.departed.insert(id, process.counts());
             }
@@ -208,19 +201,6 @@ impl Feed {
         // Rows and entries are pushed whole: a panic leaves at worst a row out.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether every worker waits for orders: at least one worker is alive, none is paused, none holds orders or has written
-/// any within the last second, and none has vanished lately, whose orders the queue may deliver again.
-fn workers_idle(state: &State, row: &Row) -> bool {
-    let mut workers =
-        state.processes.values().filter(|process| process.last().drain_rate.is_some()).peekable();
-    workers.peek().is_some()
-        && row.committed() == 0.0
-        && state.worker_gone_at.is_none_or(|gone_at| gone_at.elapsed() > REDELIVERED_AFTER)
-        && workers.all(|worker| {
-            worker.last().drain_rate != Some(DrainRate::Paused) && worker.held_orders() == Some(0)
-        })
 }
 
 impl State {

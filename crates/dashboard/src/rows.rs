@@ -87,11 +87,6 @@ impl Row {
         text.push(']');
         text
     }
-
-    /// Orders committed a second.
-    pub(crate) fn committed(&self) -> f64 {
-        self.0[BEFORE.len() + Counts::COMMITTED]
-    }
 }
 
 /// Orders a second that all workers together may write; `None`: one of them has no limit.

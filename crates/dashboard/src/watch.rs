@@ -1,11 +1,13 @@
-//! Follows the newest sale that has a gate: reads its numbers, and audits it.
+//! Follows the newest sale that has a gate: reads its numbers, and audits it. Every other sale that has not ended is audited in
+//! turn.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use seckill_core::{
-    AuditReport, Backend, Fault, GateLevel, Mode, Phase, Sale, SaleId, Timestamp, Verdict, now,
+    AuditReport, Backend, Fault, GateLevel, Mode, Phase, Sale, SaleId, SaleState, Timestamp, Verdict, now,
 };
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -26,8 +28,8 @@ const UNWATCHED_AUDIT_EVERY: Duration = Duration::from_secs(30);
 const AT_REST_AUDIT_EVERY: Duration = Duration::from_secs(10);
 /// How often a pause is checked for a page that was opened, or a sale that changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Orders that are missing for so long, while no order is in flight, are lost.
-const LOST_AFTER: Duration = Duration::from_secs(10);
+/// The shortest pause between two audits of the sales that are not followed.
+const OTHERS_EVERY: Duration = Duration::from_secs(5);
 
 /// The sale as the page shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,15 +43,16 @@ pub struct SaleView {
     orders: u64,
     pub(crate) sold: u32,
     rejected_orders: u64,
+    state: SaleState,
     phase: Phase,
     starts_at: Timestamp,
     ends_at: Timestamp,
 }
 
 impl SaleView {
-    /// Orders that the gate has reserved and the ledger has not recorded.
+    /// Orders that the gate holds and the ledger has not recorded. The gate lets go of an order that the ledger rejects.
     pub(crate) fn backlog(&self) -> Option<u64> {
-        self.reserved_orders.map(|reserved| reserved.saturating_sub(self.orders + self.rejected_orders))
+        self.reserved_orders.map(|reserved| reserved.saturating_sub(self.orders))
     }
 
     /// `level` is `None` if the gate has no data for the sale or did not answer.
@@ -65,6 +68,7 @@ impl SaleView {
             orders: sale.orders,
             sold: sale.sold,
             rejected_orders: sale.rejected_orders,
+            state: sale.state,
             starts_at: sale.starts_at,
             ends_at: sale.ends_at,
         }
@@ -97,31 +101,34 @@ pub(crate) struct Watch {
     backend: Backend,
     /// Held only to read or swap.
     watched: Mutex<Watched>,
-    /// Whether the workers are alive, not paused, and hold no orders. The feed keeps it up to date.
-    workers_idle: AtomicBool,
+    /// What the last audit of each sale found. Held only to read or change.
+    violations: Mutex<BTreeMap<SaleId, Violations>>,
     /// Whether a page is open. The feed keeps it up to date.
     page_open: AtomicBool,
 }
 
 impl Watch {
     pub(crate) fn new(backend: Backend) -> Arc<Self> {
-        let (workers_idle, page_open) = (false.into(), false.into());
-        Arc::new(Self { backend, watched: Mutex::default(), workers_idle, page_open })
+        Arc::new(Self {
+            backend,
+            watched: Mutex::default(),
+            violations: Mutex::default(),
+            page_open: false.into(),
+        })
     }
 
     pub(crate) fn watched(&self) -> Watched {
         self.lock(|watched| watched.clone())
     }
 
-    /// Takes in what the feed knows: whether the workers are idle, and whether a page is open.
-    pub(crate) fn update(&self, workers_idle: bool, page_open: bool) {
-        self.workers_idle.store(workers_idle, Relaxed);
+    /// Takes in what the feed knows: whether a page is open.
+    pub(crate) fn update(&self, page_open: bool) {
         self.page_open.store(page_open, Relaxed);
     }
 
     /// Follows the sale; never returns. When something cannot be read, the last state stays, and the page shows its age.
     pub(crate) async fn run(&self) {
-        tokio::join!(self.follow(), self.audit());
+        tokio::join!(self.follow(), self.audit(), self.audit_others());
     }
 
     async fn follow(&self) {
@@ -157,7 +164,6 @@ impl Watch {
     }
 
     async fn audit(&self) {
-        let mut missing = Missing::default();
         loop {
             let began = Instant::now();
             let seen = self.lock(|watched| watched.sale.clone());
@@ -168,13 +174,9 @@ impl Watch {
             let (mut pause, mut at_rest) = (AUDIT_EVERY, false);
             if let Some(report) = report {
                 at_rest = report.verdict == Verdict::Clean;
-                let lost = missing.lost(&report, self.workers_idle.load(Relaxed));
-                export_gauges(&report, lost);
-                let invariants = invariants_of(report, lost);
-                self.lock(|watched| watched.invariants = Some(invariants));
+                self.count(&report);
+                self.lock(|watched| watched.invariants = Some(Invariants::from(report)));
                 pause = (began.elapsed() * AUDIT_SHARE).clamp(AUDIT_EVERY, LONGEST_PAUSE);
-            } else {
-                missing = Missing::default();
             }
             sleep(pause).await;
             // The pause ends early when a page is opened or the sale changes.
@@ -193,67 +195,93 @@ impl Watch {
         }
     }
 
+    /// Audits the sales that have not ended, one after another, at a pace that costs the ledger one part in 20.
+    async fn audit_others(&self) {
+        let mut last = None;
+        loop {
+            let began = Instant::now();
+            let followed = self.lock(|watched| watched.sale.as_ref().map(|sale| sale.id));
+            match self.backend.ledger.unfinished_sales(last, 1).await {
+                Ok(next) => {
+                    last = next.first().map(|sale| sale.id);
+                    match last {
+                        Some(id) if Some(id) != followed => self.audit_other(id).await,
+                        Some(_) => {}
+                        None => self.forget_clean_sales(),
+                    }
+                }
+                Err(fault) => tracing::debug!(error = %fault, "the sales that have not ended cannot be read"),
+            }
+            sleep((began.elapsed() * AUDIT_SHARE).clamp(OTHERS_EVERY, UNWATCHED_AUDIT_EVERY)).await;
+        }
+    }
+
+    async fn audit_other(&self, id: SaleId) {
+        match AuditReport::read(&self.backend, id).await {
+            Ok(Some(report)) => {
+                if report.verdict.is_bad() {
+                    tracing::error!(sale_id = %id, verdict = %report.verdict, findings = ?report.findings, "an audit failed");
+                }
+                self.count(&report);
+            }
+            Ok(None) => {}
+            Err(fault) => tracing::debug!(sale_id = %id, error = %fault, "the sale cannot be audited"),
+        }
+    }
+
+    /// Exports the sum over all sales for Prometheus. A series for each sale would grow without a limit.
+    fn count(&self, report: &AuditReport) {
+        let mut all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(report.sale_id, Violations::from(report));
+        for (at, kind) in Violations::KINDS.into_iter().enumerate() {
+            let sum: u64 = all.values().map(|violations| violations.0[at]).sum();
+            metrics::gauge!("seckill_invariant_violations", "kind" => kind).set(sum as f64);
+        }
+    }
+
+    /// A clean sale adds nothing to the sum. One that is not clean stays in it, even after it ends.
+    fn forget_clean_sales(&self) {
+        let mut all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, violations| *violations != Violations::default());
+    }
+
     fn lock<T>(&self, with: impl FnOnce(&mut Watched) -> T) -> T {
         // Fields are only swapped: they are whole even after a panic.
         with(&mut self.watched.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Orders that were reserved and are in no place that an order can be in.
-#[derive(Default)]
-struct Missing {
-    /// The sale, how many of its orders are missing, and since when it is this number.
-    since: Option<(SaleId, u64, Instant)>,
+/// What one audit found, a number for each of the kinds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Violations([u64; 4]);
+
+impl Violations {
+    const KINDS: [&'static str; 4] = ["oversold", "lost", "duplicate", "not_conserved"];
 }
 
-impl Missing {
-    /// How many orders are lost. An order is missing if it was reserved and is neither pending, nor queued, nor held by a
-    /// worker, nor in the ledger. It is lost once the same number of orders has been missing for 10 s.
-    fn lost(&mut self, report: &AuditReport, workers_idle: bool) -> u64 {
-        let recorded = report.committed_orders + report.rejected_orders;
-        let missing = report.reserved_orders.map_or(0, |reserved| reserved.saturating_sub(recorded));
-        let at_rest = workers_idle && report.pending_orders == Some(0) && report.queued_batches == 0;
-        if missing == 0 || !at_rest {
-            self.since = None;
-            return 0;
+/// `None` while the gate has no data or is being rebuilt: then nobody can tell.
+fn adds_up(report: &AuditReport) -> Option<bool> {
+    (!matches!(report.verdict, Verdict::GateMissing | Verdict::Rebuilding)).then_some(report.conserved)
+}
+
+impl From<&AuditReport> for Violations {
+    fn from(report: &AuditReport) -> Self {
+        let not_conserved = u64::from(adds_up(report) == Some(false));
+        Self([report.oversold, report.lost, report.duplicates, not_conserved])
+    }
+}
+
+impl From<AuditReport> for Invariants {
+    fn from(report: AuditReport) -> Self {
+        Self {
+            sale: report.sale_id,
+            oversold: report.oversold,
+            lost: report.lost,
+            duplicates: report.duplicates,
+            conserved: adds_up(&report),
+            verdict: report.verdict,
+            findings: report.findings,
+            audited_at: crate::log::seconds(),
         }
-        match self.since {
-            Some((sale, count, since)) if (sale, count) == (report.sale_id, missing) => {
-                if since.elapsed() >= LOST_AFTER { missing } else { 0 }
-            }
-            _ => {
-                self.since = Some((report.sale_id, missing, Instant::now()));
-                0
-            }
-        }
     }
-}
-
-fn invariants_of(report: AuditReport, lost: u64) -> Invariants {
-    let mut findings = report.findings;
-    if lost > 0 {
-        findings.push(format!("{lost} orders were set aside and are neither queued nor in the ledger"));
-    }
-    let known = report.remaining.is_some();
-    Invariants {
-        sale: report.sale_id,
-        oversold: report.oversold,
-        lost,
-        duplicates: report.duplicates,
-        conserved: known.then_some(report.conserved && lost == 0),
-        verdict: if lost > 0 { Verdict::Violated } else { report.verdict },
-        findings,
-        audited_at: crate::log::seconds(),
-    }
-}
-
-/// The same for Prometheus, of the sale that is followed only: a series for each sale would grow without a limit.
-fn export_gauges(report: &AuditReport, lost: u64) {
-    let gauge = |kind: &'static str, count: u64| {
-        metrics::gauge!("seckill_invariant_violations", "kind" => kind).set(count as f64);
-    };
-    gauge("oversold", report.oversold);
-    gauge("lost", lost);
-    gauge("duplicate", report.duplicates);
-    gauge("not_conserved", u64::from(report.remaining.is_some() && !report.conserved));
 }

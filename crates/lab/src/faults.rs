@@ -1,16 +1,17 @@
 //! Faults that are injected between this process and a real back end: slow commits, messages that are queued twice, confirms
 //! that never arrive. Only demonstrations use these wrappers.
 
-use std::sync::Arc;
-use std::sync::{PoisonError, RwLock};
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Backend, Consumer, Dependency, Epoch, Fate, Fault, FaultKind, Ledger, LedgerOrder, LedgerTotals,
-    LedgerWriter, Mode, NewSale, Order, OrderBatch, OrderId, OrderQueue, Publisher, QueueDepth, Sale, SaleId,
-    Settings, UserId,
+    Backend, Consumer, Dependency, Epoch, Fate, Fault, FaultKind, Ledger, LedgerId, LedgerOrder,
+    LedgerTotals, LedgerWriter, LockedSale, Mode, NewSale, Order, OrderBatch, OrderId, OrderQueue,
+    ParkedDepth, ParkedMessage, Publisher, QueueDepth, RebuildStep, Sale, SaleId, Settings, UserId,
 };
+use uuid::Uuid;
 
 /// The faults that the settings ask for now.
 #[derive(Debug, Default)]
@@ -65,8 +66,28 @@ impl OrderQueue for FaultyQueue {
         self.inner.consumer(prefetch).await
     }
 
+    async fn consumers(&self) -> Result<u32, Fault> {
+        self.inner.consumers().await
+    }
+
     async fn depth(&self) -> Result<QueueDepth, Fault> {
         self.inner.depth().await
+    }
+
+    async fn parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, Fault> {
+        self.inner.parked(limit).await
+    }
+
+    async fn redrive(&self, id: &str) -> Result<bool, Fault> {
+        self.inner.redrive(id).await
+    }
+
+    async fn discard(&self, id: &str) -> Result<bool, Fault> {
+        self.inner.discard(id).await
+    }
+
+    async fn parked_depth(&self) -> Result<ParkedDepth, Fault> {
+        self.inner.parked_depth().await
     }
 
     async fn ping(&self) -> Result<(), Fault> {
@@ -108,6 +129,10 @@ struct FaultyLedger {
 
 #[async_trait]
 impl Ledger for FaultyLedger {
+    async fn id(&self) -> Result<LedgerId, Fault> {
+        self.inner.id().await
+    }
+
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
         self.inner.create_sale(sale, mode).await
     }
@@ -122,6 +147,46 @@ impl Ledger for FaultyLedger {
 
     async fn sales(&self, limit: u32) -> Result<Vec<Sale>, Fault> {
         self.inner.sales(limit).await
+    }
+
+    async fn unfinished_sales(&self, after: Option<SaleId>, limit: u32) -> Result<Vec<Sale>, Fault> {
+        self.inner.unfinished_sales(after, limit).await
+    }
+
+    async fn restore_sale(&self, sale: &Sale) -> Result<(), Fault> {
+        self.inner.restore_sale(sale).await
+    }
+
+    async fn begin_rebuild(&self, sale: SaleId, from: Epoch, to: Epoch, gate: Epoch) -> Result<bool, Fault> {
+        self.inner.begin_rebuild(sale, from, to, gate).await
+    }
+
+    async fn own_rebuild(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        owner: Uuid,
+        lease: Duration,
+        progress: (RebuildStep, u64, Option<u64>),
+    ) -> Result<bool, Fault> {
+        self.inner.own_rebuild(sale, epoch, owner, lease, progress).await
+    }
+
+    async fn lock_for_refill(
+        &self,
+        sale: SaleId,
+        epoch: Epoch,
+        owner: Uuid,
+    ) -> Result<Option<Box<dyn LockedSale>>, Fault> {
+        self.inner.lock_for_refill(sale, epoch, owner).await
+    }
+
+    async fn close_out(&self, sale: SaleId) -> Result<bool, Fault> {
+        self.inner.close_out(sale).await
+    }
+
+    async fn missing_among(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, Fault> {
+        self.inner.missing_among(orders).await
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {

@@ -14,6 +14,7 @@ impl ClusterOptions {
             amqp_url: self.amqp_url()?,
             mysql_url: self.mysql_url()?,
             redis_pool_size: self.redis_pool_size,
+            gate_durable: self.gate_durable,
         })
     }
 }

@@ -54,6 +54,18 @@ pub(crate) enum Command {
     Sale(SaleArgs),
     /// Checks the invariants of a sale: oversold, duplicates, conservation
     Audit(AuditArgs),
+    /// Has a worker fill the gate of a sale again from database and queue, and shows how far it is
+    ///
+    /// Workers do that by themselves when a gate is lost. May be called again at any time.
+    Rebuild(RepairArgs),
+    /// Compares what the gate of a sale holds with the database, and sends again what is missing
+    ///
+    /// Gateways do that by themselves. May be called again at any time.
+    Reconcile(RepairArgs),
+    /// Messages that wait for a human: what could not be read, what an order was wrong in, what no queue was bound for
+    Parked(ParkedArgs),
+    /// Lists the places at which SECKILL_ABORT_AT can make a process kill itself, and what must hold there
+    AbortPoints,
     /// Prints bearer tokens for buyers
     Token(TokenArgs),
     /// Asks a gateway or worker whether it is ready; exits 1 if it is not
@@ -193,6 +205,60 @@ pub(crate) struct AuditArgs {
     /// Wait at most this long until nothing is in flight
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) wait: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    pub(crate) sale: SaleReadArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+/// What a command needs to act as an admin.
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    #[command(flatten)]
+    pub(crate) secrets: SecretOptions,
+    /// Folder of the embedded back end, whose gateway keeps its secrets there
+    #[arg(long, env = "SECKILL_DATA_DIR", default_value = crate::options::DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParkedArgs {
+    #[command(subcommand)]
+    pub(crate) command: ParkedCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ParkedCommand {
+    /// Lists the messages, oldest first, 1,000 at the most
+    List(ParkedListArgs),
+    /// Shows one message whole
+    Show(ParkedMessageArgs),
+    /// Moves a message back into the queue
+    Redrive(ParkedMessageArgs),
+    /// Removes a message for good
+    Discard(ParkedMessageArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParkedListArgs {
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ParkedMessageArgs {
+    /// The message's id, as `seckill parked list` prints it
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]

@@ -48,6 +48,16 @@ impl Api {
         self.send(Method::POST, "/api/v1/sales", Some(admin), Some(sale)).await
     }
 
+    /// Sends a request without a body as an admin. An answer without a body reads as `null`.
+    pub(crate) async fn order<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        admin: &SecretString,
+    ) -> Result<T> {
+        self.send::<(), T>(method, path, Some(admin), None).await
+    }
+
     async fn send<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
@@ -71,7 +81,8 @@ impl Api {
         if !status.is_success() {
             bail!("{}", problem(status, &body));
         }
-        serde_json::from_slice(&body)
+        let json = if body.is_empty() { b"null".as_slice() } else { &body };
+        serde_json::from_slice(json)
             .with_context(|| format!("{} did not answer as a gateway does", self.server))
     }
 }
@@ -130,7 +141,7 @@ async fn has_sales(api: &Api) -> Result<bool> {
     Ok(list["sales"].as_array().is_some_and(|sales| !sales.is_empty()))
 }
 
-fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) -> Result<()> {
+pub(crate) fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) -> Result<()> {
     let text = if json { serde_json::to_string_pretty(value)? } else { table().to_string() };
     println!("{text}");
     Ok(())
@@ -165,7 +176,7 @@ pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
     let value = serde_json::to_value(&report)?;
     print(args.sale.read.json, &value, || audit_table(&report))?;
     Ok(match report.verdict {
-        Verdict::Violated => ExitCode::from(exit::INVARIANT_VIOLATED),
+        Verdict::Violated | Verdict::Lost => ExitCode::from(exit::INVARIANT_VIOLATED),
         _ => ExitCode::SUCCESS,
     })
 }
@@ -185,12 +196,14 @@ fn audit_table(report: &AuditReport) -> Table {
         ("= gate remaining", known(report.remaining.map(u64::from))),
         ("+ in flight", in_flight),
         ("+ sold", report.sold.to_string()),
-        ("+ rejected", report.rejected_units.to_string()),
         ("orders reserved", known(report.reserved_orders)),
         ("orders pending", known(report.pending_orders)),
         ("batches queued, of all sales", report.queued_batches.to_string()),
         ("orders committed", report.committed_orders.to_string()),
         ("orders rejected", report.rejected_orders.to_string()),
+        ("messages parked, of all sales", report.parked_messages.to_string()),
+        ("messages unrouted, of all sales", report.unrouted_messages.to_string()),
+        ("lost", report.lost.to_string()),
         ("oversold", report.oversold.to_string()),
         ("duplicates", report.duplicates.to_string()),
         ("conserved", conserved.to_owned()),

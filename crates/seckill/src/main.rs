@@ -1,5 +1,6 @@
 //! The `seckill` program: reads the command line and runs the command.
 
+mod abort;
 mod backend;
 mod cli;
 mod client;
@@ -12,6 +13,7 @@ mod given;
 mod lab;
 mod options;
 mod parent;
+mod repair;
 mod reporting;
 mod roles;
 mod secrets;
@@ -29,16 +31,23 @@ use cli::{Cli, Command};
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::log(cli.command.default_log_level(), cli.log_json);
+    if let Err(error) = abort::arm() {
+        return cli::usage_error(&error);
+    }
     let ended = match cli.command {
         #[cfg(feature = "lab")]
         Command::Demo(args) => demo::run(args, cli.log_json).await,
         #[cfg(not(feature = "lab"))]
         Command::Demo(_) => Ok(cli::usage_error(options::WITHOUT_LAB)),
-        Command::Gateway(args) => roles::gateway(args, cli.log_json).await,
+        Command::Gateway(args) => Box::pin(roles::gateway(args, cli.log_json)).await,
         Command::Worker(args) => roles::worker(args).await,
         Command::Migrate(args) => roles::migrate(&args).await,
         Command::Sale(args) => client::sale(args).await,
         Command::Audit(args) => client::audit(args).await,
+        Command::Rebuild(args) => repair::rebuild(args).await,
+        Command::Reconcile(args) => repair::reconcile(args).await,
+        Command::Parked(args) => repair::parked(args).await,
+        Command::AbortPoints => Ok(repair::abort_points()),
         Command::Token(args) => token::print(&args),
         Command::Healthcheck(args) => client::healthcheck(&args).await,
     };

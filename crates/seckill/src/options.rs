@@ -65,6 +65,9 @@ pub(crate) struct ClusterOptions {
     /// Connections to Redis, at the most
     #[arg(long, env = "SECKILL_REDIS_POOL_SIZE", default_value_t = 16, value_parser = at_least_one)]
     pub(crate) redis_pool_size: usize,
+    /// Trust Redis after a restart instead of rebuilding its gates. Only for a Redis with `appendfsync always` and no replica
+    #[arg(long, env = "SECKILL_GATE_DURABLE", value_parser = FalseyValueParser::new())]
+    pub(crate) gate_durable: bool,
 }
 
 impl ClusterOptions {
@@ -176,7 +179,7 @@ pub(crate) struct GatewayOptions {
     #[arg(long, env = "SECKILL_MAX_CONNECTIONS", default_value_t = 20_000, value_parser = at_least_one)]
     pub(crate) max_connections: usize,
     /// After this long without a confirm, a reservation is published once more
-    #[arg(long, env = "SECKILL_STRANDED_AFTER", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SECKILL_STRANDED_AFTER", default_value = "10s", value_parser = stranded_after)]
     pub(crate) stranded_after: Duration,
     /// How long a shutdown may take
     #[arg(long, env = "SECKILL_GRACE", default_value = "20s", value_parser = humantime::parse_duration)]
@@ -264,6 +267,14 @@ pub(crate) const WITHOUT_LAB: &str = "this seckill was built without demonstrati
 
 fn available(demo: bool) -> Result<bool, &'static str> {
     if demo && !cfg!(feature = "lab") { Err(WITHOUT_LAB) } else { Ok(demo) }
+}
+
+/// A reservation that is published again while its own gateway still waits for the confirm costs a duplicate for every order.
+fn stranded_after(text: &str) -> Result<Duration, String> {
+    let after =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; give something like 10s"))?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(3_600);
+    if allowed.contains(&after) { Ok(after) } else { Err("give 1s to 1h, such as 10s".to_owned()) }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -63,9 +63,23 @@ fn describe() {
     counter!("seckill_orders_rejected_total", "Orders that the ledger rejected, by reason");
     counter!("seckill_orders_redelivered_total", "Orders delivered again that had reached their end before");
     counter!("seckill_orders_recovered_total", "Stranded orders that the recoverer published");
-    counter!("seckill_parked_messages_total", "Messages that could not be read and were parked");
+    counter!("seckill_parked_messages_total", "Messages that were parked for a human");
     counter!("seckill_worker_faults_total", "Faults of the queue or the ledger that a worker lane met");
     gauge!("seckill_held_orders", "Orders that this worker has taken off the queue and not yet committed");
+    counter!("seckill_orders_resent_total", "Lost orders that were sent again from the gate");
+    counter!("seckill_lane_panics_total", "Lanes that panicked and were started again");
+    counter!("seckill_rebuilds_total", "Gates that were rebuilt");
+    counter!("seckill_rebuild_faults_total", "Rebuilds that had to begin again");
+    counter!("seckill_queue_refusals_total", "Messages that the queue refused or did not confirm");
+    counter!("seckill_newer_messages_total", "Messages of a newer version, left to workers that know it");
+    gauge!(
+        "seckill_lost_orders",
+        "Orders at the gate that the ledger lacks and nothing can bring; they are sent again"
+    );
+    gauge!("seckill_parked_messages", "Messages that are parked for a human");
+    gauge!("seckill_unrouted_messages", "Messages that no queue was bound for");
+    gauge!("seckill_rebuilding_sales", "Sales whose gate is being rebuilt");
+    gauge!("seckill_backlog_age_seconds", "Time since the backlog could be read of every sale");
     gauge!("seckill_queue_orders", "Orders between the queue's confirm and the ledger's commit");
     gauge!("seckill_pending_orders", "Orders that the gate has set aside and the queue has yet to confirm");
     gauge!("seckill_drain_rate", "Orders a second that this worker may write; 0 paused, +Inf unlimited");
@@ -75,6 +89,7 @@ fn describe() {
     );
     histogram!("seckill_intake_batch_orders", "Claims in one group commit");
     histogram!("seckill_commit_batch_orders", "Orders in one ledger transaction");
+    histogram!("seckill_rebuild_seconds", "Time that a rebuild took, from its beginning to open sales");
     histogram!("seckill_commit_seconds", "Time that one ledger transaction took");
     histogram!("seckill_direct_commit_seconds", "Time that one transaction of one order took in direct mode");
     histogram!("http_server_request_duration_seconds", "Time from a request's head to its answer");

@@ -16,7 +16,7 @@ use crate::send::client::{Answer, Client, Clients};
 use crate::send::target::Target;
 use crate::send::template::Template;
 
-/// The phase of a sale whose gate is being rebuilt, and an audit's word for it.
+/// The state of a sale whose gate is being rebuilt, and an audit's word for it.
 const REBUILDING: &str = "rebuilding";
 
 /// A sale as the server shows it to everybody. Fields that the server leaves out are `None`.
@@ -36,8 +36,10 @@ pub struct SaleView {
     pub remaining: Option<u64>,
     /// Orders that the gate has reserved.
     pub reserved_orders: Option<u64>,
-    /// `upcoming`, `open`, `closed` or `rebuilding`.
+    /// `upcoming`, `open` or `closed`.
     pub phase: Option<String>,
+    /// What the gate can be used for: `open`, `rebuilding` or `closed_out`.
+    pub state: Option<String>,
     /// `queue`, or `direct` for a sale without a gate and a queue.
     pub mode: Option<String>,
     /// The first moment of the sale, RFC 3339.
@@ -63,7 +65,7 @@ impl SaleView {
 
     /// Whether the sale's gate is being rebuilt, so that nobody can buy and orders may still be on their way.
     pub fn is_rebuilding(&self) -> bool {
-        self.phase.as_deref() == Some(REBUILDING)
+        self.state.as_deref() == Some(REBUILDING)
     }
 
     /// Whether orders are taken now.
@@ -80,7 +82,7 @@ impl SaleView {
         let reason = match (self.phase.as_deref(), self.epoch) {
             (Some("upcoming"), _) => format!("it opens at {}; wait, or give another --sale", times().0),
             (Some("closed"), _) => format!("it closed at {}; give another --sale", times().1),
-            (Some(REBUILDING), _) => "its gate is being rebuilt; wait until it is open again".to_owned(),
+            _ if self.is_rebuilding() => "its gate is being rebuilt; wait until it is open again".to_owned(),
             (_, Some(0)) if self.has_gate() => {
                 "its gate is not filled yet; check that the server reaches its gate".to_owned()
             }
@@ -304,7 +306,7 @@ mod tests {
         for (extra, reason) in [
             (r#","phase":"upcoming""#, "opens at S"),
             (r#","phase":"closed""#, "closed at E"),
-            (r#","phase":"rebuilding""#, "being rebuilt"),
+            (r#","phase":"open","state":"rebuilding""#, "being rebuilt"),
             (r#","phase":"open","epoch":0"#, "gate is not filled"),
         ] {
             assert!(view(extra).unwrap_err().to_string().contains(reason), "{extra}");

@@ -153,17 +153,14 @@ fn view(app: &App) -> Json<Value> {
         Lie::Paused | Lie::Late => Some(books.promised),
         _ => Some(orders),
     };
-    let phase = match app.lie {
-        Lie::Upcoming => "upcoming",
-        // The sale is open when the run looks at it first, and loses its gate once somebody has an order.
-        Lie::Rebuilding if books.promised > 0 => "rebuilding",
-        _ => "open",
-    };
+    let phase = if app.lie == Lie::Upcoming { "upcoming" } else { "open" };
+    // The gate is there when the run looks first, and is lost once somebody has an order.
+    let state = if app.lie == Lie::Rebuilding && books.promised > 0 { "rebuilding" } else { "open" };
     let (mode, epoch) = if app.lie == Lie::Direct { ("direct", 0) } else { ("queue", 1) };
     Json(json!({
         "id": 1, "stock": books.stock, "orders": orders, "rejected_orders": 0, "reserved_orders": reserved,
         "remaining": reserved.map(|reserved| books.stock.saturating_sub(reserved)), "phase": phase, "mode": mode,
-        "epoch": epoch, "starts_at": "2100-01-01T00:00:00Z", "ends_at": "2100-01-02T00:00:00Z",
+        "state": state, "epoch": epoch, "starts_at": "2100-01-01T00:00:00Z", "ends_at": "2100-01-02T00:00:00Z",
     }))
 }
 
