@@ -64,7 +64,7 @@ async fn a_reservation_whose_gateway_died_before_publishing_is_recovered_by_anot
     let row =
         eventually(SOON, async || backend.ledger.order(claim.order_id).await.unwrap().ok_or("no row yet"))
             .await;
-    assert_eq!((row.order.claim, row.rejected), (claim, None));
+    assert_eq!((row.claim, row.rejected), (claim, None));
     let report = gateway.audit_at_rest(sale).await;
     assert_eq!((report.verdict, report.pending_orders), (Verdict::Clean, Some(0)), "{report:?}");
 }

@@ -11,5 +11,6 @@ mod direct;
 mod fleet;
 mod given;
 mod metrics;
+#[path = "../common/process.rs"]
 mod process;
 mod shutdown;

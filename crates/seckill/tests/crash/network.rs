@@ -1,0 +1,115 @@
+//! The network between the processes and one server: replies that are lost, and servers that do not answer for a while.
+
+use std::time::Duration;
+
+use seckill_testkit::eventually;
+use seckill_testkit::proxy::{Direction, FaultProxy, Flow, Scope};
+use tokio::time::sleep;
+
+use crate::bed::{Bed, GATEWAY, HEALED, turn};
+use crate::buyers::Buyers;
+use crate::check::check;
+use crate::process::Urls;
+
+const STOCK: u32 = 300;
+const USERS: u64 = 400;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A server that has a proxy in front.
+#[derive(Debug, Clone, Copy)]
+enum Server {
+    Redis,
+    Rabbit,
+    MySql,
+}
+
+/// A place where everything reaches one server through a proxy.
+async fn behind(bed: &Bed, server: Server) -> (FaultProxy, Urls) {
+    let mut urls = bed.urls.clone();
+    let url = match server {
+        Server::Redis => &mut urls.redis,
+        Server::Rabbit => &mut urls.amqp,
+        Server::MySql => &mut urls.mysql,
+    };
+    let proxy = FaultProxy::start(&*url).await;
+    *url = proxy.url(&*url);
+    (proxy, urls)
+}
+
+/// Every 200 ms the next reply of each connection is lost, and the connection with it.
+async fn loses_replies(server: Server) {
+    let bed = Bed::start().await;
+    let (proxy, urls) = behind(&bed, server).await;
+    let gateway = urls.gateway(GATEWAY).await;
+    let _worker = urls.worker(&["--drain-rate", "200"]).await;
+    let sale = gateway.open_sale(STOCK).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    let load = buyers.ordering(1..=USERS, PAUSE);
+    let before = proxy.counts().connections;
+    for _ in 0..20 {
+        proxy.set_for(Scope::Open, Direction::ToClient, Flow::CutAfter(0));
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert!(proxy.counts().connections > before, "{server:?}: no connection was lost");
+    load.await.unwrap();
+    buyers.retry_all().await;
+    assert_eq!(check(&bed.urls, &gateway, sale, STOCK, &buyers).await, STOCK, "{server:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_of_redis_are_lost() {
+    let _turn = turn("replies_of_redis_are_lost").await;
+    loses_replies(Server::Redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confirms_of_rabbitmq_are_lost() {
+    let _turn = turn("confirms_of_rabbitmq_are_lost").await;
+    loses_replies(Server::Rabbit).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_of_mysql_to_commit_are_lost() {
+    let _turn = turn("replies_of_mysql_to_commit_are_lost").await;
+    loses_replies(Server::MySql).await;
+}
+
+/// For 20 s connections stay open and nothing comes back.
+async fn black_hole(server: Server) {
+    let bed = Bed::start().await;
+    let (proxy, urls) = behind(&bed, server).await;
+    let gateway = urls.gateway(GATEWAY).await;
+    let _worker = urls.worker(&["--drain-rate", "100"]).await;
+    let sale = gateway.open_sale(STOCK).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    let load = buyers.ordering(1..=USERS, PAUSE);
+    eventually(HEALED, async || {
+        let promised = buyers.promised().len();
+        if promised >= 50 { Ok(()) } else { Err(promised) }
+    })
+    .await;
+    proxy.set_both(Flow::Swallow);
+    sleep(Duration::from_secs(20)).await;
+    proxy.set_both(Flow::Pass);
+    load.await.unwrap();
+    buyers.retry_all().await;
+    assert_eq!(check(&bed.urls, &gateway, sale, STOCK, &buyers).await, STOCK, "{server:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_does_not_answer_for_20_seconds() {
+    let _turn = turn("redis_does_not_answer_for_20_seconds").await;
+    black_hole(Server::Redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_does_not_answer_for_20_seconds() {
+    let _turn = turn("rabbitmq_does_not_answer_for_20_seconds").await;
+    black_hole(Server::Rabbit).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_does_not_answer_for_20_seconds() {
+    let _turn = turn("mysql_does_not_answer_for_20_seconds").await;
+    black_hole(Server::MySql).await;
+}
