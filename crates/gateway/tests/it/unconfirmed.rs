@@ -55,6 +55,23 @@ async fn an_order_that_never_reached_the_queue_is_published_by_the_recoverer() {
 }
 
 #[tokio::test]
+async fn a_lane_that_panics_is_started_anew_and_its_orders_are_recovered() {
+    let bed = TestBed::new().await;
+    let mut config = quick_recoverer();
+    config.intake.lanes = 1;
+    let gateway = Gateway::with(&bed.backend, config).await;
+    let sale = gateway.open_sale(10).await;
+    bed.faults.next(Call::Publish, [Mishap::Panic]);
+    let id = gateway.buy(sale, 7).await.expect_problem(503, "outcome-unknown").order_id();
+    gateway.buy(sale, 8).await.expect(202);
+    assert_eq!(gateway.buy(sale, 7).await.expect(200).order_id(), id);
+    bed.settled(sale).await;
+    bed.expect_at_rest(sale, 2).await;
+    assert!(bed.ledger_order(id).await.is_some());
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn the_recoverer_goes_on_through_faults_of_gate_and_queue() {
     let bed = TestBed::new().await;
     let gateway = Gateway::with(&bed.backend, quick_recoverer()).await;

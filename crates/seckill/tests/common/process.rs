@@ -152,17 +152,8 @@ impl Role {
         self.signal("-TERM").await;
     }
 
-    /// Freezes the process (SIGSTOP): its connections stay open, and it does nothing.
-    pub(crate) async fn freeze(&self) {
-        self.signal("-STOP").await;
-    }
-
-    /// Lets a frozen process go on (SIGCONT).
-    pub(crate) async fn thaw(&self) {
-        self.signal("-CONT").await;
-    }
-
-    async fn signal(&self, signal: &str) {
+    /// Sends the signal that `kill` calls so.
+    pub(crate) async fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("the process runs").to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
     }

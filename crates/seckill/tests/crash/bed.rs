@@ -93,3 +93,15 @@ pub(crate) async fn died(role: &mut Role, point: AbortPoint) {
     let status = role.ended(HEALED).await;
     assert_eq!(status.signal(), Some(9), "{}: {status}\n{}", point.name(), role.log());
 }
+
+impl Role {
+    /// Freezes the process (SIGSTOP): its connections stay open, and it does nothing.
+    pub(crate) async fn freeze(&self) {
+        self.signal("-STOP").await;
+    }
+
+    /// Lets a frozen process go on (SIGCONT).
+    pub(crate) async fn thaw(&self) {
+        self.signal("-CONT").await;
+    }
+}

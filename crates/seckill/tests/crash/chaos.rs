@@ -11,7 +11,7 @@ use tokio::time::{sleep, sleep_until};
 
 use crate::bed::{GATEWAY, QUEUE, Servers, say, turn};
 use crate::buyers::Buyers;
-use crate::check::check;
+use crate::check::{audit_now, check};
 use crate::process::{Role, Urls};
 
 /// The load of one round.
@@ -211,7 +211,11 @@ impl System {
             role.thaw().await;
         }
         load.await.unwrap();
+        say(&format!("  {:5.1} s  every buyer has a final answer", begin.elapsed().as_secs_f64()));
         buyers.retry_all().await;
+        say(&format!("  {:5.1} s  every retry got the same order", begin.elapsed().as_secs_f64()));
+        let (_, report) = audit_now(&self.gateways[0], sale).await;
+        say(&format!("           {report:?}"));
         let sold = check(&self.servers.urls, &self.gateways[0], sale, STOCK, &buyers).await;
         let rebuilt = rebuilds.end();
         self.totals.accepted += buyers.promised().len();
@@ -269,6 +273,8 @@ async fn everything_at_once() {
     let minutes = number("SECKILL_CHAOS_MINUTES");
     let now = || u64::from(std::process::id()) ^ seckill_core::now().timestamp_millis().unsigned_abs();
     let seed = number("SECKILL_CHAOS_SEED").unwrap_or_else(|| now() % 1_000_000);
+    // To replay a later round alone.
+    let from = number("SECKILL_CHAOS_ROUND").unwrap_or(1) as usize;
     say(&format!("everything_at_once: SECKILL_CHAOS_SEED={seed} replays this"));
     let mut random = Random(seed);
     let first = random.below(LOSSES.len() as u64) as usize;
@@ -276,8 +282,12 @@ async fn everything_at_once() {
     let mut system = System::start().await;
     for round in 0.. {
         let loss = LOSSES[(first + round) % LOSSES.len()];
+        let events = schedule(&mut random, loss);
+        if round + 1 < from {
+            continue;
+        }
         say(&format!("round {}: {loss:?}", round + 1));
-        system.round(schedule(&mut random, loss)).await;
+        system.round(events).await;
         if begin.elapsed() >= Duration::from_secs(60 * minutes.unwrap_or(0)) {
             break;
         }
