@@ -30,6 +30,9 @@ else
     bold='' red='' green='' plain='' color=never
 fi
 
+# The same events in every run; scripts/chaos.sh is for new ones.
+export SECKILL_CHAOS_SEED=${SECKILL_CHAOS_SEED:-1}
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 names=()
@@ -96,6 +99,9 @@ step dependencies scripts/unused-deps.sh
 step clippy cargo clippy "${scope[@]}" --all-targets --locked -- -D warnings
 step 'build of the tests' build_tests
 step tests run_tests
+if [ -z "$crate" ] || [ "$crate" = seckill ]; then
+    step 'a build without the lab' cargo test --package seckill --no-default-features --test without_lab --locked
+fi
 if [ -z "$crate" ]; then
     step docs env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 fi
