@@ -14,7 +14,13 @@ async fn a_page_that_comes_back_gets_what_it_missed_and_another_one_everything()
     let first = stream.next().await.unwrap();
     assert_eq!((first.name.as_str(), &first.data["complete"]), ("history", &json!(true)));
     assert_eq!(first.data["controls"], true);
-    let frame = stream.next().await.unwrap();
+    // Entries of the log come in between.
+    let frame = loop {
+        let event = stream.next().await.unwrap();
+        if event.name == "frame" {
+            break event;
+        }
+    };
     drop(stream);
     demonstration.frame(|later| later.number("t") > frame.data["row"][0].as_f64().map(|t| t + 0.9)).await;
     let back = Stream::open(&url, Some(&frame.id)).await.next().await.unwrap();
