@@ -1,4 +1,4 @@
-//! What an [`OrderQueue`](seckill_core::OrderQueue) has to do with messages that wait for a human, with markers, and with its
+//! What an [`OrderQueue`] has to do with messages that wait for a human, with markers, and with its
 //! consumers' number. Messages that no back end writes, such as unreadable ones, are tried in each back end's own crate.
 
 use seckill_core::{Delivery, Marker, OrderBatch, OrderQueue, ParkedDepth, ParkedMessage, SaleId};
