@@ -5,6 +5,7 @@ mod connection;
 mod consumer;
 mod greeting;
 mod intake;
+mod newer;
 mod parked;
 mod publisher;
 mod topology;
@@ -39,6 +40,9 @@ pub(crate) struct RabbitQueue {
     asking: Mutex<Option<Lane>>,
     /// Held by the one call that walks through the parked messages: while it does, no other call sees them.
     walking: tokio::sync::Mutex<()>,
+    /// When to look for newer messages again, where the last look came upon some that this program cannot read. Held by the one
+    /// call that looks.
+    look_for_newer_at: tokio::sync::Mutex<Option<tokio::time::Instant>>,
 }
 
 /// What the queue has in common with its publishers and consumers.
@@ -61,6 +65,7 @@ impl RabbitQueue {
             consuming: Link::new(broker, "seckill consuming", declaring),
             asking: Mutex::default(),
             walking: tokio::sync::Mutex::default(),
+            look_for_newer_at: tokio::sync::Mutex::default(),
         }
     }
 
@@ -105,7 +110,13 @@ impl OrderQueue for RabbitQueue {
 
     async fn consumers(&self) -> Result<u32, Fault> {
         // RabbitMQ counts a consumer that was cancelled and still holds messages too.
-        self.inspect(names::ORDERS).await.map(|queue| queue.consumer_count())
+        let orders = self.inspect(names::ORDERS).await?.consumer_count();
+        // Who moves messages back has them in hand before they are in the queue again.
+        Ok(orders + self.inspect(names::NEWER).await?.consumer_count())
+    }
+
+    async fn return_newer(&self) -> Result<u64, Fault> {
+        self.move_newer_back().await
     }
 
     async fn depth(&self) -> Result<QueueDepth, Fault> {
@@ -128,7 +139,8 @@ impl OrderQueue for RabbitQueue {
     async fn parked_depth(&self) -> Result<ParkedDepth, Fault> {
         let parked = self.inspect(names::PARKED).await?.message_count();
         let unrouted = self.inspect(names::UNROUTED).await?.message_count();
-        Ok(ParkedDepth { parked: parked.into(), unrouted: unrouted.into() })
+        let newer = self.newer().await?;
+        Ok(ParkedDepth { parked: parked.into(), unrouted: unrouted.into(), newer })
     }
 
     async fn ping(&self) -> Result<(), Fault> {

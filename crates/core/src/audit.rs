@@ -25,6 +25,9 @@ pub struct AuditReport {
     /// Messages of any sale that no queue was bound for.
     #[serde(default)]
     pub unrouted_messages: u64,
+    /// Messages of any sale that are set aside and wait for a newer worker.
+    #[serde(default)]
+    pub newer_messages: u64,
     /// Orders in the ledger.
     pub committed_orders: u64,
     /// Units of the orders in the ledger.
@@ -152,6 +155,7 @@ impl AuditReport {
         Ok(Some(Self {
             parked_messages: parked.parked,
             unrouted_messages: parked.unrouted,
+            newer_messages: parked.newer,
             ..Self::from_counts(&counts)
         }))
     }
@@ -215,6 +219,7 @@ impl AuditReport {
             queued_batches: queue.ready_batches,
             parked_messages: 0,
             unrouted_messages: 0,
+            newer_messages: 0,
             committed_orders: totals.orders,
             sold: totals.units,
             rejected_orders: totals.rejected_orders,

@@ -6,7 +6,7 @@ mod parked;
 mod shelf;
 mod writer;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -52,6 +52,8 @@ struct Shared {
     /// Whose orders the batches are.
     ledger: LedgerId,
     consumers: AtomicU32,
+    /// Batches that consumers came upon and that are newer than this program.
+    newer: AtomicU64,
     newer_logged_at: Mutex<Option<Instant>>,
 }
 
@@ -78,6 +80,7 @@ impl SqliteQueue {
             health: Health::default(),
             ledger,
             consumers: AtomicU32::new(0),
+            newer: AtomicU64::new(0),
             newer_logged_at: Mutex::default(),
         });
         let (jobs, inbox) = mpsc::channel(writer::MAX_JOBS);
@@ -113,6 +116,11 @@ impl OrderQueue for SqliteQueue {
         Ok(self.shared.consumers.load(Ordering::Acquire))
     }
 
+    /// What is newer stays in the file until a newer program opens it.
+    async fn return_newer(&self) -> Result<u64, Fault> {
+        Ok(self.shared.newer.load(Ordering::Acquire))
+    }
+
     async fn depth(&self) -> Result<QueueDepth, Fault> {
         Ok(self.shared.shelf().depth())
     }
@@ -130,7 +138,8 @@ impl OrderQueue for SqliteQueue {
     }
 
     async fn parked_depth(&self) -> Result<ParkedDepth, Fault> {
-        Ok(ParkedDepth { parked: parked::count(&self.shared.reader).await?, unrouted: 0 })
+        let newer = self.shared.newer.load(Ordering::Acquire);
+        Ok(ParkedDepth { parked: parked::count(&self.shared.reader).await?, unrouted: 0, newer })
     }
 
     async fn ping(&self) -> Result<(), Fault> {

@@ -69,6 +69,7 @@ pub async fn run(backend: Backend, directory: &Directory, config: RecoverConfig)
         {
             metrics::gauge!("seckill_parked_messages").set(depth.parked as f64);
             metrics::gauge!("seckill_unrouted_messages").set(depth.unrouted as f64);
+            metrics::gauge!("seckill_newer_messages").set(depth.newer as f64);
         }
         let pause = config.interval.mul_f64(rand::rng().random_range(0.5..1.5));
         tokio::time::sleep(pause).await;

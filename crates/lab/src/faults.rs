@@ -70,6 +70,10 @@ impl OrderQueue for FaultyQueue {
         self.inner.consumers().await
     }
 
+    async fn return_newer(&self) -> Result<u64, Fault> {
+        self.inner.return_newer().await
+    }
+
     async fn depth(&self) -> Result<QueueDepth, Fault> {
         self.inner.depth().await
     }

@@ -203,6 +203,7 @@ fn audit_table(report: &AuditReport) -> Table {
         ("orders rejected", report.rejected_orders.to_string()),
         ("messages parked, of all sales", report.parked_messages.to_string()),
         ("messages unrouted, of all sales", report.unrouted_messages.to_string()),
+        ("messages for a newer worker, of all sales", report.newer_messages.to_string()),
         ("lost", report.lost.to_string()),
         ("oversold", report.oversold.to_string()),
         ("duplicates", report.duplicates.to_string()),

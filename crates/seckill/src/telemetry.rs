@@ -71,13 +71,17 @@ fn describe() {
     counter!("seckill_rebuilds_total", "Gates that were rebuilt");
     counter!("seckill_rebuild_faults_total", "Rebuilds that had to begin again");
     counter!("seckill_queue_refusals_total", "Messages that the queue refused or did not confirm");
-    counter!("seckill_newer_messages_total", "Messages of a newer version, left to workers that know it");
+    counter!(
+        "seckill_newer_messages_total",
+        "Messages that were set aside because they are newer than the worker"
+    );
     gauge!(
         "seckill_lost_orders",
         "Orders at the gate that the ledger lacks and nothing can bring; they are sent again"
     );
     gauge!("seckill_parked_messages", "Messages that are parked for a human");
     gauge!("seckill_unrouted_messages", "Messages that no queue was bound for");
+    gauge!("seckill_newer_messages", "Messages that are set aside and wait for a newer worker");
     gauge!("seckill_rebuilding_sales", "Sales whose gate is being rebuilt");
     gauge!("seckill_backlog_age_seconds", "Time since the backlog could be read of every sale");
     gauge!("seckill_queue_orders", "Orders between the queue's confirm and the ledger's commit");

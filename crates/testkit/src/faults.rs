@@ -42,7 +42,7 @@ pub enum Call {
     Park,
     /// `OrderQueue::depth` and `consumers`.
     Depth,
-    /// `OrderQueue::parked`, `redrive`, `discard` and `parked_depth`.
+    /// `OrderQueue::parked`, `redrive`, `discard`, `parked_depth` and `return_newer`.
     Parked,
     /// `OrderQueue::ping`.
     PingQueue,

@@ -5,20 +5,21 @@
 //! ledger has then. Every step may be done twice: a worker that dies in between is replaced once its lease is over, and the next
 //! one begins at the first step.
 
+mod drain;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use seckill_core::{
-    AbortPoint, Backend, Claim, Epoch, Fault, GateCondition, HolderPage, MAX_BATCH_ORDERS, Marker, Mode,
-    OrderBatch, PROMISE_WINDOW, Publisher, RebuildStep, Sale, SaleId, SaleState, abort_point,
+    AbortPoint, Backend, Claim, Epoch, Fault, GateCondition, HolderPage, MAX_BATCH_ORDERS, Mode, OrderBatch,
+    PROMISE_WINDOW, Publisher, RebuildStep, Sale, SaleId, SaleState, abort_point,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::drain::{Lane, Step};
 use crate::{Config, Pace};
 
 /// How often a worker looks whether a gate is lost, and whether another worker wants the queue for itself.
@@ -49,6 +50,8 @@ pub(crate) struct Rebuilder {
     turn: watch::Sender<Turn>,
     /// How often in a row a gate was found lost, on which epoch.
     lost: HashMap<SaleId, (Epoch, u32)>,
+    /// When it was last logged that a rebuild is left to newer workers.
+    left_at: Option<Instant>,
 }
 
 /// Whose turn it is at the queue.
@@ -85,8 +88,8 @@ impl Rebuilder {
         worker: Uuid,
     ) -> (Self, watch::Receiver<Turn>) {
         let (turn, receiver) = watch::channel(Turn::default());
-        let rebuilder =
-            Self { backend: backend.clone(), config, pace, shutdown, worker, turn, lost: HashMap::new() };
+        let (backend, lost) = (backend.clone(), HashMap::new());
+        let rebuilder = Self { backend, config, pace, shutdown, worker, turn, lost, left_at: None };
         (rebuilder, receiver)
     }
 
@@ -120,8 +123,12 @@ impl Rebuilder {
             // One at a time: whoever owns one takes up the others when it is done.
             return Ok(());
         }
+        let able = self.reads_whole_queue().await;
+        if !able && rebuilding.clone().next().is_some() {
+            self.log_left();
+        }
         let mut owned = Vec::new();
-        for sale in rebuilding {
+        for sale in rebuilding.filter(|_| able) {
             // Whoever takes a rebuild over gets an epoch of its own, so that a former owner who wakes up fills nothing.
             let gate = self.gate_epoch(sale).await?;
             owned.extend(self.take_up(sale, gate.max(sale.epoch) + 1, gate).await?);
@@ -131,7 +138,11 @@ impl Rebuilder {
                 let gate = self.gate_epoch(sale).await?;
                 let to = gate.max(sale.epoch) + 1;
                 tracing::warn!(sale_id = %sale.id, epoch = to, "the gate of a sale is lost and will be rebuilt");
-                owned.extend(self.take_up(sale, to, gate).await?);
+                if able {
+                    owned.extend(self.take_up(sale, to, gate).await?);
+                } else {
+                    self.backend.ledger.begin_rebuild(sale.id, sale.epoch, to, gate).await?;
+                }
             }
         }
         if owned.is_empty() {
@@ -302,46 +313,6 @@ impl Rebuilder {
                 return Ok(sent);
             }
         }
-    }
-
-    /// Drains the queue at the drain rate, as its only consumer, until everything is in the ledger that was published before now.
-    async fn drain(&self, sale: &Sale, say: impl Fn(u64, Option<u64>)) -> Result<(), Fault> {
-        self.turn.send_modify(|turn| turn.aside = true);
-        // What the others hold goes back to the queue before a marker that is published afterwards comes out.
-        while self.backend.queue.consumers().await? > 0 {
-            say(0, None);
-            sleep(LOOK / 4).await;
-        }
-        let mut lane = Lane::new(&self.backend, self.config, Arc::clone(&self.pace), self.shutdown.clone());
-        let at = (RebuildStep::Draining, 0, None);
-        if !self.backend.ledger.own_rebuild(sale.id, sale.epoch, self.worker, LEASE, at).await? {
-            return Err(lost_lease(sale.id));
-        }
-        lane.subscribe().await?;
-        // Two markers in a row without another consumer: one that held an older message when the first went by, and left before it
-        // was seen, has given that message back in front of the second. A fault, a lost channel too, begins the rebuild again.
-        let (mut done, mut alone) = (0, 0);
-        while alone < 2 {
-            let marker = self.publish_marker(sale).await?;
-            loop {
-                // Cut short only while it waits: a commit runs to its end.
-                let Step::Committed(progress) = lane.step().await? else { return Err(stopped()) };
-                done += (progress.committed + progress.redelivered + progress.rejected) as u64;
-                say(done, None);
-                if lane.take_passed().iter().any(|passed| passed.id == marker.id) {
-                    break;
-                }
-            }
-            alone = if self.backend.queue.consumers().await? == 1 { alone + 1 } else { 0 };
-        }
-        Ok(())
-    }
-
-    async fn publish_marker(&self, sale: &Sale) -> Result<Marker, Fault> {
-        let marker = Marker::new(0);
-        let mut publisher = self.backend.queue.publisher().await?;
-        publisher.publish(&OrderBatch::marker(sale.id, sale.epoch, marker)).await?;
-        Ok(marker)
     }
 
     /// Fills the gate with what the ledger has left, and opens the sale; the number of orders that it holds. `None`: the old gate

@@ -1,29 +1,25 @@
-//! The receiving half: one channel, batches one by one. What is not for this consumer is kept aside, unacknowledged, until it
-//! is parked or given back.
+//! The receiving half: one channel, batches one by one. What is not for this consumer is moved to another queue; until that is
+//! done, it stays unacknowledged.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
-use lapin::types::FieldTable;
-use seckill_core::{Consumer, Delivery, DeliveryTag, Dependency, Fault, MESSAGE_VERSION, Message, Unread};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use seckill_core::{Consumer, Delivery, DeliveryTag, Dependency, Fault, Message, Unread};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::{Lane, Link};
 use super::parked::Parking;
-use super::{STEP, Shared, step, topology::names, unavailable, unknown};
+use super::{STEP, Shared, newer, step, topology::names, unavailable, unknown};
 
-/// How long a message that only newer programs can read is kept before it is given back, so that it does not go round and
-/// round between programs that cannot read it.
-const KEEP_NEWER: Duration = Duration::from_secs(5);
 /// The wait before this process is asked again which ledger is its own.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// The wait before a message that could not be parked is parked again.
-const PARK_AGAIN: Duration = Duration::from_secs(1);
-const LOG_NEWER_EVERY: Duration = Duration::from_secs(60);
+/// The wait before a message that could not be moved is moved again.
+const MOVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Dropping it closes the channel, and with that hands everything unacknowledged back to the queue.
 pub(super) struct RabbitConsumer {
@@ -31,23 +27,30 @@ pub(super) struct RabbitConsumer {
     lane: Lane,
     shared: Arc<Shared>,
     aside: Vec<Aside>,
-    /// Sends copies of messages to the parked ones; each task returns the tag of its message, which is then acknowledged.
-    parking: JoinSet<u64>,
+    /// Sends copies of messages to other queues; each task returns the tag of its message, which is then acknowledged.
+    moving: JoinSet<u64>,
 }
 
-/// A message that is kept for a while. Together with what was delivered they are at most as many as the prefetch.
+/// A message that is looked at again after a while: it names a ledger, and this process does not know its own yet; or it is a
+/// marker, and messages before it are still being moved. Together with what was delivered they are at most as many as the prefetch.
 struct Aside {
     message: lapin::message::Delivery,
     until: Instant,
-    why: Why,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Why {
-    /// It is given back then.
-    Newer,
-    /// It names a ledger, and this process does not know its own yet.
-    Undecided,
+/// A message on its way to another queue.
+enum Copy {
+    Parked(Parking),
+    Newer(Option<ShortString>, Vec<u8>),
+}
+
+impl Copy {
+    async fn send(&self, link: &Link) -> Result<(), Fault> {
+        match self {
+            Self::Parked(parking) => parking.send(link).await,
+            Self::Newer(id, body) => newer::set_aside(link, id.clone(), body).await,
+        }
+    }
 }
 
 impl RabbitConsumer {
@@ -59,7 +62,7 @@ impl RabbitConsumer {
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consume = lane.channel.basic_consume(names::ORDERS.into(), "".into(), options, arguments);
         match step("let the queue be consumed", consume).await {
-            Ok(messages) => Ok(Self { messages, lane, shared, aside: Vec::new(), parking: JoinSet::new() }),
+            Ok(messages) => Ok(Self { messages, lane, shared, aside: Vec::new(), moving: JoinSet::new() }),
             Err(fault) => {
                 // Perhaps the queue was deleted; a new connection declares it again.
                 link.discard(&lane).await;
@@ -72,35 +75,42 @@ impl RabbitConsumer {
     /// lost where the caller is cancelled.
     fn sort(&mut self, message: lapin::message::Delivery) -> Result<Option<Delivery>, Fault> {
         match Message::read(&message.data) {
+            // Whoever gets the marker looks then at what was set aside before it.
+            Ok(read) if read.batch.marker.is_some() && !self.moving.is_empty() => self.keep_aside(message),
             Ok(read) => match self.shared.identity.known(Dependency::Queue)? {
                 Some(ours) => match read.foreign_to(ours) {
                     None => return Ok(Some(delivery(read, &message))),
                     Some(reason) => self.start_parking(message, reason),
                 },
                 None if read.ledger_id.is_none() => return Ok(Some(delivery(read, &message))),
-                None => self.keep_aside(message, Why::Undecided, ASK_AGAIN),
+                None => self.keep_aside(message),
             },
             Err(Unread::Newer(version)) => {
                 self.shared.log_newer(version);
-                self.keep_aside(message, Why::Newer, KEEP_NEWER);
+                let id = message.properties.message_id().clone();
+                self.start_moving(message.delivery_tag, Copy::Newer(id, message.data));
             }
             Err(Unread::Unreadable(reason)) => self.start_parking(message, reason),
         }
         Ok(None)
     }
 
-    fn keep_aside(&mut self, message: lapin::message::Delivery, why: Why, pause: Duration) {
-        self.aside.push(Aside { message, until: Instant::now() + pause, why });
+    fn keep_aside(&mut self, message: lapin::message::Delivery) {
+        self.aside.push(Aside { message, until: Instant::now() + ASK_AGAIN });
     }
 
-    /// Parks a message in the background: while the broker takes no messages, this consumer goes on with the others.
     fn start_parking(&mut self, message: lapin::message::Delivery, reason: String) {
         let parking = Parking::new(&message.properties, message.data, reason);
-        let (shared, tag) = (Arc::clone(&self.shared), message.delivery_tag);
-        self.parking.spawn(async move {
-            while let Err(fault) = parking.send(&shared.publishing).await {
-                tracing::warn!(%fault, retry_in = ?PARK_AGAIN, "a message could not be parked");
-                tokio::time::sleep(PARK_AGAIN).await;
+        self.start_moving(message.delivery_tag, Copy::Parked(parking));
+    }
+
+    /// Moves a message in the background: while the broker takes no messages, this consumer goes on with the others.
+    fn start_moving(&mut self, tag: u64, copy: Copy) {
+        let shared = Arc::clone(&self.shared);
+        self.moving.spawn(async move {
+            while let Err(fault) = copy.send(&shared.publishing).await {
+                tracing::warn!(%fault, retry_in = ?MOVE_AGAIN, "a message could not be moved to another queue");
+                tokio::time::sleep(MOVE_AGAIN).await;
             }
             tag
         });
@@ -112,13 +122,6 @@ impl RabbitConsumer {
         // In the order in which they came.
         let due = self.aside.iter().position(|aside| aside.until <= now)?;
         Some(self.aside.remove(due))
-    }
-
-    async fn give_back(&self, tag: u64) -> Result<(), Fault> {
-        // A nack and no reject: from RabbitMQ 4.3 on it does not count as a failed delivery. The frame is queued at the first
-        // poll, before anything can cancel this.
-        let options = BasicNackOptions { multiple: false, requeue: true };
-        step("take a message back", self.lane.channel.basic_nack(tag, options)).await
     }
 
     async fn confirm(&self, tag: u64) -> Result<(), Fault> {
@@ -138,23 +141,18 @@ impl RabbitConsumer {
 impl Consumer for RabbitConsumer {
     async fn next(&mut self) -> Result<Delivery, Fault> {
         loop {
-            if let Some(Aside { message, why, .. }) = self.take_aside() {
-                match why {
-                    Why::Newer => self.give_back(message.delivery_tag).await?,
-                    Why::Undecided => {
-                        if let Some(delivery) = self.sort(message)? {
-                            return Ok(delivery);
-                        }
-                    }
+            if let Some(Aside { message, .. }) = self.take_aside() {
+                if let Some(delivery) = self.sort(message)? {
+                    return Ok(delivery);
                 }
                 continue;
             }
             let due = self.aside.iter().map(|aside| aside.until).min();
             // Cancelled here, nothing has been taken.
             tokio::select! {
-                parked = self.parking.join_next(), if !self.parking.is_empty() => match parked {
+                moved = self.moving.join_next(), if !self.moving.is_empty() => match moved {
                     Some(Ok(tag)) => self.confirm(tag).await?,
-                    other => return Err(unavailable(format!("a message could not be parked: {other:?}"))),
+                    other => return Err(unavailable(format!("a message could not be moved: {other:?}"))),
                 },
                 message = self.messages.next() => match message {
                     Some(Ok(message)) => if let Some(delivery) = self.sort(message)? {
@@ -177,24 +175,6 @@ impl Consumer for RabbitConsumer {
         let parking = Parking::of_batch(&delivery.batch, ledger_id, reason.to_owned());
         parking.send(&self.shared.publishing).await?;
         self.confirm(delivery.tag.0).await
-    }
-}
-
-impl Shared {
-    /// Counts a message of a newer version, and warns of them once a minute.
-    fn log_newer(&self, version: u64) {
-        metrics::counter!("seckill_newer_messages_total").increment(1);
-        let now = std::time::Instant::now();
-        let mut logged_at = self.newer_logged_at.lock().expect("nothing panics while it holds the lock");
-        if logged_at.is_none_or(|at| now - at >= LOG_NEWER_EVERY) {
-            *logged_at = Some(now);
-            tracing::warn!(
-                version,
-                known = MESSAGE_VERSION,
-                "the queue has messages of a newer version of seckill; they are left to the workers of that version. \
-                 Start some, or update this worker"
-            );
-        }
     }
 }
 

@@ -13,6 +13,8 @@ pub mod names {
     pub const ORDERS: &str = "seckill.orders";
     /// Where messages go that cannot be read, or that killed too many consumers.
     pub const PARKED: &str = "seckill.orders.parked";
+    /// Where messages wait that are newer than the worker that took them.
+    pub const NEWER: &str = "seckill.orders.newer";
     /// Where messages go that no queue was bound for.
     pub const UNROUTED: &str = "seckill.orders.unrouted";
 }
@@ -25,7 +27,7 @@ pub mod names {
 const NO_LIMIT: i64 = -1;
 
 /// For queues that nothing is dead-lettered from: what reaches their limit is dropped, and these messages wait for a
-/// human. The same number for all versions of RabbitMQ and of seckill, since declaring a queue with another one is refused.
+/// human or for a newer worker. The same number for all versions of RabbitMQ and of seckill, since declaring a queue with another one is refused.
 const UNREACHED_LIMIT: i64 = 1_000_000_000;
 
 const DELIVERY_LIMIT: &str = "x-delivery-limit";
@@ -49,10 +51,13 @@ pub(super) async fn declare(
     version: Option<u32>,
     declaring: &mut Declaring,
 ) -> Result<()> {
-    // Asking for a queue that does not exist costs the channel.
-    let is_new = inspect(&connection.create_channel().await?, names::ORDERS).await.is_err();
+    let mut is_new = false;
+    for name in [names::ORDERS, names::NEWER] {
+        // Asking for a queue that does not exist costs the channel.
+        is_new |= inspect(&connection.create_channel().await?, name).await.is_err();
+    }
     let channel = &connection.create_channel().await?;
-    for name in [names::UNROUTED, names::PARKED] {
+    for name in [names::UNROUTED, names::PARKED, names::NEWER] {
         exchange(channel, name, ExchangeKind::Fanout, &[]).await?;
         let limit = (DELIVERY_LIMIT, AMQPValue::LongLongInt(UNREACHED_LIMIT));
         queue(channel, name, &[limit]).await?;

@@ -19,6 +19,11 @@ pub trait OrderQueue: Send + Sync {
     /// has noticed. Changes nothing.
     async fn consumers(&self) -> Result<u32, Fault>;
 
+    /// Moves messages back into the queue that an older worker has set aside because it could not read them, as far as this
+    /// program can; the number of messages that are left for still newer programs. One that another process has in hand counts as
+    /// left. Killed in between, a message is in both places, which is harmless.
+    async fn return_newer(&self) -> Result<u64, Fault>;
+
     /// What waits in the queue. Changes nothing.
     async fn depth(&self) -> Result<QueueDepth, Fault>;
 
@@ -32,7 +37,7 @@ pub trait OrderQueue: Send + Sync {
     /// Removes the parked message of this id for good; false: there is none.
     async fn discard(&self, id: &str) -> Result<bool, Fault>;
 
-    /// How many messages are parked, and how many are unrouted. Changes nothing.
+    /// How many messages are parked, unrouted, or set aside for a newer program. Changes nothing.
     async fn parked_depth(&self) -> Result<ParkedDepth, Fault>;
 
     /// Whether the queue answers and takes messages.
@@ -48,13 +53,15 @@ pub struct QueueDepth {
     pub orders: Option<u64>,
 }
 
-/// Messages that wait for a human.
+/// Messages that wait for a human, or for a newer program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ParkedDepth {
     /// Messages that a worker or the queue has parked.
     pub parked: u64,
     /// Messages that no queue was bound for.
     pub unrouted: u64,
+    /// Messages that are newer than the workers that came upon them.
+    pub newer: u64,
 }
 
 /// One message that waits for a human.

@@ -97,6 +97,7 @@ impl Consumer for SqliteConsumer {
 impl Shared {
     /// Counts a batch of a newer version, and warns of them once a minute.
     fn log_newer(&self, id: i64, version: u64) {
+        self.newer.fetch_add(1, Ordering::AcqRel);
         metrics::counter!("seckill_newer_messages_total").increment(1);
         let mut logged_at =
             self.newer_logged_at.lock().expect("nothing that is done under this lock can panic");

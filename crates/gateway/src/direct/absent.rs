@@ -131,6 +131,10 @@ impl OrderQueue for Queue {
         Ok(0)
     }
 
+    async fn return_newer(&self) -> Result<u64, Fault> {
+        Ok(0)
+    }
+
     async fn depth(&self) -> Result<QueueDepth, Fault> {
         Ok(QueueDepth { ready_batches: 0, orders: Some(0) })
     }

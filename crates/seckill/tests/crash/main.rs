@@ -11,6 +11,7 @@ mod check;
 mod frozen;
 mod mysql;
 mod network;
+mod newer;
 #[path = "../common/process.rs"]
 #[expect(dead_code, reason = "the other test binary uses the rest of it")]
 mod process;

@@ -186,7 +186,7 @@ async fn park(queue: &dyn OrderQueue, count: usize, bad: impl Fn(&OrderBatch) ->
 
 /// All parked messages, once there are so many.
 async fn parked(queue: &dyn OrderQueue, count: usize) -> Vec<ParkedMessage> {
-    let wanted = ParkedDepth { parked: count as u64, unrouted: 0 };
+    let wanted = ParkedDepth { parked: count as u64, ..ParkedDepth::default() };
     eventually(DEADLINE, async || match queue.parked_depth().await.unwrap() {
         depth if depth == wanted => Ok(()),
         depth => Err(depth),

@@ -169,6 +169,10 @@ impl OrderQueue for Faulty<Arc<dyn OrderQueue>> {
         self.faults.around(Call::Depth, 0, self.inner.consumers()).await
     }
 
+    async fn return_newer(&self) -> Result<u64, Fault> {
+        self.faults.around(Call::Parked, 0, self.inner.return_newer()).await
+    }
+
     async fn parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, Fault> {
         self.faults.around(Call::Parked, 0, self.inner.parked(limit)).await
     }

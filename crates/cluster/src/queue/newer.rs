@@ -1,0 +1,130 @@
+//! Messages that are newer than the worker that took them. The worker moves them to a queue of their own, so that they are in
+//! nobody's way; a worker that knows their version moves them back.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use seckill_core::{Fault, MESSAGE_VERSION, Message, Unread};
+use tokio::time::Instant;
+
+use super::connection::{Lane, Link};
+use super::publisher::{self, confirming_lane};
+use super::topology::names;
+use super::{BLOCKED, RabbitQueue, Shared, step, unavailable};
+
+/// Messages that are in hand at a time.
+const AT_ONCE: u16 = 256;
+/// Messages that one look comes by, at the most.
+const LONGEST_LOOK: u32 = 10_000;
+/// The longest wait for a message that another process may have taken.
+const ARRIVES: Duration = Duration::from_millis(500);
+/// The pause after a look that came upon a message that is newer than this program.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often, and how far apart, the messages that are left are counted until the number is the expected one.
+const COUNTS: u32 = 10;
+const COUNT_AGAIN: Duration = Duration::from_millis(50);
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Sends a copy of a message to the queue of those that are newer than a worker. It can be done again, and the message is there
+/// twice then.
+pub(super) async fn set_aside(link: &Link, id: Option<ShortString>, body: &[u8]) -> Result<(), Fault> {
+    let lane = confirming_lane(link).await?;
+    send(&lane, names::NEWER, id, body).await
+}
+
+async fn send(lane: &Lane, queue: &'static str, id: Option<ShortString>, body: &[u8]) -> Result<(), Fault> {
+    if lane.is_blocked() {
+        return Err(unavailable(BLOCKED));
+    }
+    let sent = publisher::send(lane, queue, body, publisher::properties(id.unwrap_or_default())).await;
+    sent.map_err(|error| unavailable(format!("a message was not moved to {queue}: {}", error.into_reason())))
+}
+
+impl RabbitQueue {
+    /// Messages that wait for a newer worker; a process that may have some of them in hand counts as one more.
+    pub(super) async fn newer(&self) -> Result<u64, Fault> {
+        let queue = self.inspect(names::NEWER).await?;
+        Ok(u64::from(queue.message_count()) + u64::from(queue.consumer_count()))
+    }
+
+    /// Moves back what this program can read, and returns how many messages are left.
+    pub(super) async fn move_newer_back(&self) -> Result<u64, Fault> {
+        // A process that looks already does it for all who ask meanwhile.
+        let Ok(mut look_at) = self.look_for_newer_at.try_lock() else { return self.newer().await };
+        if look_at.is_some_and(|at| Instant::now() < at) {
+            return self.newer().await;
+        }
+        let ready = self.inspect(names::NEWER).await?.message_count();
+        if ready == 0 {
+            return self.newer().await;
+        }
+        // As a consumer, which RabbitMQ counts for as long as it has messages in hand. Its channel is its own, so that what it
+        // does not acknowledge goes back when the channel is closed.
+        let lane = self.consuming.open().await?;
+        let unread = self.move_back(&lane, ready).await?;
+        step("close a channel", lane.channel.close(200, "done".into())).await?;
+        *look_at = (unread > 0).then(|| Instant::now() + LOOK_AGAIN);
+        // RabbitMQ counts its messages and consumers a moment late.
+        for _ in 0..COUNTS {
+            if self.newer().await? == unread {
+                break;
+            }
+            tokio::time::sleep(COUNT_AGAIN).await;
+        }
+        Ok(self.newer().await?.max(unread))
+    }
+
+    /// Returns how many messages are newer than this program.
+    async fn move_back(&self, lane: &Lane, ready: u32) -> Result<u64, Fault> {
+        let limit = lane.channel.basic_qos(AT_ONCE, BasicQosOptions::default());
+        step("limit the prefetch", limit).await?;
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consume = lane.channel.basic_consume(names::NEWER.into(), "".into(), options, arguments);
+        let mut messages = step("let the newer messages be consumed", consume).await?;
+        let sender = confirming_lane(&self.shared.publishing).await?;
+        let mut unread = 0;
+        for _ in 0..ready.min(LONGEST_LOOK) {
+            let message = match tokio::time::timeout(ARRIVES, messages.next()).await {
+                Ok(Some(Ok(message))) => message,
+                Ok(end) => {
+                    return Err(unavailable(format!("RabbitMQ was lost: {:?}", end.map(|end| end.err()))));
+                }
+                Err(_another_process_has_it) => break,
+            };
+            if matches!(Message::read(&message.data), Err(Unread::Newer(_))) {
+                unread += 1;
+                if unread == u64::from(AT_ONCE) {
+                    // No more are sent to hands that are full.
+                    break;
+                }
+                continue;
+            }
+            // Confirmed before it is acknowledged here: killed in between, it is in both queues.
+            send(&sender, names::ORDERS, message.properties.message_id().clone(), &message.data).await?;
+            let ack = lane.channel.basic_ack(message.delivery_tag, BasicAckOptions::default());
+            step("remove a message that was moved back", ack).await?;
+        }
+        Ok(unread)
+    }
+}
+
+impl Shared {
+    /// Counts a message of a newer version, and warns of them once a minute.
+    pub(super) fn log_newer(&self, version: u64) {
+        metrics::counter!("seckill_newer_messages_total").increment(1);
+        let now = std::time::Instant::now();
+        let mut logged_at = self.newer_logged_at.lock().expect("nothing panics while it holds the lock");
+        if logged_at.is_none_or(|at| now - at >= LOG_EVERY) {
+            *logged_at = Some(now);
+            tracing::warn!(
+                version,
+                known = MESSAGE_VERSION,
+                queue = names::NEWER,
+                "the queue has messages of a newer version of seckill; they are moved to a queue of their own, for the workers \
+                 of that version. Start some, or update this worker"
+            );
+        }
+    }
+}
