@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Backend, Fault, GateLevel, LedgerTotals, QueueDepth, QueueProgress, Sale, SaleId, SaleState};
+use crate::{
+    Backend, Fault, GateLevel, LedgerTotals, Mode, QueueDepth, QueueProgress, Sale, SaleId, SaleState,
+};
 
 /// One sale, counted at the gate, the queue and the ledger: stock = remaining + in flight + sold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +196,12 @@ impl AuditReport {
             conserved = false;
             findings.push(finding);
         }
+        if gate.is_none() && is_lost_gate(after) {
+            findings.push(
+                "the gate had data for the sale and has lost it: a worker rebuilds it from ledger and queue"
+                    .into(),
+            );
+        }
         let lost = if rebuilding { 0 } else { counts.lost() };
         if lost > 0 {
             findings.push(format!(
@@ -233,6 +241,11 @@ impl AuditReport {
             findings,
         }
     }
+}
+
+/// Whether a gate without data is one that was filled before.
+fn is_lost_gate(sale: &Sale) -> bool {
+    sale.mode == Mode::Queue && sale.state == SaleState::Open && sale.epoch > 0
 }
 
 /// Where the queue knows what is unacknowledged, every order in flight must be pending or queued. A message that is in the queue
@@ -321,6 +334,11 @@ mod tests {
         assert_eq!((report.verdict, report.in_flight), (Verdict::Violated, Some(-2)));
         let report = audit(sale(4), None, queue(0), rows(4), sale(4));
         assert_eq!((report.verdict, report.conserved), (Verdict::GateMissing, false));
+        assert!(report.findings[0].contains("has lost it"), "{report:?}");
+        // One that was never filled has lost nothing.
+        let new = || Sale { epoch: 0, open_epoch: 0, ..sale(0) };
+        let report = audit(new(), None, queue(0), rows(0), new());
+        assert_eq!((report.verdict, report.findings.len()), (Verdict::GateMissing, 0));
     }
 
     #[test]

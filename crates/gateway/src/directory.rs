@@ -33,7 +33,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 /// Unknown sale ids that are remembered, so that asking for them again does not reach the ledger.
 const MAX_MISSES: u64 = 10_000;
-/// How long the answer to "are all gates sound" serves everyone who asks.
+/// How long the answer that a gate is not sound serves everyone who asks.
 const CONDITION_AGE: Duration = Duration::from_millis(200);
 
 /// A sale, and where its claims go.
@@ -116,7 +116,8 @@ pub struct Directory {
     filled: AtomicBool,
     /// What was last written to the gate, and when.
     kept: Mutex<Option<(Instant, KnownSales)>>,
-    /// Held across the questions on purpose: those who ask meanwhile wait for the same answer.
+    /// The last answer and when its question was asked. Held across the questions on purpose: those who ask meanwhile wait for
+    /// the next answer.
     sound: Mutex<Option<(Instant, bool)>>,
 }
 
@@ -328,15 +329,20 @@ impl Directory {
         }
     }
 
-    /// Whether every gate of a sale that is not over is there, so that it knows who holds an order.
+    /// Whether every gate of a sale that is not over is there, so that it knows who holds an order. Call it after the gate has
+    /// said that somebody holds none: "yes" is true of a moment after the call.
     pub(crate) async fn gates_are_sound(&self) -> Result<bool, Fault> {
         if self.seller.mode() == Mode::Direct {
             return Ok(true);
         }
+        let asked = Instant::now();
         let mut last = self.sound.lock().await;
-        if let Some((_, sound)) = last.filter(|(at, _)| at.elapsed() < CONDITION_AGE) {
+        // A "yes" from before the call says nothing about what the gate answered just before it.
+        let serves = |(at, sound): &(Instant, bool)| *at >= asked || (!sound && at.elapsed() < CONDITION_AGE);
+        if let Some((_, sound)) = last.filter(serves) {
             return Ok(sound);
         }
+        let begin = Instant::now();
         let mut all = true;
         for desk in self.desks().iter().filter(|desk| desk.has_gate()) {
             let condition = self.backend.gate.condition(desk.sale.id, desk.sale.epoch).await?;
@@ -344,7 +350,7 @@ impl Directory {
             desk.set_lost(!sound);
             all &= sound;
         }
-        *last = Some((Instant::now(), all));
+        *last = Some((begin, all));
         Ok(all)
     }
 

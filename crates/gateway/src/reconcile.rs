@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use seckill_core::{
-    AbortPoint, AuditReport, Backend, Claim, Dependency, Fault, HolderPage, MAX_BATCH_ORDERS, OrderBatch,
-    Sale, SaleId, SaleState, Verdict, abort_point,
+    AbortPoint, AuditReport, Backend, Claim, Dependency, Fault, GateCondition, HolderPage, MAX_BATCH_ORDERS,
+    OrderBatch, Sale, SaleId, SaleState, Verdict, abort_point,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -80,9 +80,9 @@ async fn look_after(backend: &Backend, sale: &Sale, scanned: &mut Scanned) -> Re
     if progress.nothing_can_arrive() {
         // At rest the counts tell whether anything is missing, and how much. Not only once a marker: the ledger may have been
         // restored from a backup since.
-        let level = backend.gate.level(sale.id).await?;
+        let Some(level) = backend.gate.level(sale.id).await? else { return Ok(Look::Unchanged) };
         let recorded = backend.ledger.sale(sale.id).await?.map_or(0, |sale| sale.orders);
-        let lost = level.map_or(0, |level| level.orders.saturating_sub(level.pending_orders + recorded));
+        let lost = level.orders.saturating_sub(level.pending_orders + recorded);
         if lost == 0 {
             scanned.remove(&sale.id);
             close_out(backend, sale).await?;
@@ -176,7 +176,9 @@ async fn close_out(backend: &Backend, sale: &Sale) -> Result<(), Fault> {
     }
     let clean =
         AuditReport::read(backend, sale.id).await?.is_some_and(|audit| audit.verdict == Verdict::Clean);
-    if clean && backend.ledger.close_out(sale.id).await? {
+    // An older copy of the gate may agree with the ledger by chance, while orders wait in the queue.
+    let sound = backend.gate.condition(sale.id, sale.epoch).await? == GateCondition::Sound;
+    if clean && sound && backend.ledger.close_out(sale.id).await? {
         abort_point(AbortPoint::CloseOutRecorded);
         backend.gate.remove(sale.id).await?;
         tracing::info!(sale_id = %sale.id, "a sale is closed out");

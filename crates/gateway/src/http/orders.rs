@@ -287,7 +287,9 @@ pub(super) async fn mine(
     let queued =
         held.into_iter().find(|holding| orders.iter().all(|order| order.order_id != holding.order_id));
     orders.extend(queued.map(OrderView::from));
-    if orders.is_empty() && !app.directory.gates_are_sound().await? {
+    // A rejected order is not the last word: its buyer may have ordered again since.
+    let none = orders.iter().all(|order| order.status == OrderStatus::Rejected);
+    if none && !app.directory.gates_are_sound().await? {
         return Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS });
     }
     Ok(Json(Mine { orders }))

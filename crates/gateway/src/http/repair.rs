@@ -46,7 +46,9 @@ pub(super) async fn reconcile(
     _admin: Admin,
 ) -> Result<Json<Reconciled>, Refusal> {
     let sale = gated(&app, id).await?;
-    if sale.state == SaleState::Rebuilding {
+    // A gate that has lost the sale holds nobody's order: to find nothing missing there would be no answer.
+    let missing = app.backend.gate.condition(id, sale.epoch).await? == GateCondition::Missing;
+    if missing || sale.state == SaleState::Rebuilding {
         return Err(Refusal::Rebuilding { seconds: super::problem::REBUILD_SECONDS });
     }
     Ok(Json(reconcile::reconcile(&app.backend, &sale, None).await?))

@@ -8,6 +8,7 @@ mod gateway;
 mod health;
 mod intake;
 mod limits;
+mod lost_gate;
 mod orders;
 mod reply;
 mod sales;
