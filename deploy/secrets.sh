@@ -54,7 +54,7 @@ EOF
 put redis/users.acl <<EOF
 user default off resetpass ~* &* +@all
 user health on nopass resetkeys resetchannels -@all +ping
-user app on >$redis_app resetkeys ~seckill:* resetchannels &seckill:* -@all +ping +hello +select +client|setinfo +client|setname +unwatch +script|load +evalsha +eval +info +time +type +exists +get +set +mset +del +unlink +rename +expire +pexpire +incr +incrby +decrby +hget +hmget +hgetall +hlen +hset +hdel +hvals +hscan +xadd +xlen +xdel +xrange +publish +subscribe +unsubscribe +psubscribe +punsubscribe
+user app on >$redis_app resetkeys ~seckill:* resetchannels &seckill:* -@all +ping +hello +select +client|setinfo +client|setname +unwatch +script|load +evalsha +eval +info +time +type +exists +get +set +mset +unlink +rename +pexpire +incrby +decrby +hget +hmget +hgetall +hlen +hset +hdel +hvals +hscan +xadd +xlen +xdel +xrange +publish +subscribe +unsubscribe +psubscribe +punsubscribe
 EOF
 
 # No guest: RabbitMQ makes its default user only where no definitions are given.

@@ -63,6 +63,25 @@ impl TestCluster {
         self.redis.flush().await;
     }
 
+    /// The URL of the test's Redis database for a user with these rights, the words that `ACL SETUSER` takes. A right to a
+    /// command that this server does not have is left out.
+    ///
+    /// # Panics
+    /// When the server does not take them.
+    pub async fn redis_url_with(&self, rights: &str) -> String {
+        let user = "seckill_test_rights";
+        let words = ["ACL", "SETUSER", user, "reset", "on", ">secret"];
+        let mut words: Vec<&str> = words.into_iter().chain(rights.split_whitespace()).collect();
+        while let Err(reason) = run_redis(&self.redis.base, &words).await {
+            let before = words.len();
+            words.retain(|word| !reason.contains(&format!("'{word}': Unknown command")));
+            assert!(words.len() < before, "cannot make a Redis user with the rights {rights}: {reason}");
+        }
+        let mut url = parse(&self.redis.url);
+        url.set_username(user).and(url.set_password(Some("secret"))).expect("a redis url may have a user");
+        url.to_string()
+    }
+
     /// What an operator may do to the queues of the test's vhost.
     pub fn vhost(&self) -> &Vhost {
         self.rabbit.vhost()

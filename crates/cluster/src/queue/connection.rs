@@ -123,8 +123,7 @@ impl Link {
             Ok(Err(error)) => error,
             Err(_) => return Err(unavailable(self.sentence(&format!("no answer within {CONNECT:?}")))),
         };
-        if is_of_the_setup(&error) {
-            let advice = "check user, password and vhost in the amqp url, and that older queues of these names are gone";
+        if let Some(advice) = advice(&error) {
             return Err(Fault::misconfigured(
                 Dependency::Queue,
                 self.sentence(&format!("{error}; {advice}")),
@@ -164,10 +163,19 @@ impl Link {
     }
 }
 
-/// Whether the broker refused what we are set up to do: a login or vhost that it does not grant us (403, 530), or a queue of
-/// ours that exists with other arguments (406). These numbers are AMQP 0-9-1's.
-fn is_of_the_setup(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if [403, 406, 530].contains(&error.get_id()))
+/// What to do where the broker refused what we are set up to do; `None`: it did not. The numbers are AMQP 0-9-1's.
+fn advice(error: &lapin::Error) -> Option<&'static str> {
+    let ErrorKind::ProtocolError(error) = error.kind() else { return None };
+    match error.get_id() {
+        // A login or a vhost that it does not grant us.
+        403 | 530 => Some("check user, password and vhost in the amqp url"),
+        // A queue or an exchange that exists with other arguments.
+        406 => Some(
+            "a queue or an exchange of this name exists with other settings, so something else has made it. Use a vhost that only \
+             seckill uses; or stop what uses the queue, save the messages in it, delete it, and start again",
+        ),
+        _ => None,
+    }
 }
 
 /// A connection that is up, or was.

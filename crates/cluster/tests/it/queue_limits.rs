@@ -240,6 +240,37 @@ async fn an_older_queue_with_a_delivery_limit_is_used_and_what_it_parks_can_be_m
 }
 
 #[tokio::test]
+async fn a_queue_with_the_limit_of_version_1_keeps_what_20_crashes_would_drop() {
+    let rabbit = seckill_testkit::rabbit().await;
+    let (_connection, channel) = channel(&rabbit.url).await;
+    declare_old_queues(&channel, 100).await;
+    let backend = queue_at(&rabbit.url);
+    let queue = backend.queue.as_ref();
+    let sent = batch(1);
+    queue.publisher().await.unwrap().publish(&sent).await.unwrap();
+    crash(queue, 25).await;
+    let mut consumer = queue.consumer(1).await.unwrap();
+    assert_eq!(next(&mut consumer).await.batch, sent);
+    assert_eq!(queue.parked_depth().await.unwrap().parked, 0);
+}
+
+#[tokio::test]
+async fn a_queue_that_something_else_has_made_is_refused_with_what_to_do() {
+    let rabbit = seckill_testkit::rabbit().await;
+    let (_connection, channel) = channel(&rabbit.url).await;
+    let classic = channel
+        .queue_declare(names::ORDERS.into(), QueueDeclareOptions::durable(), FieldTable::default())
+        .await;
+    classic.unwrap();
+    let fault = queue_at(&rabbit.url).queue.ping().await.unwrap_err();
+    assert!(matches!(fault, Fault::Misconfigured { .. }), "{fault}");
+    let text = fault.to_string();
+    for part in [names::ORDERS, "inequivalent arg", "exists with other settings", "delete it"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn unreadable_and_unrouted_messages_are_listed_moved_back_and_removed() {
     let rabbit = seckill_testkit::rabbit().await;
     let backend = queue_at(&rabbit.url);
