@@ -16,6 +16,7 @@ use crate::options::{
     BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, SecretOptions, ServerOptions,
     WorkerOptions,
 };
+use crate::words;
 
 /// A flash-sale system whose peak shaving you can see, measure and trust.
 ///
@@ -167,7 +168,7 @@ pub(crate) struct SaleCreateArgs {
     #[arg(long, conflicts_with = "lasts")]
     pub(crate) ends_at: Option<Timestamp>,
     /// How long it lasts
-    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1h", value_parser = words::duration)]
     pub(crate) lasts: Duration,
     /// Open it only if there is no sale yet; otherwise do nothing and exit with 0
     #[arg(long)]
@@ -193,6 +194,7 @@ pub(crate) struct ReadArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SaleReadArgs {
     /// The sale's id
+    #[arg(value_parser = words::sale_id)]
     pub(crate) id: u64,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
@@ -203,7 +205,7 @@ pub(crate) struct AuditArgs {
     #[command(flatten)]
     pub(crate) sale: SaleReadArgs,
     /// Wait at most this long until nothing is in flight
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = words::duration)]
     pub(crate) wait: Option<Duration>,
 }
 
@@ -254,6 +256,7 @@ pub(crate) struct ParkedListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ParkedMessageArgs {
     /// The message's id, as `seckill parked list` prints it
+    #[arg(value_parser = words::message_id)]
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
@@ -270,7 +273,7 @@ pub(crate) struct TokenArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) users: u64,
     /// How long the tokens are valid
-    #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "24h", value_parser = words::duration)]
     pub(crate) ttl: Duration,
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,

@@ -79,7 +79,7 @@ impl Api {
         let status = answer.status();
         let body = answer.bytes().await.with_context(hint)?;
         if !status.is_success() {
-            bail!("{}", problem(status, &body));
+            bail!("{}", problem(path, status, &body));
         }
         let json = if body.is_empty() { b"null".as_slice() } else { &body };
         serde_json::from_slice(json)
@@ -87,13 +87,28 @@ impl Api {
     }
 }
 
-/// The message of a refusal, in one sentence.
-fn problem(status: StatusCode, body: &[u8]) -> String {
+/// What a refusal says, and what to do about it.
+fn problem(path: &str, status: StatusCode, body: &[u8]) -> String {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-    match (problem["title"].as_str(), problem["detail"].as_str()) {
-        (Some(title), Some(detail)) => format!("{title}: {detail}"),
-        _ => format!("the server answered {status}; is it a seckill gateway?"),
-    }
+    let (Some(title), Some(detail)) = (problem["title"].as_str(), problem["detail"].as_str()) else {
+        return format!("the server answered {status}; is it a seckill gateway?");
+    };
+    let kind = problem["type"].as_str().unwrap_or_default();
+    let kind = kind.rsplit('/').next().unwrap_or_default();
+    let advice = match (kind, path.starts_with("/api/v1/parked")) {
+        ("not-found", true) => "`seckill parked list` shows what is parked",
+        ("not-found", false) => "`seckill sale list` shows the newest sales",
+        ("unauthenticated", _) => {
+            "give the admin token of this gateway: --admin-token, --admin-token-file or SECKILL_ADMIN_TOKEN, or --data-dir with \
+             the folder of an embedded gateway"
+        }
+        ("rebuilding", _) => {
+            "`seckill sale show` says how far the rebuild is; try again when the sale is open"
+        }
+        ("unavailable", _) => "/readyz of the gateway says which server is down, and its log says why",
+        _ => return format!("{title}: {detail}"),
+    };
+    if kind == "not-found" { format!("{detail} {advice}") } else { format!("{title}: {detail} {advice}") }
 }
 
 /// `seckill sale …`

@@ -19,6 +19,7 @@ mod roles;
 mod secrets;
 mod telemetry;
 mod token;
+mod words;
 mod worker_task;
 
 use std::process::ExitCode;

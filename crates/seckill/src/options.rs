@@ -17,6 +17,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::given::Given;
+use crate::words;
 
 /// The default folder of the embedded back end.
 pub(crate) const DATA_DIR: &str = "seckill-data";
@@ -136,7 +137,7 @@ impl std::fmt::Debug for SecretOptions {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerOptions {
     /// Gateway (or, for a health check, worker) to ask
-    #[arg(long, env = "SECKILL_SERVER", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "SECKILL_SERVER", default_value = "http://127.0.0.1:8080", value_parser = words::server)]
     pub(crate) server: Url,
 }
 
@@ -182,7 +183,7 @@ pub(crate) struct GatewayOptions {
     #[arg(long, env = "SECKILL_STRANDED_AFTER", default_value = "10s", value_parser = stranded_after)]
     pub(crate) stranded_after: Duration,
     /// How long a shutdown may take
-    #[arg(long, env = "SECKILL_GRACE", default_value = "20s", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SECKILL_GRACE", default_value = "20s", value_parser = words::duration)]
     pub(crate) grace: Duration,
 }
 
@@ -228,7 +229,7 @@ pub(crate) struct WorkerOptions {
     #[arg(long, env = "SECKILL_COMMIT_BATCH", default_value = "500", value_parser = commit_batch)]
     pub(crate) commit_batch: NonZeroU32,
     /// How long a batch waits to be filled
-    #[arg(long, env = "SECKILL_LINGER", default_value = "20ms", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "SECKILL_LINGER", default_value = "20ms", value_parser = words::duration)]
     pub(crate) linger: Duration,
     /// Transactions that may be under way at the same time
     #[arg(long, env = "SECKILL_WORKER_LANES", default_value_t = 2, value_parser = at_least_one)]

@@ -91,6 +91,10 @@ pub(crate) async fn parked(args: ParkedArgs) -> Result<ExitCode> {
             let api = Api::new(args.read.server.server)?;
             let list: Value = api.order(Method::GET, "/api/v1/parked", &admin(&args.admin)?).await?;
             let messages = serde_json::from_value::<ParkedList>(list.clone())?.messages;
+            if messages.is_empty() && !args.read.json {
+                eprintln!("no message is parked or unrouted");
+                return Ok(ExitCode::SUCCESS);
+            }
             print(args.read.json, &list, || messages_table(&messages))?;
         }
         ParkedCommand::Show(args) => show(args).await?,

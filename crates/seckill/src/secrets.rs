@@ -132,7 +132,15 @@ pub(crate) fn jwt_secret(options: &SecretOptions, data_dir: &Path) -> Result<Sec
 
 /// The admin token, for a command that sends requests to a gateway.
 pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<SecretString> {
-    ADMIN.find(options.admin_token()?.as_deref(), data_dir)
+    let given = options.admin_token()?;
+    let kept = data_dir.join(ADMIN.file);
+    ensure!(
+        given.is_some() || kept.exists(),
+        "the admin token of the gateway is not known: {} is not there. Give --admin-token or --admin-token-file, or set \
+         SECKILL_ADMIN_TOKEN; or give --data-dir with the folder of an embedded gateway",
+        kept.display()
+    );
+    ADMIN.find(given.as_deref(), data_dir)
 }
 
 /// Signs a token for `user` that is valid for `ttl`.

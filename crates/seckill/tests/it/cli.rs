@@ -103,6 +103,14 @@ async fn wrong_usage_ends_with_2() {
         (&["demo", "--retry-ratio", "2"], "a share from 0 to 1"),
         (&["demo", "--buyers", "0"], "0 is not in 1..="),
         (&["gatewya"], "gateway"),
+        (&["rebuild", "x"], "`seckill sale list` shows the newest"),
+        (&["reconcile", "0"], "a whole number from 1"),
+        (&["audit", "1", "--wait", "soon"], "such as 500ms, 30s"),
+        (&["audit", "1", "--server", "localhost"], "such as http://127.0.0.1:8080"),
+        (&["audit", "1", "--server", "localhost:8080"], "such as http://127.0.0.1:8080"),
+        (&["audit", "1", "--server", "http://localhost:8080/x"], "without the path /x"),
+        (&["parked", "discard", "../sales"], "`seckill parked list` shows the ids"),
+        (&["parked", "redrive", ""], "letters, digits and hyphens"),
     ] {
         assert_fails(&run(args).await, 2, &[part]);
     }
@@ -122,7 +130,25 @@ async fn an_embedded_folder_belongs_to_one_process_and_keeps_the_secrets() {
     let output = run(&["sale", "show", &sale.to_string(), "--server", &server, "--json"]).await;
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&shown["stock"], &shown["remaining"]), (&1.into(), &1.into()), "{shown}");
-    assert_fails(&run(&["sale", "show", "999", "--server", &server]).await, 1, &["There is no sale 999"]);
+    let sales = "`seckill sale list`";
+    assert_fails(
+        &run(&["sale", "show", "999", "--server", &server]).await,
+        1,
+        &["There is no sale 999", sales],
+    );
+    let admin = ["--server", &server, "--data-dir", data_dir];
+    for command in ["rebuild", "reconcile"] {
+        let output = run(&[&[command, "999"][..], &admin].concat()).await;
+        assert_fails(&output, 1, &["There is no sale 999", sales]);
+    }
+    for command in ["show", "redrive", "discard"] {
+        let output = run(&[&["parked", command, "abc"][..], &admin].concat()).await;
+        assert_fails(&output, 1, &["o message abc is parked", "`seckill parked list`"]);
+    }
+    let output = run(&[&["parked", "list"][..], &admin].concat()).await;
+    assert!(output.status.success() && text(&output).contains("no message is parked"), "{}", text(&output));
+    let output = run(&[&["rebuild", "1", "--admin-token", "not the token of it"][..], &admin].concat()).await;
+    assert_fails(&output, 1, &["not the admin token", "SECKILL_ADMIN_TOKEN"]);
     let output = run(&["audit", &sale.to_string(), "--server", &server]).await;
     assert!(output.status.success() && text(&output).contains("clean"), "{}", text(&output));
     let output = run(&["healthcheck", "--server", &server]).await;

@@ -1,0 +1,35 @@
+//! Reads single arguments of the command line. What cannot be read is refused with what it should look like.
+
+use std::time::Duration;
+
+use url::Url;
+
+/// The id of a sale.
+pub(crate) fn sale_id(text: &str) -> Result<u64, String> {
+    let id = text.parse().ok().filter(|id| *id > 0);
+    id.ok_or_else(|| "a sale's id is a whole number from 1; `seckill sale list` shows the newest".to_owned())
+}
+
+/// The id of a parked message. It becomes a part of a path.
+pub(crate) fn message_id(text: &str) -> Result<String, String> {
+    let good = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    good.then(|| text.to_owned()).ok_or_else(|| {
+        "a message's id has letters, digits and hyphens only; `seckill parked list` shows the ids".to_owned()
+    })
+}
+
+/// The address of a gateway or worker.
+pub(crate) fn server(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = url.ok_or_else(|| "give an address such as http://127.0.0.1:8080".to_owned())?;
+    match url.path() {
+        "/" => Ok(url),
+        path => Err(format!("give the address without the path {path}, such as http://127.0.0.1:8080")),
+    }
+}
+
+/// A length of time.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "give a time with its unit, such as 500ms, 30s or 1h30m".to_owned())
+}
