@@ -184,9 +184,12 @@ async fn run_script(
     }
 }
 
+/// How Redis 8 begins the refusal of a command within a script.
+const ACL_FAILURE: &str = "ACL failure in script: ";
+
 /// What Redis says, without the hash of the script and the line in it.
 fn without_script(error: &RedisError) -> String {
-    let text = error.to_string();
+    let text = error.to_string().replace(ACL_FAILURE, "");
     match text.split_once(" script: ") {
         Some((said, _)) => said.to_owned(),
         None => text,
@@ -197,8 +200,10 @@ fn without_script(error: &RedisError) -> String {
 fn is_of_the_setup(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed
         || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM"))
-        // A command within a script is refused without a code of its own.
-        || error.detail().is_some_and(|detail| detail.starts_with("The user executing the script can't"))
+        // A command within a script is refused without a code of its own: the words of Redis 7, and those of Redis 8.
+        || error.detail().is_some_and(|detail| {
+            detail.starts_with("The user executing the script can't") || detail.starts_with(ACL_FAILURE)
+        })
 }
 
 fn is_server_error(error: &RedisError) -> bool {
