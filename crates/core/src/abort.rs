@@ -60,6 +60,8 @@ abort_points! {
     ReconcileMarked "reconcile.marked" "Nothing was sent again yet; the sale waits for one more marker.";
     ReconcileSent "reconcile.sent" "Some lost orders are sent again; the next reconciliation compares all once more.";
     RedrivePublished "redrive.published" "The message is in the queue and parked; it can be redriven again, the ledger takes it once.";
+    NewerSetAside "newer.set_aside" "The message is set aside and still in the queue; it is set aside once more, the ledger takes it once.";
+    NewerReturned "newer.returned" "The message is in the queue and set aside; it is moved back once more, the ledger takes it once.";
     CloseOutRecorded "close_out.recorded" "The ledger calls the sale closed out; the next look removes what the gate has.";
 }
 

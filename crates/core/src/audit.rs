@@ -288,7 +288,7 @@ mod tests {
             per_user_limit: 1,
             starts_at: crate::now(),
             ends_at: crate::now(),
-            mode: crate::Mode::Queue,
+            mode: Mode::Queue,
             epoch: 1,
             state: SaleState::Open,
             rebuild: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
-use seckill_core::{Fault, MESSAGE_VERSION, Message, Unread};
+use seckill_core::{AbortPoint, Fault, MESSAGE_VERSION, Message, Unread, abort_point};
 use tokio::time::Instant;
 
 use super::connection::{Lane, Link};
@@ -31,7 +31,9 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 /// twice then.
 pub(super) async fn set_aside(link: &Link, id: Option<ShortString>, body: &[u8]) -> Result<(), Fault> {
     let lane = confirming_lane(link).await?;
-    send(&lane, names::NEWER, id, body).await
+    send(&lane, names::NEWER, id, body).await?;
+    abort_point(AbortPoint::NewerSetAside);
+    Ok(())
 }
 
 async fn send(lane: &Lane, queue: &'static str, id: Option<ShortString>, body: &[u8]) -> Result<(), Fault> {
@@ -56,9 +58,10 @@ impl RabbitQueue {
         if look_at.is_some_and(|at| Instant::now() < at) {
             return self.newer().await;
         }
-        let ready = self.inspect(names::NEWER).await?.message_count();
+        let found = self.inspect(names::NEWER).await?;
+        let ready = found.message_count();
         if ready == 0 {
-            return self.newer().await;
+            return Ok(found.consumer_count().into());
         }
         // As a consumer, which RabbitMQ counts for as long as it has messages in hand. Its channel is its own, so that what it
         // does not acknowledge goes back when the channel is closed.
@@ -103,6 +106,7 @@ impl RabbitQueue {
             }
             // Confirmed before it is acknowledged here: killed in between, it is in both queues.
             send(&sender, names::ORDERS, message.properties.message_id().clone(), &message.data).await?;
+            abort_point(AbortPoint::NewerReturned);
             let ack = lane.channel.basic_ack(message.delivery_tag, BasicAckOptions::default());
             step("remove a message that was moved back", ack).await?;
         }

@@ -38,7 +38,10 @@ async fn a_newer_batch_stays_in_the_file_and_is_not_delivered() {
         assert!(tokio::time::timeout(NEVER, consumer.next()).await.is_err());
         let depth = backend.queue.depth().await.unwrap();
         assert_eq!((depth.ready_batches, depth.orders), (0, Some(1)));
-        assert_eq!(backend.queue.parked_depth().await.unwrap().parked, 0);
+        let depth = backend.queue.parked_depth().await.unwrap();
+        assert_eq!((depth.parked, depth.newer), (0, 1));
+        // A rebuild is left to the newer program.
+        assert_eq!(backend.queue.return_newer().await.unwrap(), 1);
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::bed::{Bed, GATEWAY, HEALED, QUEUE, died, turn};
 use crate::buyers::Buyers;
 use crate::check::{check, clean};
+use crate::newer::{NEWER, channel, messages, rewrite};
 use crate::process::{ADMIN_TOKEN, Role, run, text};
 
 const STOCK: u32 = 60;
@@ -85,6 +86,10 @@ async fn exercise(point: AbortPoint) {
         P::RedrivePublished => {
             let _busy = BUSY.acquire().await;
             gateway_dies_redriving(point).await;
+        }
+        P::NewerSetAside | P::NewerReturned => {
+            let _busy = BUSY.acquire().await;
+            worker_dies_moving_newer(point).await;
         }
         P::CloseOutRecorded => gateway_dies_closing_out(point).await,
     }
@@ -254,6 +259,37 @@ async fn gateway_dies_redriving(point: AbortPoint) {
     assert!(moved > 0, "the message is in the queue and parked");
     buyers.ordering(21..=USERS, PAUSE).await.unwrap();
     assert_eq!(check(&bed.urls, &fresh, sale, STOCK, &buyers).await, STOCK);
+}
+
+/// A worker dies between the confirm of a message that it moves and the acknowledgement: the message is in both queues.
+async fn worker_dies_moving_newer(point: AbortPoint) {
+    let bed = Bed::start().await;
+    let gateway = bed.urls.gateway(GATEWAY).await;
+    let sale = gateway.open_sale(STOCK).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    buyers.ordering(1..=USERS, PAUSE).await.unwrap();
+    let (connection, channel) = channel(&bed.urls).await;
+    // Too new for the worker, or as if a still older one had set it aside.
+    let aside = if point == AbortPoint::NewerSetAside { (QUEUE, 3) } else { (NEWER, 2) };
+    let written = rewrite(&channel, (QUEUE, 2), aside).await;
+    assert!(written > 0);
+    connection.close(200, "done".into()).await.unwrap();
+    let mut victim = bed.urls.armed("worker", &[], point, 1).await;
+    died(&mut victim, point).await;
+    let mut fresh = bed.urls.worker(&[]).await;
+    if point == AbortPoint::NewerSetAside {
+        let (_connection, channel) = self::channel(&bed.urls).await;
+        eventually(HEALED, async || match messages(&channel, NEWER).await {
+            aside if aside > written => Ok(()),
+            aside => Err(aside),
+        })
+        .await;
+        fresh.kill().await;
+        assert!(rewrite(&channel, (NEWER, 3), (QUEUE, 2)).await > written, "one of them is there twice");
+        fresh = bed.urls.worker(&[]).await;
+    }
+    assert_eq!(check(&bed.urls, &gateway, sale, STOCK, &buyers).await, STOCK);
+    drop(fresh);
 }
 
 async fn gateway_dies_closing_out(point: AbortPoint) {
