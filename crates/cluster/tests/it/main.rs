@@ -9,5 +9,6 @@ mod ledger;
 mod ledger_rebuild;
 mod queue;
 mod queue_limits;
+mod queue_newer;
 mod setup;
 mod tls;
