@@ -167,6 +167,7 @@ impl Ledger for MySqlLedger {
     }
 
     async fn ping(&self) -> Result<(), Fault> {
-        self.readers.run(Effect::Nothing, |c| Box::pin(queries::ping(c))).await
+        self.readers.run(Effect::Nothing, |c| Box::pin(queries::ping(c))).await?;
+        self.server.takes_writes()
     }
 }

@@ -305,7 +305,11 @@ async fn run_mysql(url: &Url, sql: String) -> Result<(), String> {
 async fn shared<K: Kind>(
     server: &'static OnceCell<Result<PrivateServer<K>, String>>,
 ) -> &'static PrivateServer<K> {
-    server.get_or_init(PrivateServer::try_start).await.as_ref().unwrap_or_else(|reason| panic!("{reason}"))
+    server
+        .get_or_init(|| PrivateServer::try_start(None))
+        .await
+        .as_ref()
+        .unwrap_or_else(|reason| panic!("{reason}"))
 }
 
 fn external(variable: &str) -> Option<Url> {

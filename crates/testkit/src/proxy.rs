@@ -51,6 +51,9 @@ pub enum Flow {
     /// sees a reset. With 0 the connection is cut when the next byte comes, and that byte is not forwarded: a command
     /// has its effect and its reply is lost.
     CutAfter(u64),
+    /// For [`Direction::ToServer`]: forwards everything, and cuts the connection in place of the reply to the first request
+    /// that contains this text. The server carries the request out. A request that comes in two reads is not recognised.
+    CutReplyTo(&'static str),
 }
 
 /// Which connections a change of the flow applies to.

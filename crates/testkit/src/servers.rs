@@ -61,21 +61,35 @@ impl<K: Kind> PrivateServer<K> {
     /// # Panics
     /// When the program is not installed or does not come up.
     pub async fn start() -> Self {
-        Self::try_start().await.unwrap_or_else(|reason| panic!("{reason}"))
+        Self::try_start(None).await.unwrap_or_else(|reason| panic!("{reason}"))
     }
 
-    pub(crate) async fn try_start() -> Result<Self, String> {
+    /// The same with the data on a disk of its own, a file system in memory of so many bytes. Such a server cannot be wiped or
+    /// restored.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start), and when this process may not mount: it has to run as root.
+    pub async fn start_on_small_disk(bytes: u64) -> Self {
+        let server = Self::try_start(Some(bytes)).await.unwrap_or_else(|reason| panic!("{reason}"));
+        let is_used = server.process.uses_disk().await;
+        assert!(done::<K, _>(is_used), "{} does not see the small disk: it runs in another root", K::NAME);
+        server
+    }
+
+    pub(crate) async fn try_start(disk: Option<u64>) -> Result<Self, String> {
         let mut tries = 0;
         loop {
             tries += 1;
             let folder = process::make_folder()?;
-            let planned = K::plan(&folder)
+            let mounted = disk.map_or(Ok(()), |bytes| process::mount_small_disk(&folder, bytes));
+            let planned = mounted
+                .and_then(|()| K::plan(&folder))
                 .and_then(|(kind, plan)| Ok(Self { kind, process: Process::new(folder.clone(), plan)? }));
             let server = match planned {
                 Ok(server) => server,
                 Err(reason) => {
-                    // Nothing runs yet that would remove it, and a leftover is a nuisance, not a failure.
-                    let _ = std::fs::remove_dir_all(&folder);
+                    // Nothing runs yet that would remove it.
+                    process::remove_folder(&folder);
                     return Err(reason);
                 }
             };
@@ -160,6 +174,22 @@ impl<K: Kind> PrivateServer<K> {
         self.kill().await;
         done::<K, _>(self.process.restore(copy.folder.clone()).await);
         self.start_again().await;
+    }
+
+    /// Fills the small disk, except for `left` bytes.
+    ///
+    /// # Panics
+    /// When the file that takes the place cannot be written.
+    pub async fn fill_disk(&self, left: u64) {
+        done::<K, _>(self.process.fill_disk(left).await);
+    }
+
+    /// Gives the place back that [`fill_disk`](Self::fill_disk) has taken.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub async fn free_disk(&self) {
+        done::<K, _>(self.process.free_disk().await);
     }
 
     /// Where its data and its log are.

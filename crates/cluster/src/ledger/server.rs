@@ -2,8 +2,8 @@
 //! in words for an operator.
 
 use std::fmt::Write;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use seckill_core::{Dependency, Fault, LedgerId};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
@@ -18,6 +18,10 @@ pub(super) const CONNECT: Duration = Duration::from_secs(3);
 /// How long a session for transactions may be idle, in a transaction or between two, before the server ends it and gives
 /// its locks back. A process that is frozen in a transaction blocks others for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(25);
+
+/// A refusal after which nobody has tried to write for so long makes the ledger unready no longer. Longer than a worker takes
+/// from one try to the end of the next.
+const STALE: Duration = Duration::from_secs(40);
 
 /// The session of every connection. Each statement sees what was committed before it: the rules of committing are made
 /// for that. What does not fit a column is an error. Times are in UTC; sqlx sets that by itself.
@@ -64,12 +68,39 @@ impl Purpose {
 pub(super) struct Server {
     options: Arc<MySqlConnectOptions>,
     identity: Arc<Identity>,
+    /// Why the server refused to write the last batch of this process, and when; a server that is read-only or has no disk space answers
+    /// questions as before. A std mutex, never held across an await.
+    refusal: Arc<Mutex<Option<(Instant, Fault)>>>,
 }
 
 impl Server {
     pub(super) fn new(options: MySqlConnectOptions, identity: Arc<Identity>) -> Self {
         // A failure is logged once, by whoever handles it.
-        Self { options: Arc::new(options.disable_statement_logging()), identity }
+        let options = Arc::new(options.disable_statement_logging());
+        Self { options, identity, refusal: Arc::default() }
+    }
+
+    /// A batch was written.
+    pub(super) fn took_writes(&self) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The server answered that it does not write a batch.
+    pub(super) fn refused_writes(&self, fault: &Fault) {
+        let refusal = Some((Instant::now(), fault.clone()));
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
+    /// Fails while the server refuses to write the batches of this process.
+    ///
+    /// # Errors
+    /// The fault that the last batch had.
+    pub(super) fn takes_writes(&self) -> Result<(), Fault> {
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        match refusal.as_ref().filter(|(at, _)| at.elapsed() < STALE) {
+            Some((_, fault)) => Err(fault.clone()),
+            None => Ok(()),
+        }
     }
 
     /// A new connection, in the session that all of the ledger's SQL is written for.

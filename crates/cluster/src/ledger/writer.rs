@@ -115,7 +115,7 @@ impl MySqlWriter {
             _ if failure.is_unreadable() || failure.is_bad_data() => {
                 Setback::Fault(Fault::corrupt(Dependency::Ledger, self.server.sentence(&failure)))
             }
-            _ => Setback::Fault(self.server.unavailable(&failure)),
+            _ => Setback::Fault(self.remember(&failure, self.server.unavailable(&failure))),
         }
     }
 
@@ -133,7 +133,16 @@ impl MySqlWriter {
             self.roll_back(connection).await;
             return Err(Setback::InTheWay(self.server.sentence(&failure)));
         }
-        Err(Setback::Fault(self.server.unknown(&failure)))
+        Err(Setback::Fault(self.remember(&failure, self.server.unknown(&failure))))
+    }
+
+    /// What the server itself refuses, for a reason that is not in the orders, it refuses the next batch, too. That it does not
+    /// answer, a question finds out as well.
+    fn remember(&self, failure: &Failure, fault: Fault) -> Fault {
+        if failure.is_refusal() {
+            self.server.refused_writes(&fault);
+        }
+        fault
     }
 
     /// Said aloud, since some errors end only their statement. Without an answer the connection is dropped instead.
@@ -154,7 +163,10 @@ impl LedgerWriter for MySqlWriter {
         let mut last = String::new();
         for attempt in 0..ATTEMPTS {
             match self.attempt(way, orders).await {
-                Ok(fates) => return Ok(fates),
+                Ok(fates) => {
+                    self.server.took_writes();
+                    return Ok(fates);
+                }
                 Err(Setback::Fault(fault)) => return Err(fault),
                 Err(Setback::NotWhole) => way = Way::Sorted,
                 Err(Setback::InTheWay(why)) => {

@@ -49,14 +49,12 @@ async fn commit_until_it_waits(
     // (InnoDB's own list of transactions is not refreshed while several tests ask for it all the time.)
     const WAITING: &str = "SELECT COUNT(*) FROM information_schema.processlist \
          WHERE db = DATABASE() AND info LIKE 'UPDATE sales%' AND time >= 1";
-    for _ in 0..600 {
+    eventually(SOON, async || {
         let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&mut stranger).await.unwrap();
-        if waiting == 1 {
-            return task;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the commit did not come to wait for the sale: finished {}", task.is_finished());
+        if waiting == 1 { Ok(()) } else { Err(format!("{waiting} wait; finished: {}", task.is_finished())) }
+    })
+    .await;
+    task
 }
 
 async fn row(ledger: &dyn Ledger, sale: SaleId) -> (u32, u64, u64) {

@@ -72,6 +72,11 @@ impl Servers {
     pub(crate) async fn start() -> Self {
         let (redis, rabbit, mysql) =
             tokio::join!(PrivateRedis::start(), PrivateRabbit::start(), PrivateMySql::start());
+        Self::of(redis, rabbit, mysql).await
+    }
+
+    /// These three, with a schema.
+    pub(crate) async fn of(redis: PrivateRedis, rabbit: PrivateRabbit, mysql: PrivateMySql) -> Self {
         let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url() };
         urls.migrate().await;
         Self { redis, rabbit, mysql, urls }

@@ -50,6 +50,15 @@ pub(crate) async fn unready(gateway: &Role) -> Value {
     .await
 }
 
+/// Waits until `/readyz` reports that nothing is wrong.
+pub(crate) async fn ready(role: &Role) {
+    eventually(HEALED, async || match role.get("/readyz").await {
+        (200, report) if report["status"] == "ready" => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
 /// Exit code and verdict of `seckill audit` now.
 pub(crate) async fn audit_now(gateway: &Role, sale: u64) -> (Option<i32>, AuditReport) {
     let output = run(&["audit", &sale.to_string(), "--server", &gateway.url(), "--json"]).await;

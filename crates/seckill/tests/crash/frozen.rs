@@ -1,5 +1,6 @@
 //! Processes that stop answering and go on later: no other process waits for them for ever, and nobody promises what is over.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seckill_core::SaleId;
@@ -11,7 +12,7 @@ use sqlx::mysql::MySqlConnection;
 use crate::bed::{Bed, GATEWAY, HEALED, say, turn};
 use crate::buyers::{Answer, Buyers};
 use crate::check::check;
-use crate::process::Urls;
+use crate::process::{Role, Urls};
 
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -80,22 +81,41 @@ async fn worker_frozen_with_full_hands() {
     frozen.thaw().await;
 }
 
+/// A gateway that reaches RabbitMQ through a proxy and is frozen later, one that is not, a worker, and a sale of which the first
+/// gateway has sold ten units.
+struct TwoGateways {
+    bed: Bed,
+    proxy: FaultProxy,
+    frozen: Role,
+    gateway: Role,
+    _worker: Role,
+    sale: u64,
+    buyers: Arc<Buyers>,
+}
+
+impl TwoGateways {
+    async fn start(stock: u32) -> Self {
+        let bed = Bed::start().await;
+        let proxy = FaultProxy::start(&bed.urls.amqp).await;
+        let behind = Urls { amqp: proxy.url(&bed.urls.amqp), ..bed.urls.clone() };
+        let frozen = behind.gateway(GATEWAY).await;
+        let gateway = bed.urls.gateway(GATEWAY).await;
+        let _worker = bed.urls.worker(&[]).await;
+        let sale = gateway.open_sale(stock).await;
+        let buyers = Buyers::of(sale, &[&frozen]);
+        buyers.ordering(1..=10, PAUSE).await.unwrap();
+        Self { bed, proxy, frozen, gateway, _worker, sale, buyers }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn gateway_frozen_between_reserving_and_answering() {
     let _turn = turn("gateway_frozen_between_reserving_and_answering").await;
-    let bed = Bed::start().await;
     let stock = 20;
-    let proxy = FaultProxy::start(&bed.urls.amqp).await;
-    let behind = Urls { amqp: proxy.url(&bed.urls.amqp), ..bed.urls.clone() };
-    let frozen = behind.gateway(GATEWAY).await;
-    let gateway = bed.urls.gateway(GATEWAY).await;
-    let _worker = bed.urls.worker(&[]).await;
-    let sale = gateway.open_sale(stock).await;
-    let buyers = Buyers::of(sale, &[&frozen]);
-    buyers.ordering(1..=10, PAUSE).await.unwrap();
+    let TwoGateways { bed, proxy, frozen, gateway, _worker, sale, buyers } = TwoGateways::start(stock).await;
     // The queue has the order, and its confirm is on the way.
     proxy.set(Direction::ToClient, Flow::Hold);
-    let late = std::sync::Arc::clone(&buyers);
+    let late = Arc::clone(&buyers);
     let late = tokio::spawn(async move { late.try_once(100, 0).await.0 });
     let backend = bed.urls.backend();
     eventually(HEALED, async || {
@@ -104,6 +124,7 @@ async fn gateway_frozen_between_reserving_and_answering() {
     })
     .await;
     frozen.freeze().await;
+    // The promise must be over when it wakes up: only time does that.
     tokio::time::sleep(seckill_core::PROMISE_WINDOW + Duration::from_secs(1)).await;
     proxy.set(Direction::ToClient, Flow::Pass);
     frozen.thaw().await;
@@ -150,20 +171,12 @@ async fn owner_of_a_rebuild_frozen() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gateway_frozen_across_a_rebuild() {
     let _turn = turn("gateway_frozen_across_a_rebuild").await;
-    let bed = Bed::start().await;
     let stock = 50;
-    let proxy = FaultProxy::start(&bed.urls.amqp).await;
-    let behind = Urls { amqp: proxy.url(&bed.urls.amqp), ..bed.urls.clone() };
-    let frozen = behind.gateway(GATEWAY).await;
-    let gateway = bed.urls.gateway(GATEWAY).await;
-    let _worker = bed.urls.worker(&[]).await;
-    let sale = gateway.open_sale(stock).await;
-    let buyers = Buyers::of(sale, &[&frozen]);
-    buyers.ordering(1..=10, PAUSE).await.unwrap();
+    let TwoGateways { bed, proxy, frozen, gateway, _worker, sale, buyers } = TwoGateways::start(stock).await;
     check(&bed.urls, &gateway, sale, stock, &buyers).await;
     // Reserved, and on its way to the queue.
     proxy.set(Direction::ToServer, Flow::Hold);
-    let late = std::sync::Arc::clone(&buyers);
+    let late = Arc::clone(&buyers);
     let late = tokio::spawn(async move { late.try_once(100, 0).await.0 });
     let backend = bed.urls.backend();
     backend.ledger.id().await.unwrap();

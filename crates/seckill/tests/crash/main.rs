@@ -8,6 +8,7 @@ mod bed;
 mod buyers;
 mod chaos;
 mod check;
+mod disk;
 mod frozen;
 mod mysql;
 mod network;

@@ -1,14 +1,16 @@
-//! MySQL comes back older, or as another database.
+//! MySQL takes no writes for a while, and comes back older, or as another database.
 
 use std::time::Duration;
 
 use seckill_core::SaleId;
 use seckill_testkit::{PrivateMySql, eventually};
 use serde_json::Value;
+use sqlx::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::bed::{GATEWAY, HEALED, Servers, turn};
 use crate::buyers::Buyers;
-use crate::check::{check, clean};
+use crate::check::{check, clean, ready, unready};
 use crate::process::{Urls, run, text};
 
 const STOCK: u32 = 120;
@@ -116,4 +118,53 @@ async fn mysql_set_up_anew_beside_old_gates_and_messages() {
     for message in messages {
         assert!(message["reason"].as_str().is_some_and(|why| why.contains("ledger")), "{message}");
     }
+}
+
+/// Makes the server refuse everybody's writes, or take them again.
+async fn set_read_only(admin: &mut MySqlConnection, read_only: bool) {
+    let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut *admin).await.unwrap();
+    let names =
+        if version.contains("MariaDB") { &["read_only"][..] } else { &["read_only", "super_read_only"] };
+    for name in names {
+        let set = format!("SET GLOBAL {name} = {}", u8::from(read_only));
+        admin.execute(sqlx::raw_sql(AssertSqlSafe(set))).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_is_read_only_for_a_while() {
+    let _turn = turn("mysql_is_read_only_for_a_while").await;
+    let servers = Servers::start().await;
+    let mut admin = MySqlConnection::connect(&servers.urls.mysql).await.unwrap();
+    // MariaDB lets a user with every right write all the same.
+    for statement in [
+        "CREATE USER 'shop'@'127.0.0.1' IDENTIFIED BY 'shop'",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON seckill.* TO 'shop'@'127.0.0.1'",
+    ] {
+        admin.execute(statement).await.unwrap();
+    }
+    let mysql = servers.urls.mysql.replace("seckill:seckill@", "shop:shop@");
+    let urls = Urls { mysql, ..servers.urls.clone() };
+    let gateway = urls.gateway(GATEWAY).await;
+    let worker = urls.worker(&[]).await;
+    let sale = gateway.open_sale(STOCK).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    buyers.ordering(1..=40, PAUSE).await.unwrap();
+    clean(&gateway, sale).await;
+    set_read_only(&mut admin, true).await;
+    buyers.ordering(41..=80, PAUSE).await.unwrap();
+    let promised = buyers.promised();
+    assert_eq!((promised.len(), buyers.refusals("unavailable")), (80, 0));
+    let report = unready(&worker).await;
+    let reason = report["dependencies"]["ledger"]["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("read-only"), "{report}");
+    for (order, user) in promised.into_iter().filter(|(_, user)| *user > 40) {
+        let (status, shown) = buyers.look_up(&gateway.url(), user, order).await;
+        assert_eq!((status, &shown["status"]), (200, &"queued".into()), "{shown}");
+    }
+    set_read_only(&mut admin, false).await;
+    ready(&worker).await;
+    buyers.ordering(81..=140, PAUSE).await.unwrap();
+    buyers.retry_all().await;
+    assert_eq!(check(&urls, &gateway, sale, STOCK, &buyers).await, STOCK);
 }

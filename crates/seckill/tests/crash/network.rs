@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::bed::{Bed, GATEWAY, HEALED, turn};
 use crate::buyers::Buyers;
-use crate::check::check;
+use crate::check::{audit_now, check, ready};
 use crate::process::Urls;
 
 const STOCK: u32 = 300;
@@ -72,6 +72,46 @@ async fn confirms_of_rabbitmq_are_lost() {
 async fn replies_of_mysql_to_commit_are_lost() {
     let _turn = turn("replies_of_mysql_to_commit_are_lost").await;
     loses_replies(Server::MySql).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reply_of_mysql_to_commit_is_lost() {
+    let _turn = turn("reply_of_mysql_to_commit_is_lost").await;
+    let bed = Bed::start().await;
+    let (proxy, urls) = behind(&bed, Server::MySql).await;
+    let gateway = bed.urls.gateway(GATEWAY).await;
+    let worker = urls.worker(&[]).await;
+    let sale = gateway.open_sale(STOCK).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    buyers.ordering(1..=10, PAUSE).await.unwrap();
+    check(&bed.urls, &gateway, sale, STOCK, &buyers).await;
+    assert!(!worker.log().contains("cannot go on"), "{}", worker.log());
+    // The command that runs a text, and that text: the session's isolation level has the word in its name, too.
+    proxy.set(Direction::ToServer, Flow::CutReplyTo("\u{3}COMMIT"));
+    buyers.ordering(11..=11, PAUSE).await.unwrap();
+    let unknown = "the ledger did not say how the call ended";
+    // The same batch again finds its row, and the reply to that COMMIT is lost as well.
+    eventually(HEALED, async || match worker.log().matches(unknown).count() {
+        0 | 1 => Err(worker.log()),
+        _ => Ok(()),
+    })
+    .await;
+    assert!(!worker.log().contains("the ledger is unavailable"), "{}", worker.log());
+    let backend = bed.urls.backend();
+    let seen = backend.ledger.sale(seckill_core::SaleId(sale)).await.unwrap().unwrap();
+    assert_eq!((seen.orders, seen.sold), (11, 11), "{seen:?}");
+    proxy.set(Direction::ToServer, Flow::Pass);
+    ready(&worker).await;
+    // An audit may be a second old.
+    eventually(HEALED, async || match audit_now(&gateway, sale).await {
+        (_, report) if report.committed_orders == 11 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    assert_eq!(check(&bed.urls, &gateway, sale, STOCK, &buyers).await, 11);
+    let metrics = reqwest::get(format!("{}/metrics", worker.url())).await.unwrap().text().await.unwrap();
+    assert!(metrics.lines().any(|line| line == "seckill_orders_redelivered_total 1"), "{metrics}");
+    assert!(metrics.lines().any(|line| line == "seckill_orders_committed_total 10"), "{metrics}");
 }
 
 /// For 20 s connections stay open and nothing comes back.

@@ -7,8 +7,8 @@ use seckill_testkit::{Alarm, eventually};
 
 use crate::bed::{Bed, GATEWAY, HEALED, QUEUE, Servers, turn};
 use crate::buyers::Buyers;
-use crate::check::{audit_now, check, unready};
-use crate::process::{Role, Urls};
+use crate::check::{audit_now, check, ready, unready};
+use crate::process::Urls;
 
 const STOCK: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -174,12 +174,4 @@ async fn rabbitmq_raises_alarms_at_the_peak() {
     }
     buyers.retry_all().await;
     assert_eq!(check(&servers.urls, &gateway, sale, STOCK, &buyers).await, STOCK);
-}
-
-async fn ready(gateway: &Role) {
-    eventually(HEALED, async || match gateway.get("/readyz").await {
-        (200, report) if report["status"] == "ready" => Ok(()),
-        other => Err(other),
-    })
-    .await;
 }

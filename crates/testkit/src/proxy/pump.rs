@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,10 +45,12 @@ pub(super) async fn run(
     let (direction, end) = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let requests =
-            Pump::new(Direction::ToServer, from_client, to_server, &shared.to_server, flows.clone()).run();
-        let replies =
-            Pump::new(Direction::ToClient, from_server, to_client, &shared.to_client, flows.clone()).run();
+        let cut_reply = AtomicBool::new(false);
+        let pump = |direction, reader, writer, counter| {
+            Pump::new(direction, reader, writer, counter, flows.clone(), &cut_reply).run()
+        };
+        let requests = pump(Direction::ToServer, from_client, to_server, &shared.to_server);
+        let replies = pump(Direction::ToClient, from_server, to_client, &shared.to_client);
         tokio::pin!(requests, replies);
         tokio::select! {
             end = &mut requests => match end {
@@ -92,6 +94,8 @@ struct Pump<'a> {
     source: Source,
     /// Whether bytes, or the end of the stream, have been dropped.
     has_gap: bool,
+    /// Shared by both directions: a request has come whose reply is to be cut.
+    cut_reply: &'a AtomicBool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,6 +118,7 @@ impl<'a> Pump<'a> {
         writer: WriteHalf<'a>,
         counter: &'a Counter,
         flows: watch::Receiver<Flows>,
+        cut_reply: &'a AtomicBool,
     ) -> Self {
         Self {
             direction,
@@ -125,6 +130,7 @@ impl<'a> Pump<'a> {
             kept_bytes: 0,
             source: Source::Open,
             has_gap: false,
+            cut_reply,
         }
     }
 
@@ -163,6 +169,10 @@ impl<'a> Pump<'a> {
 
     /// Whether there is nothing more to do in this flow, and how it ends.
     async fn end(&mut self, flow: Flow, left: Option<u64>) -> Option<End> {
+        let is_reply = self.direction == Direction::ToClient && !self.kept.is_empty();
+        if is_reply && self.cut_reply.load(Ordering::SeqCst) {
+            return Some(End::CutAtSender);
+        }
         match flow {
             Flow::Cut => return Some(End::Cut),
             Flow::Swallow => {
@@ -171,7 +181,7 @@ impl<'a> Pump<'a> {
             }
             _ if self.has_gap => return Some(End::Cut),
             Flow::Hold => return None,
-            Flow::Pass | Flow::Delay(_) | Flow::CutAfter(_) => {}
+            Flow::Pass | Flow::Delay(_) | Flow::CutAfter(_) | Flow::CutReplyTo(_) => {}
         }
         if !self.kept.is_empty() {
             return (left == Some(0)).then_some(End::CutAtSender);
@@ -222,6 +232,11 @@ impl<'a> Pump<'a> {
             Err(_) => self.source = Source::Broken,
             Ok(read) => {
                 self.counter.read.fetch_add(*read as u64, Ordering::SeqCst);
+                if let Flow::CutReplyTo(text) = flow
+                    && chunk[..*read].windows(text.len()).any(|part| part == text.as_bytes())
+                {
+                    self.cut_reply.store(true, Ordering::SeqCst);
+                }
                 self.kept.push_back((Instant::now(), chunk[..*read].to_vec()));
                 self.kept_bytes += read;
             }

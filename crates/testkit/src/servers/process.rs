@@ -2,7 +2,7 @@
 //! the modules beside this one.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The folder, in that of the server, that holds all its data.
 pub(super) const DATA: &str = "data";
+
+/// The file, in the data folder, that takes the place on a small disk.
+const BALLAST: &str = "ballast";
 
 /// The supervisor's note that the data folder is prepared.
 const PREPARED: &str = "prepared";
@@ -54,6 +57,27 @@ pub(super) fn make_folder() -> Result<PathBuf, String> {
         .map_err(|error| format!("cannot make a data folder in /tmp: {error}"))?;
     // From here on the supervisor removes it; it survives the kill of this process.
     Ok(folder.keep())
+}
+
+/// Puts a file system in memory, of so many bytes, in place of the data folder. The supervisor takes it away again.
+pub(super) fn mount_small_disk(folder: &Path, bytes: u64) -> Result<(), String> {
+    let data = folder.join(DATA);
+    std::fs::create_dir(&data).map_err(|error| format!("cannot make {}: {error}", data.display()))?;
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(&data);
+    let why = match mount.output() {
+        Ok(output) if output.status.success() => return Ok(()),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(format!("this test mounts a small disk, so it has to run as root: {why}"))
+}
+
+/// Removes the folder of a server that has no supervisor.
+pub(super) fn remove_folder(folder: &Path) {
+    // A leftover is a nuisance, not a failure; most folders have nothing mounted.
+    let _ = Command::new("umount").arg(folder.join(DATA)).stderr(Stdio::null()).status();
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 impl Process {
@@ -148,6 +172,38 @@ impl Process {
             std::fs::write(prepared, "")
         })
         .await
+    }
+
+    /// Whether there is anything in the data folder, as this process sees it.
+    pub(super) async fn uses_disk(&self) -> Result<bool, String> {
+        let data = self.data();
+        on_files(move || Ok(std::fs::read_dir(data)?.next().is_some())).await
+    }
+
+    /// Writes a file into the data folder until `left` bytes are free on its disk.
+    pub(super) async fn fill_disk(&self, left: u64) -> Result<(), String> {
+        let (data, ballast) = (self.data(), self.data().join(BALLAST));
+        on_files(move || {
+            let free =
+                Command::new("df").args(["--output=avail", "--block-size=1"]).arg(data).output()?.stdout;
+            let free = String::from_utf8_lossy(&free);
+            let free: u64 = free.split_whitespace().last().and_then(|free| free.parse().ok()).unwrap_or(0);
+            let mut file = std::fs::File::create(ballast)?;
+            let copied = std::io::copy(&mut std::io::repeat(1).take(free.saturating_sub(left)), &mut file);
+            match copied {
+                Ok(_) => Ok(()),
+                // The server has written meanwhile.
+                Err(error) if error.kind() == ErrorKind::StorageFull => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Removes that file.
+    pub(super) async fn free_disk(&self) -> Result<(), String> {
+        let ballast = self.data().join(BALLAST);
+        on_files(move || std::fs::remove_file(ballast)).await
     }
 
     fn data(&self) -> PathBuf {

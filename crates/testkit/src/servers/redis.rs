@@ -25,7 +25,7 @@ impl Kind for Redis {
             .ok_or_else(|| program::missing("redis-server", "redis-server"))?;
         let port = program::free_port()?;
         let data = folder.join(DATA);
-        std::fs::create_dir(&data).map_err(|error| format!("cannot make {}: {error}", data.display()))?;
+        std::fs::create_dir_all(&data).map_err(|error| format!("cannot make {}: {error}", data.display()))?;
         let mut command = vec![server.into()];
         for (option, value) in [
             ("--port", port.to_string().as_str()),

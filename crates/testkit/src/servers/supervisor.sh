@@ -99,5 +99,7 @@ done
 
 destroy
 stop_epmd
+# Where the data was moved to a small disk.
+umount "$folder/data" 2>/dev/null || umount -l "$folder/data" 2>/dev/null
 # Once more where something dying was still writing.
 rm -rf "$folder" || { sleep 1 && rm -rf "$folder"; }

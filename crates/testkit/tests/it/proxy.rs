@@ -119,6 +119,20 @@ async fn what_passes_is_counted() {
 }
 
 #[tokio::test]
+async fn the_reply_to_one_request_is_cut() {
+    let (echo, proxy, mut client) = start().await;
+    let mut other = connect(&proxy).await;
+    proxy.set(Direction::ToServer, Flow::CutReplyTo("COMMIT"));
+    assert_eq!(ask(&mut client, "BEGIN").await, "BEGIN");
+    let before = echo.received();
+    client.write_all(b"and COMMIT").await.unwrap();
+    echo.has_received(before + 10).await;
+    assert_eq!(timeout(DEADLINE, client.read(&mut [0; 16])).await.unwrap().unwrap(), 0);
+    // Other connections go on.
+    assert_eq!(ask(&mut other, "SELECT").await, "SELECT");
+}
+
+#[tokio::test]
 async fn more_than_the_buffers_hold_comes_through_whole() {
     let (_echo, _proxy, client) = start().await;
     let sent: Vec<u8> = (0..4_000_000_u32).map(|at| (at % 251) as u8).collect();
