@@ -18,6 +18,8 @@ use crate::directory::Directory;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// A sale's holders are compared one by one no more often than this.
 const AGAIN: Duration = Duration::from_secs(60);
+/// The pause after a comparison is at least so many times as long as the comparison: it takes at most a twentieth of the time.
+const REST: u32 = 19;
 /// Holders that one page reads, and order ids that one question to the ledger has.
 const PAGE: usize = 400;
 /// How long after its end a sale is closed out at the earliest.
@@ -86,34 +88,77 @@ async fn look_after(backend: &Backend, sale: &Sale, scanned: &mut Scanned) -> Re
         if lost == 0 {
             scanned.remove(&sale.id);
             close_out(backend, sale).await?;
-        } else if scanned.is_due(&sale.id) {
-            reconcile(backend, sale, progress.settled_before_ms()).await?;
+        } else if scanned.is_due(sale.id, Instant::now()) {
+            compare(backend, sale, progress.settled_before_ms(), scanned).await?;
         }
         return Ok(Look::Lost(lost));
     }
     let due = progress.settled_before_ms().filter(|before| *before > progress.reconciled_ms);
     if let Some(before) = due
-        && scanned.is_due(&sale.id)
+        && scanned.is_due(sale.id, Instant::now())
     {
-        return Ok(Look::Lost(reconcile(backend, sale, Some(before)).await?.sent_again));
+        return Ok(Look::Lost(compare(backend, sale, Some(before), scanned).await?.sent_again));
     }
     Ok(Look::Unchanged)
 }
 
-/// When each sale's holders were last compared one by one, and how often in a row. An order that is sent again and never arrives,
-/// because the ledger cannot take it, must not go round for ever.
+/// Reconciles a sale, and notes when, for how long and with what result.
+async fn compare(
+    backend: &Backend,
+    sale: &Sale,
+    before_ms: Option<u64>,
+    scanned: &mut Scanned,
+) -> Result<Reconciled, Fault> {
+    let began = Instant::now();
+    let done = reconcile(backend, sale, before_ms).await;
+    let found = match &done {
+        Ok(Reconciled { sent_again: 0, .. }) => Found::NothingMissing,
+        Ok(_) => Found::Missing,
+        Err(_) => Found::Unknown,
+    };
+    let now = Instant::now();
+    scanned.note(sale.id, now, now - began, found);
+    done
+}
+
+/// What a comparison of a sale's holders with the ledger came to.
+#[derive(Clone, Copy)]
+enum Found {
+    /// The ledger has every order.
+    NothingMissing,
+    /// Orders were sent again.
+    Missing,
+    /// A fault ended it.
+    Unknown,
+}
+
+/// When each sale's holders were last compared one by one, and when that is due again.
 #[derive(Default)]
-struct Scanned(HashMap<SaleId, (Instant, u32)>);
+struct Scanned(HashMap<SaleId, Scan>);
+
+#[derive(Clone, Copy)]
+struct Scan {
+    at: Instant,
+    pause: Duration,
+    /// How often in a row orders were missing.
+    in_vain: u32,
+}
 
 impl Scanned {
-    /// Whether it is time to compare; counts it if so. The pauses grow from one minute to 32.
-    fn is_due(&mut self, sale: &SaleId) -> bool {
-        let (at, times) = self.0.get(sale).copied().map_or((None, 0), |(at, times)| (Some(at), times));
-        let due = at.is_none_or(|at| at.elapsed() >= AGAIN * 2_u32.pow(times.saturating_sub(1).min(5)));
-        if due {
-            self.0.insert(*sale, (Instant::now(), times + 1));
-        }
-        due
+    fn is_due(&self, sale: SaleId, now: Instant) -> bool {
+        self.0.get(&sale).is_none_or(|scan| now.duration_since(scan.at) >= scan.pause)
+    }
+
+    /// After orders were sent again the pauses grow from one minute to 32: an order that never arrives, because the ledger
+    /// cannot take it, must not go round for ever. Where nothing was missing, a long comparison is followed by a long pause.
+    fn note(&mut self, sale: SaleId, now: Instant, took: Duration, found: Found) {
+        let in_vain = self.0.get(&sale).map_or(0, |scan| scan.in_vain);
+        let (pause, in_vain) = match found {
+            Found::NothingMissing => (AGAIN.max(took * REST), 0),
+            Found::Missing => (AGAIN * 2_u32.pow(in_vain.min(5)), in_vain + 1),
+            Found::Unknown => (AGAIN, in_vain),
+        };
+        self.0.insert(sale, Scan { at: now, pause, in_vain });
     }
 
     fn remove(&mut self, sale: &SaleId) {
@@ -184,4 +229,50 @@ async fn close_out(backend: &Backend, sale: &Sale) -> Result<(), Fault> {
         tracing::info!(sale_id = %sale.id, "a sale is closed out");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALE: SaleId = SaleId(1);
+    const QUICK: Duration = Duration::from_millis(10);
+
+    /// The pause after `found`, in seconds.
+    fn pause_after(scanned: &mut Scanned, took: Duration, found: Found) -> u64 {
+        let now = Instant::now();
+        scanned.note(SALE, now, took, found);
+        let due = |seconds: &u64| scanned.is_due(SALE, now + Duration::from_secs(*seconds));
+        (0..10_000).find(due).expect("every pause ends")
+    }
+
+    #[test]
+    fn a_sale_that_was_never_compared_is_due() {
+        assert!(Scanned::default().is_due(SALE, Instant::now()));
+    }
+
+    #[test]
+    fn pauses_grow_while_orders_are_missing_again_and_again() {
+        let mut scanned = Scanned::default();
+        for minutes in [1, 2, 4, 8, 16, 32, 32] {
+            assert_eq!(pause_after(&mut scanned, QUICK, Found::Missing), 60 * minutes);
+        }
+        assert_eq!(pause_after(&mut scanned, QUICK, Found::NothingMissing), 60);
+        assert_eq!(pause_after(&mut scanned, QUICK, Found::Missing), 60);
+    }
+
+    #[test]
+    fn a_long_sale_without_losses_and_faults_make_no_pause_longer() {
+        let mut scanned = Scanned::default();
+        for _ in 0..10 {
+            assert_eq!(pause_after(&mut scanned, QUICK, Found::NothingMissing), 60);
+            assert_eq!(pause_after(&mut scanned, QUICK, Found::Unknown), 60);
+        }
+    }
+
+    #[test]
+    fn a_comparison_takes_a_twentieth_of_the_time_at_the_most() {
+        let mut scanned = Scanned::default();
+        assert_eq!(pause_after(&mut scanned, Duration::from_secs(10), Found::NothingMissing), 190);
+    }
 }
