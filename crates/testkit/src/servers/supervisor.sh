@@ -100,6 +100,11 @@ done
 destroy
 stop_epmd
 # Where the data was moved to a small disk.
-umount "$folder/data" 2>/dev/null || umount -l "$folder/data" 2>/dev/null
+if mountpoint -q "$folder/data"; then
+    # Mounting needed root, or sudo.
+    for how in umount "sudo -n umount" "umount -l" "sudo -n umount -l"; do
+        $how "$folder/data" 2>/dev/null && break
+    done
+fi
 # Once more where something dying was still writing.
 rm -rf "$folder" || { sleep 1 && rm -rf "$folder"; }
