@@ -9,16 +9,10 @@ use thiserror::Error;
 pub enum Error {
     /// The target is not a usable address.
     #[error("{url:?} cannot be a target: {reason}; give something like http://127.0.0.1:8080")]
-    Target {
-        /// As it was given.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Target { url: String, reason: String },
     /// Nobody answers at the target.
     #[error("cannot connect to {target}: {reason}; check that the server runs and listens there")]
     Connect {
-        /// The target.
         target: String,
         /// The error of the operating system.
         reason: String,
@@ -28,12 +22,9 @@ pub enum Error {
     Plan {
         /// The plan's field.
         field: &'static str,
-        /// Its value.
         value: String,
-        /// What it may be.
         allowed: &'static str,
     },
-    /// A scenario file that cannot be read.
     #[error(
         "the scenario cannot be read: {reason}\nsuch a file has fields like rate = 5000, duration = \"10s\""
     )]
@@ -44,7 +35,6 @@ pub enum Error {
     /// Fields that contradict each other.
     #[error("{what}; give something like {example}")]
     Clash {
-        /// What contradicts what.
         what: &'static str,
         /// The right form.
         example: &'static str,
@@ -54,14 +44,11 @@ pub enum Error {
     Malformed {
         /// What the text is for, such as `stages`.
         what: &'static str,
-        /// As it was given.
         text: String,
-        /// What is wrong with it.
         reason: String,
         /// The right form.
         example: &'static str,
     },
-    /// The admin token cannot be sent.
     #[error(
         "the admin token cannot be sent in a header: it is empty or has a character other than visible ASCII"
     )]
@@ -81,7 +68,6 @@ pub enum Error {
     NoSuchSale {
         /// The sale's id.
         sale: u64,
-        /// The target.
         target: String,
     },
     /// The sale takes no orders now.
@@ -102,10 +88,5 @@ pub enum Error {
     },
     /// Fewer tokens than buyers.
     #[error("there are {tokens} tokens for {buyers} buyers; every buyer needs one of their own")]
-    TooFewTokens {
-        /// Tokens given.
-        tokens: usize,
-        /// Buyers planned.
-        buyers: u64,
-    },
+    TooFewTokens { tokens: usize, buyers: u64 },
 }

@@ -49,7 +49,6 @@ pub struct Session {
     pub admin: Option<HeaderValue>,
     /// One token for each buyer.
     pub tokens: Tokens,
-    /// The connections.
     pub clients: Clients,
     /// The sale that the buyers order from.
     pub sale: SaleReport,
@@ -68,7 +67,6 @@ pub struct Session {
 /// A session that has ended: the report, and what a report has no room for.
 #[derive(Debug, Clone)]
 pub struct Played {
-    /// The report, with its verdict.
     pub report: Report,
     /// When the schedule began, by this machine's clock.
     pub started_at: SystemTime,
@@ -107,7 +105,6 @@ impl Played {
 /// The progress of a session. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Watched {
-    /// The requests.
     pub progress: Arc<Progress>,
     /// The sale over time.
     pub samples: Samples,
@@ -116,7 +113,6 @@ pub struct Watched {
     step: Arc<watch::Sender<Step>>,
 }
 
-/// A step of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Step {
     /// Requests leave on schedule.
@@ -125,10 +121,7 @@ pub enum Step {
     /// Every request was answered. Accepted orders are on their way to the ledger.
     Draining,
     /// Orders are looked up.
-    Verifying {
-        /// How many orders.
-        orders: usize,
-    },
+    Verifying { orders: usize },
 }
 
 impl Default for Watched {
@@ -149,7 +142,6 @@ impl Watched {
         self.step.subscribe()
     }
 
-    /// The current step.
     pub fn step(&self) -> Step {
         *self.step.borrow()
     }

@@ -32,7 +32,6 @@ const HELD_MS: u64 = 10_000;
 /// How long the key that shows whether Redis takes writes lives, in milliseconds.
 const PROBE_MS: u64 = 60_000;
 
-/// The gate on Redis.
 pub(crate) struct RedisGate {
     redis: Redis,
     scripts: Scripts,

@@ -32,7 +32,6 @@ const STEP: Duration = Duration::from_secs(3);
 
 const BLOCKED: &str = "RabbitMQ takes no messages at the moment: it is short of memory or disk";
 
-/// The queue on RabbitMQ.
 pub(crate) struct RabbitQueue {
     shared: Arc<Shared>,
     consuming: Link,

@@ -34,9 +34,7 @@ pub(crate) enum Run {
     Any,
 }
 
-/// One request.
 pub(crate) enum Request<'a> {
-    /// A command by itself.
     Command(&'a Cmd),
     /// A call of a script by its hash; the script is loaded where Redis does not know it.
     Script(&'a Script, &'a Cmd),

@@ -4,6 +4,9 @@
 //! [`OrderBatch`], and the [`Ledger`] makes it true. The rule by which the ledger decides is [`decide`]; what anyone may
 //! check afterwards is an [`AuditReport`].
 
+// The other crates are read by those who work on them. What is here are the words and rules that all of them rely on.
+#![warn(missing_docs)]
+
 mod abort;
 mod audit;
 mod claim;

@@ -33,7 +33,6 @@ pub(crate) struct Event {
     pub(crate) name: &'static str,
     /// The number of the next row, for `Last-Event-ID`.
     pub(crate) next_row: u64,
-    /// JSON.
     pub(crate) data: Arc<str>,
 }
 

@@ -6,7 +6,6 @@ use seckill_core::now;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Entries that are kept.
 const KEPT: usize = 200;
 
 /// One thing that happened.
@@ -20,7 +19,6 @@ pub(crate) struct Entry {
     pub(crate) kind: &'static str,
     /// `info`, `warn` or `error`.
     pub(crate) level: &'static str,
-    /// In English.
     pub(crate) message: String,
     /// Names the message, so that a page can translate it.
     pub(crate) code: &'static str,

@@ -100,7 +100,6 @@ impl Process {
         }
     }
 
-    /// The latest snapshot.
     pub(crate) fn last(&self) -> &Snapshot {
         &self.samples.back().expect("there is one from the start, and one is always kept").snapshot
     }

@@ -53,7 +53,6 @@ pub enum OpenError {
         path.display()
     )]
     InUse {
-        /// The folder.
         path: PathBuf,
         /// Who has it, such as `process 4711`.
         holder: String,
@@ -61,7 +60,6 @@ pub enum OpenError {
     /// A file of the folder is not what it should be.
     #[error("cannot open {}: {reason}; restore the file from a backup, or choose another data folder", path.display())]
     Database {
-        /// The file.
         path: PathBuf,
         /// What SQLite said.
         reason: sqlx::Error,
@@ -71,12 +69,7 @@ pub enum OpenError {
         "cannot bring {} to this version of seckill: {reason}; run the version that wrote it, or choose another data folder",
         path.display()
     )]
-    Schema {
-        /// The file.
-        path: PathBuf,
-        /// What is in the way.
-        reason: sqlx::migrate::MigrateError,
-    },
+    Schema { path: PathBuf, reason: sqlx::migrate::MigrateError },
     /// The gate could not be rebuilt from what the files hold.
     #[error("cannot rebuild the gate: {0}")]
     Rebuild(#[from] Fault),

@@ -172,7 +172,6 @@ impl Directory {
         self.misses.try_get_with(id, look_up).await.map_err(|fault: Arc<Fault>| (*fault).clone())
     }
 
-    /// The desk of a sale that is known.
     pub fn get(&self, id: SaleId) -> Option<Arc<Desk>> {
         self.read(|desks| desks.get(&id).cloned())
     }

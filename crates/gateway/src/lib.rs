@@ -43,7 +43,6 @@ pub struct Config {
     pub intake: intake::IntakeConfig,
     /// What takes the intake's place in direct mode.
     pub direct: direct::DirectConfig,
-    /// The recoverer.
     pub recover: recover::RecoverConfig,
     /// Orders a second that one user may send, twice as many at once; 0: no limit.
     pub order_rate_limit: u32,

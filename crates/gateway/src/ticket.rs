@@ -11,12 +11,7 @@ pub enum Answer {
     /// Reserved, and confirmed by the queue; or, in direct mode, committed.
     Accepted,
     /// This user has an order here already, and the queue has confirmed it; or, in direct mode, the ledger has it.
-    Replayed {
-        /// That order.
-        order_id: OrderId,
-        /// Its units.
-        quantity: u32,
-    },
+    Replayed { order_id: OrderId, quantity: u32 },
     /// Fewer units are left than wanted.
     SoldOut {
         /// Units left.
@@ -41,10 +36,7 @@ pub enum Answer {
     Gone,
     /// The claim may have been reserved, or is reserved and may have been queued, under this order id. If it was, the
     /// recoverer queues it. In direct mode: it may have been committed.
-    Unknown {
-        /// The order to ask for.
-        order_id: OrderId,
-    },
+    Unknown { order_id: OrderId },
 }
 
 /// A claim and the one who waits for its answer.

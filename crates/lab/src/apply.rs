@@ -9,7 +9,6 @@ use crate::faults::InjectedFaults;
 
 /// A worker inside this process, as the settings change it.
 pub trait WorkerControl: WorkerState {
-    /// Sets the drain rate.
     fn set_drain_rate(&self, rate: DrainRate);
     /// Ends the worker as a crash does: in the middle of its work.
     fn crash(&self);

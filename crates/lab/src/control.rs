@@ -22,7 +22,6 @@ use panel::Panel;
 /// The longest body of a request, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The configuration of the controls.
 pub struct Controls {
     /// Allows every change. A gateway on a loopback address also allows changes from this machine without it.
     pub admin_token: SecretString,

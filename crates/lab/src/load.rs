@@ -77,7 +77,6 @@ impl LoadRunner {
         Arc::new(Self { config, drain_stall, newest: Mutex::default(), ghost: Arc::default() })
     }
 
-    /// All presets.
     pub fn presets() -> Vec<PresetView> {
         request::presets()
     }

@@ -3,7 +3,6 @@
 use chrono::TimeDelta;
 use seckill_core::{NewSale, now};
 
-/// How long it lasts.
 const LASTS: TimeDelta = TimeDelta::days(1);
 
 /// A sale of one unit a user, open from now on for a day.

@@ -23,25 +23,18 @@ pub struct Protocol {
 pub enum Action {
     /// `reserve` by a gateway that believes in `epoch`. A buyer who has an order gets that one again.
     Reserve {
-        /// Lane.
         lane: u8,
-        /// Buyer.
         user: u8,
-        /// Epoch.
         epoch: u8,
     },
     /// The recoverer takes a pending order.
     Recover {
-        /// Lane.
         lane: u8,
-        /// Order id.
         order: u8,
     },
     /// The reconciler takes an order that neither ledger nor queue has.
     Reconcile {
-        /// Lane.
         lane: u8,
-        /// Order id.
         order: u8,
     },
     /// The pending log is written, in a step of its own.
@@ -62,7 +55,6 @@ pub enum Action {
     TakeMarker(u8),
     /// The transaction of a worker.
     Commit(u8),
-    /// The acknowledgement.
     Acknowledge(u8),
     /// A worker opens a consumer.
     Consume(u8),
@@ -72,7 +64,6 @@ pub enum Action {
     BeginRebuild(u8),
     /// The next step of the rebuild that this worker believes to own.
     Rebuild(u8, Step),
-    /// A worker dies.
     WorkerDies(u8),
     /// The broker gives up a worker that is frozen.
     BrokerClosesChannel(u8),
@@ -84,7 +75,6 @@ pub enum Action {
     DatabaseEndsSession(u8),
     /// The state that the gate may go back to.
     GateIsSaved,
-    /// The backup of the ledger.
     LedgerIsSaved,
     /// The gate loses everything.
     GateIsWiped,

@@ -107,7 +107,6 @@ impl Safeguard {
 pub struct Safeguards(u32);
 
 impl Safeguards {
-    /// All of them.
     pub fn all() -> Self {
         Self(Safeguard::ALL.iter().fold(0, |set, safeguard| set | 1 << *safeguard as u32))
     }

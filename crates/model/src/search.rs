@@ -6,7 +6,6 @@ use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::{Action, Bounds, Protocol, Safeguard, Safeguards};
 
-/// What a search found.
 #[derive(Debug)]
 pub struct Found {
     /// Different states that were visited.

@@ -8,7 +8,6 @@ pub(crate) const USERS: usize = 3;
 /// Order ids of the largest model, two for each user.
 pub(crate) const ORDERS: usize = 2 * USERS;
 
-/// The user of an order.
 pub(crate) const fn user(order: u8) -> usize {
     order as usize / 2
 }
@@ -19,7 +18,6 @@ pub enum Row {
     /// Nothing.
     #[default]
     Missing,
-    /// An active order.
     Active,
     /// Rejected: an order of an older epoch.
     Stale,
@@ -29,7 +27,6 @@ pub enum Row {
     SoldOut,
 }
 
-/// The ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ledger {
     /// One entry for each order id.
@@ -62,7 +59,6 @@ impl Ledger {
 /// The gate. Epoch 0: it has no data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Gate {
-    /// The epoch for which it was filled.
     pub epoch: u8,
     /// It came back from a restart, so its run is another one.
     pub other_run: bool,
@@ -90,7 +86,6 @@ pub(crate) fn bits(set: u8) -> impl Iterator<Item = u8> {
 /// An order in the queue, with the epoch it was made in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Message {
-    /// Order id.
     pub order: u8,
     /// Epoch of the gate that reserved it.
     pub epoch: u8,
@@ -140,7 +135,6 @@ impl Messages {
 pub struct Queue {
     /// Before the marker.
     pub front: Messages,
-    /// Whose marker.
     pub marker: Option<u8>,
     /// Behind the marker.
     pub back: Messages,
@@ -170,7 +164,6 @@ pub enum Phase {
     Deducted,
     /// Reserved, not yet published.
     Reserved,
-    /// Published and confirmed.
     Confirmed,
     /// The gate said that the order is there already, and confirmed: the answer is 200.
     Replayed,
@@ -179,7 +172,6 @@ pub enum Phase {
 /// What a lane of a gateway works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
-    /// How far it is.
     pub phase: Phase,
     /// The order, with the epoch it is published with.
     pub message: Message,
@@ -217,14 +209,12 @@ pub struct Rebuild {
     pub step: Step,
 }
 
-/// A worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Worker {
     /// It has a consumer at the broker.
     pub consumes: bool,
     /// The order in its memory.
     pub hand: Option<Message>,
-    /// That order is committed.
     pub committed: bool,
     /// The broker waits for the acknowledgement.
     pub unacked: bool,
@@ -251,21 +241,16 @@ pub struct Left {
 /// The whole system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct State {
-    /// The ledger.
     pub ledger: Ledger,
     /// The sale row is locked by the transaction of this owner.
     pub lock: Option<u8>,
-    /// The ledger's backup.
     pub backup: Option<Ledger>,
-    /// The gate.
     pub gate: Gate,
     /// What the gate may go back to.
     pub older_gate: Option<Gate>,
-    /// The queue.
     pub queue: Queue,
     /// The lanes, one claim each.
     pub lanes: [Option<Lane>; 2],
-    /// The workers.
     pub workers: [Worker; 2],
     /// Order ids that are given out.
     pub used: u8,
@@ -273,7 +258,6 @@ pub struct State {
     pub promised: u8,
     /// A bit for each epoch in which the sale was ever open. A gateway may believe in any of them.
     pub opened: u8,
-    /// A store was lost.
     pub lost: bool,
     /// What may still happen.
     pub left: Left,

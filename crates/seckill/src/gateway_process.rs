@@ -15,7 +15,6 @@ use crate::lab::Lab;
 use crate::reporting;
 use crate::worker_task::WorkerTask;
 
-/// The parts of the process.
 pub(crate) struct GatewayProcess {
     pub(crate) listener: TcpListener,
     pub(crate) backend: Backend,

@@ -16,7 +16,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::options::SecretOptions;
 
-/// The secrets of a gateway.
 pub(crate) struct Secrets {
     pub(crate) jwt_secret: SecretString,
     pub(crate) admin_token: SecretString,

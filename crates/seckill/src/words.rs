@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use url::Url;
 
-/// The id of a sale.
 pub(crate) fn sale_id(text: &str) -> Result<u64, String> {
     let id = text.parse().ok().filter(|id| *id > 0);
     id.ok_or_else(|| "a sale's id is a whole number from 1; `seckill sale list` shows the newest".to_owned())

@@ -65,7 +65,6 @@ impl WorkerState for WorkerTask {
     }
 }
 
-/// A worker with a process of its own.
 pub(crate) struct WorkerProcess {
     pace: Arc<Pace>,
 }

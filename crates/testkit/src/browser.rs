@@ -33,7 +33,6 @@ const FLAGS: [&str; 9] = [
 /// Browsers at a time: more of them on one machine starve each other until waits run out.
 static SEATS: Semaphore = Semaphore::const_new(2);
 
-/// A browser with one window.
 pub struct Browser {
     client: Client,
     // Dropped after the client, and before the folder that the browser writes to.
@@ -81,7 +80,6 @@ impl Browser {
         address
     }
 
-    /// Opens an address.
     pub async fn goto(&self, address: &str) {
         self.client.goto(address).await.unwrap();
     }

@@ -127,14 +127,12 @@ pub enum Mishap {
     Away,
     /// It waits until it is healed, and then goes on as if nothing had been. Cancelled before that it has no effect.
     Held,
-    /// It panics.
     Panic,
 }
 
 /// A call that reached the real port.
 #[derive(Debug, Clone, Copy)]
 pub struct Event {
-    /// When.
     pub at: Instant,
     /// The claims or orders of the call; 0 where it has none.
     pub orders: usize,

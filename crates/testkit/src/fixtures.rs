@@ -87,7 +87,6 @@ pub fn order(sale: SaleId, user: u64) -> Order {
     order_of(sale, user, 1)
 }
 
-/// An order under a new id.
 pub fn order_of(sale: SaleId, user: u64, quantity: u32) -> Order {
     Order { sale_id: sale, epoch: EPOCH, claim: claim_of(user, quantity) }
 }

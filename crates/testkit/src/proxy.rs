@@ -70,22 +70,17 @@ pub enum Scope {
 /// What has passed through a proxy since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Connections accepted.
     pub connections: u64,
     /// Those of them that are open now.
     pub open: usize,
-    /// From clients to the server.
     pub to_server: Bytes,
-    /// From the server to clients.
     pub to_client: Bytes,
 }
 
 /// Bytes of one direction, all connections together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bytes {
-    /// Read by the proxy.
     pub read: u64,
-    /// Forwarded.
     pub forwarded: u64,
     /// Dropped by [`Flow::Swallow`].
     pub swallowed: u64,

@@ -32,7 +32,6 @@ pub struct Progress {
     pub parked: usize,
 }
 
-/// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// A batch was committed, or a marker came through.

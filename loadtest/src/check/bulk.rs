@@ -21,9 +21,7 @@ const DOING: &str = "read the sale's recorded orders";
 /// The totals of the list: all orders of the sale, also those of other buyers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recorded {
-    /// Orders in the list.
     pub orders: u64,
-    /// Units of the committed orders.
     pub committed_units: u64,
     /// Users with two committed orders.
     pub users_sold_twice: u64,

@@ -73,14 +73,12 @@ impl Default for Samples {
     }
 }
 
-/// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
     /// Every order that the gate has reserved has a final row.
     Done,
     /// No count has changed for too long.
     Stalled,
-    /// It was cancelled.
     Cancelled,
 }
 
@@ -121,12 +119,10 @@ impl Samples {
         Some(before.committed as f64 + share * (next.committed as f64 - before.committed as f64))
     }
 
-    /// The newest sample.
     pub fn last(&self) -> Option<Sample> {
         self.lock().last().copied()
     }
 
-    /// All samples.
     pub fn all(&self) -> Vec<Sample> {
         self.lock().clone()
     }

@@ -22,19 +22,15 @@ const REBUILDING: &str = "rebuilding";
 /// A sale as the server shows it to everybody. Fields that the server leaves out are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SaleView {
-    /// Its id.
     pub id: u64,
     /// Units on sale.
     pub stock: u64,
-    /// Orders in the ledger.
     #[serde(default)]
     pub orders: u64,
-    /// Orders that the ledger has rejected.
     #[serde(default)]
     pub rejected_orders: u64,
     /// Units that the gate has not reserved.
     pub remaining: Option<u64>,
-    /// Orders that the gate has reserved.
     pub reserved_orders: Option<u64>,
     /// `upcoming`, `open` or `closed`.
     pub phase: Option<String>,

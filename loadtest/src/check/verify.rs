@@ -50,7 +50,6 @@ impl Default for VerifySettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// In the ledger.
     Committed,
     /// Recorded by the ledger as rejected.
     Rejected,
@@ -63,7 +62,6 @@ pub enum End {
 }
 
 impl End {
-    /// The word for it, as in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Committed => "committed",
@@ -83,7 +81,6 @@ impl End {
 /// One order and its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
-    /// The order.
     pub order: Order,
     /// Its state when it was last looked up.
     pub end: End,

@@ -102,7 +102,6 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// The names of the presets.
     pub fn presets() -> impl Iterator<Item = &'static str> {
         PRESETS.iter().map(|(name, _)| *name)
     }
@@ -249,7 +248,6 @@ impl Scenario {
         Ok(())
     }
 
-    /// Connections at the start.
     pub fn connections(&self) -> u16 {
         self.connections.unwrap_or(DEFAULT_CONNECTIONS.min(self.max_connections.unwrap_or(u16::MAX)))
     }

@@ -126,7 +126,6 @@ impl Plan {
         Some(self.requests.map_or(all, |limit| all.min(limit)))
     }
 
-    /// The user id of one buyer.
     pub fn user(&self, buyer: u32) -> u64 {
         self.first_user + u64::from(buyer)
     }

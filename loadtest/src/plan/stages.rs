@@ -24,7 +24,6 @@ pub struct Stage {
 pub struct Stages {
     /// The rate at the start of the first stage, in buyers a second: 0 to 10,000,000.
     pub start_rate: f64,
-    /// At least one stage.
     pub stages: Vec<Stage>,
 }
 

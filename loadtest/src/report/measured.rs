@@ -23,9 +23,7 @@ const SECOND_US: u64 = 1_000_000;
 pub struct Header {
     /// The base address.
     pub target: String,
-    /// The sale.
     pub sale: SaleReport,
-    /// The plan.
     pub plan: PlanReport,
 }
 

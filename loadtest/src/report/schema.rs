@@ -16,13 +16,10 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Report {
     /// [`SCHEMA_VERSION`] of the program that wrote it.
     pub schema_version: u32,
-    /// The version of that program.
     pub tool_version: String,
     /// The base address that the requests went to.
     pub target: String,
-    /// The sale.
     pub sale: SaleReport,
-    /// The plan.
     pub plan: PlanReport,
     /// When the schedule began: RFC 3339, UTC, milliseconds.
     pub started_at: String,
@@ -46,7 +43,6 @@ pub struct Report {
     pub verification: Option<VerificationReport>,
     /// Every threshold, and whether it was kept.
     pub thresholds: Vec<ThresholdReport>,
-    /// The verdict.
     pub verdict: Verdict,
     /// Why the verdict is what it is, in sentences; empty when it is [`Verdict::Pass`].
     pub reasons: Vec<String>,
@@ -55,7 +51,6 @@ pub struct Report {
 /// The sale that the buyers ordered from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaleReport {
-    /// Its id.
     pub id: u64,
     /// Units on sale; `None`: not known.
     pub stock: Option<u64>,
@@ -73,7 +68,6 @@ pub enum Model {
     Closed,
 }
 
-/// The plan of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
     /// The preset's name, or the scenario file's; `None` for a plan made of flags alone.
@@ -98,11 +92,9 @@ pub struct PlanReport {
     pub retry_ratio: f64,
     /// The share of buyers that are bots.
     pub bots: f64,
-    /// Requests of one bot.
     pub bot_requests: u32,
     /// Units of every order.
     pub quantity: u32,
-    /// Connections at the start.
     pub connections: u64,
     /// Connections at the most.
     pub max_connections: u64,
@@ -263,7 +255,6 @@ fn yes() -> bool {
 pub struct UnknownReport {
     /// How many there were.
     pub orders: u64,
-    /// In the ledger.
     pub committed: u64,
     /// Recorded by the ledger as rejected.
     pub rejected: u64,
@@ -273,7 +264,6 @@ pub struct UnknownReport {
     pub open: u64,
 }
 
-/// One threshold and its result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ThresholdReport {
     /// As it was given, such as `p99<200ms`.
@@ -292,7 +282,6 @@ pub enum Verdict {
     Pass,
     /// Every threshold was kept; the orders were not looked up.
     Unverified,
-    /// A threshold was missed.
     ThresholdMissed,
     /// The run was interrupted; the numbers are of the part that ran.
     Interrupted,

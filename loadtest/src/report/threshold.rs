@@ -39,7 +39,6 @@ const COMPARISONS: [(&str, Comparison); 6] = [
     (">", Comparison::More),
 ];
 
-/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     /// Microseconds; bounds are written with a unit.

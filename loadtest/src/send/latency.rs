@@ -23,7 +23,6 @@ pub struct Latency {
     pub p99_us: u64,
     /// 999 of 1,000 took no longer.
     pub p999_us: u64,
-    /// The longest.
     pub max_us: u64,
 }
 

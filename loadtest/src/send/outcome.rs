@@ -19,36 +19,23 @@ const OTHER: &str = "other";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// 202: the server has promised the order.
-    Accepted {
-        /// The order.
-        order_id: Uuid,
-    },
+    Accepted { order_id: Uuid },
     /// 200: the server had promised this buyer the order before.
-    Replayed {
-        /// The first order.
-        order_id: Uuid,
-    },
+    Replayed { order_id: Uuid },
     /// 409 `sold-out`.
     SoldOut,
     /// 429.
     RateLimited,
     /// Any other refusal.
     Refused {
-        /// The HTTP status.
         status: u16,
         /// The last segment of the problem's `type`, such as `not-open`; `unnamed` when the body names none.
         problem: Arc<str>,
     },
     /// 503 `outcome-unknown`: the order may get a row later.
-    Unknown {
-        /// The order.
-        order_id: Uuid,
-    },
+    Unknown { order_id: Uuid },
     /// A success without what the interface promises: without an order id, or a 200 without `Idempotent-Replayed`.
-    Malformed {
-        /// The HTTP status.
-        status: u16,
-    },
+    Malformed { status: u16 },
     /// No whole answer within the time-out. There may be an order, but its id is not known.
     TimedOut,
     /// The connection could not be made, or it broke before the whole answer had arrived. There may be an order.
@@ -58,7 +45,6 @@ pub enum Outcome {
 /// The variants of [`Outcome`], for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each is the variant of Outcome of that name")]
 pub enum Kind {
     Accepted,
     Replayed,
@@ -77,7 +63,6 @@ impl Kind {
 }
 
 impl Outcome {
-    /// Which variant it is.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Accepted { .. } => Kind::Accepted,

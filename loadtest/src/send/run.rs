@@ -32,7 +32,6 @@ const OPENING: usize = 64;
 pub struct Job {
     /// The requests and their times.
     pub plan: Plan,
-    /// The sale's id.
     pub sale_id: u64,
     /// Units of every order.
     pub quantity: u32,
@@ -58,7 +57,6 @@ pub struct Record {
     pub lag_us: u32,
     /// From leaving until its end, in microseconds; 71 minutes at the most.
     pub service_us: u32,
-    /// How it ended.
     pub outcome: Outcome,
 }
 
@@ -84,7 +82,6 @@ impl Record {
 pub struct Order {
     /// The buyer, counted from 0.
     pub buyer: u32,
-    /// The order's id.
     pub order_id: Uuid,
     /// Whether the server has promised it (202, or a 200 that repeats one), so that it must get a final row.
     pub promised: bool,
@@ -92,7 +89,6 @@ pub struct Order {
     pub due_us: u64,
 }
 
-/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     /// Requests of the schedule; more than there are records when the run was cancelled. In the closed model, as many as
@@ -186,10 +182,13 @@ pub async fn run(
 
 /// The source of the next request.
 enum Source {
-    /// The schedule.
     Open(Vec<Slot>),
     /// A free connection sends at once, until so many requests have left or the time is over.
-    Closed { buyers: usize, requests: usize, lasts: Duration },
+    Closed {
+        buyers: usize,
+        requests: usize,
+        lasts: Duration,
+    },
 }
 
 impl Source {

@@ -17,7 +17,6 @@ pub struct Template {
 }
 
 impl Template {
-    /// A GET.
     pub fn get(target: &Target) -> Self {
         let host = HeaderValue::from_str(target.authority()).expect("a URL's host and port are ASCII");
         let mut headers = HeaderMap::with_capacity(3);
@@ -32,14 +31,12 @@ impl Template {
         Self { method: Method::HEAD, ..Self::get(target) }
     }
 
-    /// A POST of a JSON body.
     pub fn post(target: &Target, json: impl Into<Bytes>) -> Self {
         let mut template = Self::get(target);
         template.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Self { method: Method::POST, body: json.into(), ..template }
     }
 
-    /// One request of this kind.
     pub fn request(&self, uri: Uri, authorization: HeaderValue) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();

@@ -24,7 +24,6 @@ const RECYCLE: Duration = Duration::from_secs(1);
 pub(super) enum Effect {
     /// Nothing.
     Nothing,
-    /// What one statement changes.
     OneStatement,
     /// What a transaction of several statements changes, COMMIT included.
     Transaction,

@@ -35,7 +35,6 @@ pub(super) enum Purpose {
     Questions(Duration),
     /// Transactions that lock sales.
     Transactions,
-    /// Migrations.
     Schema,
 }
 

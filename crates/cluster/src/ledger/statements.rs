@@ -214,7 +214,6 @@ pub(super) async fn add(connection: &mut MySqlConnection, sale: SaleId, added: &
 /// A time as a literal, to the millisecond.
 const DATETIME: &str = "'%Y-%m-%d %H:%M:%S%.3f'";
 
-/// An order id as a literal.
 fn uuid(id: &OrderId) -> String {
     format!("x'{}'", id.0.simple())
 }

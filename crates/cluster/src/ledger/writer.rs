@@ -21,7 +21,6 @@ const ROLLBACK: Duration = Duration::from_secs(2);
 /// A session that was idle for longer is not used again: the server ends it after [`IDLE`].
 const FRESH: Duration = IDLE.saturating_sub(Duration::from_secs(5));
 
-/// Attempts at one batch.
 const ATTEMPTS: u32 = 6;
 /// The longest pause before the second attempt, doubled before each further one.
 const PAUSE: Duration = Duration::from_millis(10);

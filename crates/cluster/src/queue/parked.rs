@@ -215,7 +215,7 @@ fn id_of(message: &lapin::message::Delivery) -> String {
     format!("{own}{separator}{:016x}", fnv1a(&message.data))
 }
 
-/// The 64-bit hash FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/), the same in every version of this program.
+/// The 64-bit hash FNV-1a (<http://www.isthe.com/chongo/tech/comp/fnv/>), the same in every version of this program.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -96,7 +96,6 @@ impl Drop for RabbitPublisher {
 pub(super) enum NotSent {
     /// The broker is there, and refused the message or did not confirm it in time.
     Refused(String),
-    /// The connection was lost.
     Lost(String),
 }
 

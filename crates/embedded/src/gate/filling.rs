@@ -26,7 +26,6 @@ pub(crate) struct Filling {
     pending: BTreeMap<ReservationId, Vec<Claim>>,
     /// The entry of each buyer whose order is in the pending log; beside the buyers, as it is a few hundred of them.
     pending_of: HashMap<UserId, ReservationId>,
-    /// Orders in the pending log.
     pending_orders: u64,
     /// How far the queue has got.
     pub(crate) progress: Progress,

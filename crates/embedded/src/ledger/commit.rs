@@ -277,7 +277,6 @@ async fn insert_rejection_rows(
     query.build().persistent(false).execute(connection).await.map(drop).map_err(fault)
 }
 
-/// Units and orders by sale.
 fn sum_up<'a>(orders: impl Iterator<Item = &'a Order>) -> BTreeMap<SaleId, (i64, i64)> {
     let mut sums = BTreeMap::<_, (i64, i64)>::new();
     for order in orders {

@@ -65,7 +65,6 @@ fn rebuild(row: &SqliteRow) -> Result<Rebuild, Fault> {
     })
 }
 
-/// The one row of the ledger's id.
 pub(super) fn ledger_id(row: &SqliteRow) -> Result<LedgerId, Fault> {
     let bytes: &[u8] = get(row, "id")?;
     Uuid::from_slice(bytes).map(LedgerId).map_err(corrupt)
@@ -93,7 +92,6 @@ pub(super) fn ledger_order(row: &SqliteRow) -> Result<LedgerOrder, Fault> {
     })
 }
 
-/// The one row of the totals.
 pub(super) fn totals(row: &SqliteRow) -> Result<LedgerTotals, Fault> {
     Ok(LedgerTotals {
         orders: number(row, "orders")?,

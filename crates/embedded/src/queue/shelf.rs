@@ -20,7 +20,6 @@ pub(crate) struct Row {
 pub(crate) enum Unfit {
     /// A newer program wrote it, in this version.
     Newer(u64),
-    /// It is to be parked, for this reason.
     Park(String),
 }
 

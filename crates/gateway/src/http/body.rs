@@ -14,7 +14,6 @@ const MAX_BYTES: usize = 16 * 1024;
 /// A JSON body; an empty one gives the default.
 pub(super) struct OrDefault<T>(pub(super) T);
 
-/// A JSON body.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OrDefault<T> {

@@ -34,7 +34,6 @@ pub struct Health {
     last: Mutex<Option<(Instant, Report)>>,
 }
 
-/// How a process is.
 #[derive(Debug, Clone, Serialize)]
 struct Report {
     /// `ready`; `degraded`: works, with a dependency away that it can do without for a time; `unready`; `draining`.

@@ -54,7 +54,6 @@ pub(super) async fn reconcile(
     Ok(Json(reconcile::reconcile(&app.backend, &sale, None).await?))
 }
 
-/// A sale that has a gate.
 async fn gated(app: &App, id: SaleId) -> Result<Sale, Refusal> {
     let sale = app.backend.ledger.sale(id).await?.ok_or(Refusal::NoSuchSale(id))?;
     if sale.mode == Mode::Direct || sale.epoch == 0 || sale.state == SaleState::ClosedOut {

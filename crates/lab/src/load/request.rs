@@ -24,11 +24,9 @@ pub enum LoadMode {
     Direct,
 }
 
-/// A request for a run.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadRequest {
-    /// The name of a preset.
     pub preset: String,
     /// The highest rate in place of the preset's: 1 to 50,000 requests a second.
     #[serde(default)]
@@ -50,7 +48,6 @@ pub struct LoadRequest {
 /// A preset, described for the page.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PresetView {
-    /// Its name.
     pub name: &'static str,
     /// Its highest rate, in requests a second.
     pub peak_rate: f64,

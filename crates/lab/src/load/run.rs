@@ -21,7 +21,6 @@ const LATE: Duration = Duration::from_secs(30);
 /// A run opens at most one in so many of the files that this process may open: both ends of its connections may be here.
 const SHARE_OF_FILES: u64 = 4;
 
-/// A run that was started.
 pub(super) struct Run {
     id: String,
     planned: PlannedRun,
@@ -46,7 +45,6 @@ enum At {
     Ended { when: SystemTime, end: End },
 }
 
-/// How a run ended.
 #[derive(Debug, Clone)]
 enum End {
     Done { verdict: LoadVerdict, broken: Option<String> },
@@ -192,7 +190,6 @@ impl Run {
         if self.stop.is_cancelled() { Err(End::Stopped) } else { Ok(report) }
     }
 
-    /// How the run ended, by its report.
     fn conclude(&self, report: &Report, started_at: SystemTime) -> (End, Option<Ghost>) {
         let Some(checked) = &report.verification else {
             return (End::Failed("its orders could not be looked up".to_owned()), None);

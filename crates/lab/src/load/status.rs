@@ -19,24 +19,19 @@ pub enum LoadState {
     Draining,
     /// It looks the orders up.
     Verifying,
-    /// It has its verdict.
     Done,
     /// It could not be carried out, or its result is not known.
     Failed,
-    /// It was stopped.
     Stopped,
 }
 
 /// A run at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadStatus {
-    /// Its id.
     pub id: String,
-    /// The step at which it is.
     pub state: LoadState,
     /// The path of its orders.
     pub mode: LoadMode,
-    /// The name of its preset.
     pub preset: String,
     /// Its highest rate, in requests a second.
     pub peak_rate: f64,
@@ -71,7 +66,6 @@ impl LoadStatus {
     }
 }
 
-/// The verdict on a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadVerdict {
     /// Whether every invariant held.

@@ -10,7 +10,6 @@ use loadtest::{Sample, Step, Watched};
 
 use super::SAMPLE_EVERY;
 
-/// The line of one session.
 pub(super) struct LiveLine {
     bar: ProgressBar,
     watched: Watched,

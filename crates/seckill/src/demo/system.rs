@@ -16,7 +16,6 @@ use crate::options::{BackendKind, BackendOptions};
 use crate::secrets::Secrets;
 use crate::{backend, roles, telemetry};
 
-/// A running system.
 pub(super) struct System {
     pub(super) server: Url,
     pub(super) jwt_secret: SecretString,

@@ -62,7 +62,6 @@ pub(super) async fn publish(queue: &dyn OrderQueue, batches: &[OrderBatch]) {
     }
 }
 
-/// The next delivery.
 pub(super) async fn next(consumer: &mut dyn Consumer) -> Delivery {
     let next = tokio::time::timeout(DEADLINE, consumer.next()).await;
     next.expect("a batch waits, and none was delivered within the deadline").unwrap()

@@ -22,7 +22,6 @@ const CHUNK: usize = 16 * 1024;
 /// A longer delay is as good as none that ends.
 const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How one direction has ended.
 enum End {
     /// Its sender has closed it, and the receiver knows.
     Closed,

@@ -33,7 +33,6 @@ impl View {
         }
     }
 
-    /// Prints one line.
     pub(crate) fn print(self, text: &str) {
         if self != Self::Nothing {
             eprintln!("{text}");
@@ -156,7 +155,6 @@ fn drain(samples: Samples) -> impl FnMut(Duration) -> (f64, Vec<String>) {
     }
 }
 
-/// The look-up of the orders.
 fn verification(looked_up: Arc<AtomicU64>, orders: usize) -> impl FnMut(Duration) -> (f64, Vec<String>) {
     move |_| {
         let done = looked_up.load(Relaxed);

@@ -24,7 +24,6 @@ impl Mark {
         if good { Self::Good } else { Self::Bad }
     }
 
-    /// The class that colours it.
     pub(super) fn class(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -33,7 +32,6 @@ impl Mark {
         }
     }
 
-    /// The sign that stands for it.
     pub(super) fn sign(self) -> &'static str {
         match self {
             Self::Good => "✓",
@@ -43,7 +41,6 @@ impl Mark {
     }
 }
 
-/// One thing that was checked.
 pub(super) struct Check {
     pub(super) mark: Mark,
     pub(super) name: &'static str,
@@ -75,7 +72,6 @@ pub(super) struct Times {
     pub(super) times: [String; 6],
 }
 
-/// One threshold.
 pub(super) struct Threshold {
     pub(super) mark: Mark,
     pub(super) text: String,

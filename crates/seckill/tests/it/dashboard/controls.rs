@@ -141,8 +141,8 @@ async fn a_process_that_dies_is_gone_within_seconds_and_the_feed_logs_it() {
     };
     let vanished = tokio::time::timeout(SOON, vanished).await.unwrap();
     assert_eq!(vanished["args"]["name"], json!(name), "{vanished}");
-    // Two seconds of silence, a quarter to notice, and what a busy machine takes.
-    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    // Not before two seconds of silence; its last word was up to a quarter of a second before the kill.
+    assert!(killed.elapsed() > Duration::from_secs(1), "{:?}", killed.elapsed());
     let frame = demonstration.frame(|frame| frame.processes().len() == 2).await;
     assert!(frame.processes().iter().all(|process| process["name"] != json!(name)));
 }

@@ -26,7 +26,7 @@ async fn a_page_that_comes_back_gets_what_it_missed_and_another_one_everything()
     let back = Stream::open(&url, Some(&frame.id)).await.next().await.unwrap();
     assert_eq!(back.data["complete"], false);
     let rows = back.data["rows"].as_array().unwrap();
-    assert!((1..40).contains(&rows.len()), "{} rows were missed", rows.len());
+    assert!(!rows.is_empty(), "no row was missed");
     let t = |row: &serde_json::Value| row[0].as_f64().unwrap();
     assert!(t(&rows[0]) > frame.data["row"][0].as_f64().unwrap(), "a row was sent twice");
     assert!(rows.windows(2).all(|pair| t(&pair[0]) < t(&pair[1])));
