@@ -28,7 +28,7 @@ files_of() {
     case $1 in
     core) echo crates/core/src/{audit,claim,decide,message,opening,order,sale}.rs ;;
     gateway) echo crates/gateway/src/{intake,recover,reconcile,retry,directory}.rs ;;
-    worker) echo crates/worker/src/{drain,held,rebuild}.rs ;;
+    worker) echo crates/worker/src/{drain,held,rebuild}.rs "crates/worker/src/drain/*.rs" ;;
     cluster | embedded) echo "crates/$1/src/gate.rs" "crates/$1/src/gate/*.rs" "crates/$1/src/ledger.rs" "crates/$1/src/ledger/*.rs" ;;
     esac
 }

@@ -1,20 +1,22 @@
 //! One lane of the worker: gather orders, wait for the pace, commit, acknowledge. The step is apart from the loop, so
 //! that a test can drain a queue to the last order and know that it did.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod known_sales;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use seckill_core::{
-    AbortPoint, Backend, Consumer, Delivery, DeliveryTag, Dependency, Fate, Fault, GateCondition,
-    LedgerWriter, Marker, Mode, Order, OrderBatch, RejectReason, Release, Sale, SaleId, SaleState,
-    abort_point,
+    AbortPoint, Backend, Consumer, Delivery, DeliveryTag, Dependency, Fate, Fault, LedgerWriter, Marker,
+    Order, OrderBatch, RejectReason, Release, SaleId, abort_point,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::known_sales::KnownSales;
 use crate::held::HeldOrders;
 use crate::rebuild::Turn;
 use crate::{Config, Pace};
@@ -66,13 +68,9 @@ pub struct Lane {
     deliveries: VecDeque<Taken>,
     /// Markers that came through since [`Self::take_passed`].
     passed: Vec<Marker>,
-    /// Sales that the ledger has, as far as this writer knows.
-    known_sales: BTreeSet<SaleId>,
+    known_sales: KnownSales,
     held: HeldOrders,
 }
-
-/// Sales that a lane remembers; one more is looked up again.
-const MAX_KNOWN_SALES: usize = 10_000;
 
 /// Why nothing of a batch was written: one order or several, each with the reason.
 type BadOrders = BTreeMap<usize, String>;
@@ -103,7 +101,7 @@ impl Lane {
             orders: VecDeque::new(),
             deliveries: VecDeque::new(),
             passed: Vec::new(),
-            known_sales: BTreeSet::new(),
+            known_sales: KnownSales::default(),
             held,
         }
     }
@@ -287,62 +285,16 @@ impl Lane {
             Some(writer) => writer,
             None => {
                 // A new connection may lead to a ledger that was restored from a backup.
-                self.known_sales.clear();
+                self.known_sales = KnownSales::default();
                 self.backend.ledger.writer().await?
             }
         };
-        self.restore_lost_sales(from, until).await?;
-        let fates = writer.commit(&self.orders.make_contiguous()[from..until]).await?;
+        let orders = &self.orders.make_contiguous()[from..until];
+        self.known_sales.restore_lost(&self.backend, orders).await?;
+        let fates = writer.commit(orders).await?;
         // Only a writer that ended well is used again.
         self.writer = Some(writer);
         Ok(fates)
-    }
-
-    /// Records sales again that the ledger has lost and the gate knows, before their orders are rejected for good: a ledger that
-    /// comes back from a backup may lack its newest sales.
-    async fn restore_lost_sales(&mut self, from: usize, until: usize) -> Result<(), Fault> {
-        let sales = self.orders.range(from..until).map(|order| order.sale_id);
-        let new: BTreeSet<SaleId> = sales.filter(|sale| !self.known_sales.contains(sale)).collect();
-        for id in &new {
-            let recorded = self.backend.ledger.sale(*id).await?;
-            if let Some(sale) = &recorded {
-                self.check_not_older(sale).await?;
-            }
-            if recorded.is_none() {
-                let known = self.backend.gate.known_sales().await?;
-                let ours = self.backend.ledger.id().await?;
-                let known = known.filter(|known| known.ledger_id == ours);
-                let Some(sale) = known.and_then(|known| known.sales.into_iter().find(|sale| sale.id == *id))
-                else {
-                    continue;
-                };
-                tracing::warn!(sale_id = %id, "the ledger has lost a sale; it is recorded again as the gate knows it");
-                self.backend.ledger.restore_sale(&sale).await?;
-            }
-            if self.known_sales.len() < MAX_KNOWN_SALES {
-                self.known_sales.insert(*id);
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses to write into a sale whose gate is on a later epoch than the ledger: the ledger was restored from a backup, and would
-    /// take orders that are stale. A rebuild, which every worker looks out for, brings it up to date.
-    async fn check_not_older(&mut self, sale: &Sale) -> Result<(), Fault> {
-        if sale.state != SaleState::Open || sale.mode != Mode::Queue {
-            return Ok(());
-        }
-        match self.backend.gate.condition(sale.id, sale.epoch).await {
-            Ok(GateCondition::OtherEpoch { epoch }) if epoch > sale.epoch => {
-                let reason = format!(
-                    "sale {} is on epoch {} there and on {epoch} at the gate: it is rebuilt first",
-                    sale.id, sale.epoch
-                );
-                Err(Fault::unavailable(Dependency::Ledger, reason))
-            }
-            // A gate that does not answer cannot be asked; a restored ledger and a lost gate are two losses.
-            _ => Ok(()),
-        }
     }
 
     /// Halves the batch again and again until the orders stand alone that the ledger cannot take. Where it takes none at all, the
