@@ -50,6 +50,8 @@ pub struct Config {
     pub read_rate_limit: u32,
     /// Connections at the same time; more wait to be accepted.
     pub max_connections: usize,
+    /// How long a connection may take to send the head of its next request; idle ones end by it too.
+    pub head_timeout: Duration,
     /// Event streams at the same time; more are refused.
     pub max_event_streams: usize,
     /// How long a buyer waits for an answer before it is called unknown.
@@ -71,6 +73,7 @@ impl Config {
             order_rate_limit: 10,
             read_rate_limit: 20,
             max_connections: 20_000,
+            head_timeout: Duration::from_secs(60),
             max_event_streams: 1_024,
             answer_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(20),
@@ -111,7 +114,8 @@ pub async fn run(
     let router = http::router(Arc::clone(&app), health.router().merge(pages));
     // The server goes on after `shutdown`, to give the answers that are still owed.
     let close = CancellationToken::new();
-    let server = tokio::spawn(server::serve(listener, router, config.max_connections, close.clone()));
+    let limits = server::Limits { connections: config.max_connections, head: config.head_timeout };
+    let server = tokio::spawn(server::serve(listener, router, limits, close.clone()));
     let recoverer = async {
         // Without a gate nothing is ever stranded or lost.
         if !direct {

@@ -13,18 +13,18 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a connection may take to send the head of its next request; idle ones end by it too.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// What connections may cost.
+pub struct Limits {
+    /// At the same time; more wait to be accepted.
+    pub connections: usize,
+    /// How long one may take to send the head of its next request; idle ones end by it too.
+    pub head: Duration,
+}
 
 /// Serves `router` until `shutdown`, then lets every connection finish the request it is on. Returns once the last one
 /// is closed.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    max_connections: usize,
-    shutdown: CancellationToken,
-) {
-    let permits = Arc::new(Semaphore::new(max_connections));
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
     let accept = async {
         loop {
@@ -32,7 +32,7 @@ pub async fn serve(
             let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = connection(stream, router.clone(), shutdown.clone());
+                    let connection = connection(stream, router.clone(), limits.head, shutdown.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
@@ -52,13 +52,13 @@ pub async fn serve(
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, head: Duration, shutdown: CancellationToken) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head)
         .pipeline_flush(true)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);

@@ -109,6 +109,29 @@ async fn claims_that_gather_during_a_publish_leave_together() {
     bed.expect_at_rest(sale, 41).await;
 }
 
+/// All clicks of a user go through one lane, so none finds the first one's reservation pending and publishes it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buyer_who_clicks_again_waits_behind_the_first_click() {
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
+    let sale = gateway.open_sale(10).await;
+    bed.faults.always(Call::Publish, Mishap::Held);
+    let clicks = buy_at_once(&gateway, sale, [7; 9]);
+    bed.reserved(sale, 1).await;
+    let end = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < end {
+        assert_eq!(bed.faults.asked(Call::Publish), 1, "another lane publishes the order, too");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bed.faults.heal(Call::Publish);
+    let replies = clicks.join_all().await;
+    assert_eq!((count(&replies, 202), count(&replies, 200)), (1, 8), "{replies:?}");
+    let orders: HashSet<_> = replies.iter().map(Reply::order_id).collect();
+    assert_eq!(orders.len(), 1);
+    assert_eq!(bed.faults.events(Call::Publish).len(), 1);
+    bed.expect_at_rest(sale, 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_batch_holds_more_than_the_configured_number_of_claims() {
     let bed = TestBed::new().await;

@@ -3,6 +3,7 @@
 
 mod api;
 mod auth;
+mod connections;
 mod direct;
 mod gateway;
 mod health;

@@ -1,0 +1,57 @@
+//! What a connection may cost: there are so many at the most, and none may be slow to ask.
+
+use std::time::Duration;
+
+use seckill_gateway::Config;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::gateway::{Gateway, config};
+use crate::test_bed::{SOON, TestBed};
+
+const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: seckill\r\n\r\n";
+
+async fn connect(gateway: &Gateway) -> TcpStream {
+    TcpStream::connect(gateway.address).await.expect("the gateway listens")
+}
+
+/// Asks, and waits for the answer; the connection stays open.
+async fn ask(connection: &mut TcpStream) {
+    connection.write_all(REQUEST).await.expect("the gateway reads");
+    let mut answer = [0; 1_024];
+    let read = timeout(SOON, connection.read(&mut answer)).await.expect("an answer").expect("it can be read");
+    assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..read]));
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_to_its_end_ends_the_connection() {
+    let bed = TestBed::new().await;
+    let config = Config { head_timeout: Duration::from_millis(500), ..config() };
+    let gateway = Gateway::with(&bed.backend, config).await;
+    let mut slow = connect(&gateway).await;
+    slow.write_all(&REQUEST[..REQUEST.len() - 2]).await.expect("the gateway reads");
+    let mut rest = Vec::new();
+    // Closed, with or without an answer. A reset counts as closed.
+    let _ = timeout(SOON, slow.read_to_end(&mut rest)).await.expect("the gateway closes the connection");
+    ask(&mut connect(&gateway).await).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_wait_until_another_one_ends() {
+    let bed = TestBed::new().await;
+    let gateway = Gateway::with(&bed.backend, Config { max_connections: 2, ..config() }).await;
+    let (mut first, mut second) = (connect(&gateway).await, connect(&gateway).await);
+    ask(&mut first).await;
+    ask(&mut second).await;
+    let mut third = connect(&gateway).await;
+    third.write_all(REQUEST).await.expect("the kernel takes it");
+    let mut byte = [0; 1];
+    let early = timeout(Duration::from_millis(500), third.read(&mut byte)).await;
+    assert!(early.is_err(), "a third connection was served beside two others");
+    drop(first);
+    let read = timeout(SOON, third.read(&mut byte)).await.expect("an answer").expect("it can be read");
+    assert_eq!(read, 1);
+    gateway.stop().await;
+}
