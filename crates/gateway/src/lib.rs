@@ -73,7 +73,7 @@ impl Config {
             order_rate_limit: 10,
             read_rate_limit: 20,
             max_connections: 20_000,
-            head_timeout: Duration::from_secs(60),
+            head_timeout: server::HEAD_TIMEOUT,
             max_event_streams: 1_024,
             answer_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(20),

@@ -13,6 +13,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// The usual time for the head of a request.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// What connections may cost.
 pub struct Limits {
     /// At the same time; more wait to be accepted.

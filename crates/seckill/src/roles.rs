@@ -80,7 +80,8 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), handler);
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
     let close = CancellationToken::new();
-    let server = tokio::spawn(server::serve(listener, health.router(), 64, close.clone()));
+    let limits = server::Limits { connections: 64, head: server::HEAD_TIMEOUT };
+    let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));
     let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
     seckill_worker::run(used, args.worker.config(), pace, shutdown).await;
     close.cancel();
