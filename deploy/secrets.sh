@@ -1,10 +1,29 @@
 #!/bin/sh
 # Makes the passwords of docker-compose.yml's servers, once, into one volume for each reader. It is run at every `up`, and
-# leaves alone what is there: the servers have stored the passwords in their own volumes at their first start.
+# leaves alone what is there: the servers have stored the passwords in their own volumes at their first start. Only the rights
+# in Redis are written anew each time, under the same password: a newer version of seckill may need others.
 set -eu
 umask 022
 cd "${1:-/volumes}"
 readers='app http migrate mysql rabbitmq redis'
+
+# put FILE: what comes on standard input, readable by whoever mounts the volume: each server has a user of its own.
+put() {
+    cat >"$1.new"
+    chmod 0444 "$1.new"
+    mv -f "$1.new" "$1"
+}
+
+# redis_rights PASSWORD: the user app may send what the gate's scripts and the client send, and no more, and use keys and channels
+# named seckill:*. Nobody can log in as the user default. Its rights are those that Redis reads its own file of commands with:
+# without them it would come back empty after a restart.
+redis_rights() {
+    put redis/users.acl <<EOF
+user default off resetpass ~* &* +@all
+user health on nopass resetkeys resetchannels -@all +ping
+user app on >$1 resetkeys ~seckill:* resetchannels &seckill:* -@all +ping +hello +select +client|setinfo +client|setname +unwatch +script|load +evalsha +eval +info +time +type +exists +get +set +mset +unlink +rename +pexpire +incrby +decrby +hget +hmget +hgetall +hlen +hset +hdel +hvals +hscan +xadd +xlen +xdel +xrange +publish +subscribe +unsubscribe +psubscribe +punsubscribe
+EOF
+}
 
 # Each volume has a file `complete`, written after everything else. Interrupted before that, nobody has started with what
 # there is, and it is made anew.
@@ -13,6 +32,9 @@ for reader in $readers; do
     if [ -e "$reader/complete" ]; then there="$there $reader"; else missing="$missing $reader"; fi
 done
 if [ -z "$missing" ]; then
+    app=$(cat app/redis_url)
+    app=${app#redis://app:}
+    redis_rights "${app%@redis:*}"
     echo "the secrets are there"
     exit 0
 fi
@@ -24,13 +46,6 @@ fi
 
 random() {
     od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
-}
-
-# put FILE: what comes on standard input, readable by whoever mounts the volume: each server has a user of its own.
-put() {
-    cat >"$1.new"
-    chmod 0444 "$1.new"
-    mv -f "$1.new" "$1"
 }
 
 mysql_root=$(random) mysql_app=$(random) mysql_migrate=$(random)
@@ -48,14 +63,7 @@ CREATE USER 'health'@'127.0.0.1';
 DROP USER IF EXISTS 'root'@'%';
 EOF
 
-# The user app may send what the gate's scripts and the client send, and no more, and use keys and channels named seckill:*.
-# Nobody can log in as the user default. Its rights are those that Redis reads its own file of commands with: without
-# them it would come back empty after a restart.
-put redis/users.acl <<EOF
-user default off resetpass ~* &* +@all
-user health on nopass resetkeys resetchannels -@all +ping
-user app on >$redis_app resetkeys ~seckill:* resetchannels &seckill:* -@all +ping +hello +select +client|setinfo +client|setname +unwatch +script|load +evalsha +eval +info +time +type +exists +get +set +mset +unlink +rename +pexpire +incrby +decrby +hget +hmget +hgetall +hlen +hset +hdel +hvals +hscan +xadd +xlen +xdel +xrange +publish +subscribe +unsubscribe +psubscribe +punsubscribe
-EOF
+redis_rights "$redis_app"
 
 # No guest: RabbitMQ makes its default user only where no definitions are given.
 echo "$rabbitmq_admin" | put rabbitmq/admin_password

@@ -73,3 +73,26 @@ fn the_compose_stack_gives_no_right_that_nothing_uses() {
         .collect();
     assert!(unused.is_empty(), "{unused:?}");
 }
+
+#[test]
+fn a_stack_that_is_there_gets_the_rights_of_this_version_and_keeps_its_passwords() {
+    let folder = tempfile::tempdir().unwrap();
+    for reader in ["app", "http", "migrate", "mysql", "rabbitmq", "redis"] {
+        std::fs::create_dir(folder.path().join(reader)).unwrap();
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/secrets.sh");
+    let up = || {
+        let status = std::process::Command::new("sh").arg(script).arg(folder.path()).status().unwrap();
+        assert!(status.success(), "{status}");
+    };
+    let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+    up();
+    let files = ["redis/users.acl", "app/redis_url", "app/mysql_url", "app/amqp_url", "http/admin_token"];
+    let made = files.map(read);
+    // As an older version has left it.
+    let acl = folder.path().join("redis/users.acl");
+    std::fs::remove_file(&acl).unwrap();
+    std::fs::write(&acl, made[0].replace(" +hvals", "")).unwrap();
+    up();
+    assert_eq!(files.map(read), made);
+}
