@@ -27,7 +27,8 @@ pub mod names {
 const NO_LIMIT: i64 = -1;
 
 /// For queues that nothing is dead-lettered from: what reaches their limit is dropped, and these messages wait for a
-/// human or for a newer worker. The same number for all versions of RabbitMQ and of seckill, since declaring a queue with another one is refused.
+/// human or for a newer worker. The same number for all versions of RabbitMQ and of seckill, since declaring a queue with
+/// another one is refused.
 const UNREACHED_LIMIT: i64 = 1_000_000_000;
 
 const DELIVERY_LIMIT: &str = "x-delivery-limit";

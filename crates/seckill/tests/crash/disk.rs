@@ -1,5 +1,7 @@
-//! Servers that have no disk space left, and get it back. The tests mount small disks, so they run as root.
+//! Servers that have no disk space left, and get it back. The tests mount small disks, which needs root, or sudo
+//! without a password.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_testkit::{PrivateMySql, PrivateRabbit, PrivateRedis, eventually};
@@ -7,9 +9,27 @@ use seckill_testkit::{PrivateMySql, PrivateRabbit, PrivateRedis, eventually};
 use crate::bed::{GATEWAY, HEALED, Servers, turn};
 use crate::buyers::Buyers;
 use crate::check::{check, ready, unready};
+use crate::process::Role;
 
 const MIB: u64 = 1024 * 1024;
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// A sale whose first orders are made.
+struct Begun {
+    gateway: Role,
+    worker: Role,
+    sale: u64,
+    buyers: Arc<Buyers>,
+}
+
+async fn begin(servers: &Servers, stock: u32) -> Begun {
+    let gateway = servers.urls.gateway(GATEWAY).await;
+    let worker = servers.urls.worker(&[]).await;
+    let sale = gateway.open_sale(stock).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    buyers.ordering(1..=50, PAUSE).await.unwrap();
+    Begun { gateway, worker, sale, buyers }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn disk_of_mysql_is_full() {
@@ -20,23 +40,19 @@ async fn disk_of_mysql_is_full() {
         PrivateMySql::start_on_small_disk(400 * MIB)
     );
     let servers = Servers::of(redis, rabbit, mysql).await;
-    let gateway = servers.urls.gateway(GATEWAY).await;
-    let worker = servers.urls.worker(&[]).await;
     let stock = 2_000;
-    let sale = gateway.open_sale(stock).await;
-    let buyers = Buyers::of(sale, &[&gateway]);
-    buyers.ordering(1..=50, PAUSE).await.unwrap();
-    check(&servers.urls, &gateway, sale, stock, &buyers).await;
+    let Begun { gateway, worker, sale, buyers } = &begin(&servers, stock).await;
+    check(&servers.urls, gateway, *sale, stock, buyers).await;
     servers.mysql.fill_disk(0).await;
     // So many that the tables have to grow.
     buyers.ordering(51..=stock.into(), Duration::from_millis(1)).await.unwrap();
     assert_eq!(buyers.promised().len() as u32, stock, "every order is answered with 202");
-    let report = unready(&worker).await;
+    let report = unready(worker).await;
     let ledger = &report["dependencies"]["ledger"];
     assert_eq!((&ledger["status"], ledger["reason"].is_string()), (&"down".into(), true), "{report}");
     servers.mysql.free_disk().await;
-    ready(&worker).await;
-    assert_eq!(check(&servers.urls, &gateway, sale, stock, &buyers).await, stock);
+    ready(worker).await;
+    assert_eq!(check(&servers.urls, gateway, *sale, stock, buyers).await, stock);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,24 +64,20 @@ async fn disk_of_redis_is_full() {
         PrivateMySql::start()
     );
     let servers = Servers::of(redis, rabbit, mysql).await;
-    let gateway = servers.urls.gateway(GATEWAY).await;
-    let _worker = servers.urls.worker(&[]).await;
     let stock = 200;
-    let sale = gateway.open_sale(stock).await;
-    let buyers = Buyers::of(sale, &[&gateway]);
-    buyers.ordering(1..=50, PAUSE).await.unwrap();
+    let Begun { gateway, sale, buyers, .. } = &begin(&servers, stock).await;
     servers.redis.fill_disk(0).await;
     let load = buyers.ordering(51..=120, PAUSE);
-    let report = unready(&gateway).await;
+    let report = unready(gateway).await;
     let gate = &report["dependencies"]["gate"];
     assert_eq!(gate["status"], "down", "{report}");
     assert!(gate["reason"].as_str().is_some_and(|why| why.contains("No space left")), "{report}");
-    refused_again(&buyers).await;
+    refused_again(buyers).await;
     servers.redis.free_disk().await;
     load.await.unwrap();
-    ready(&gateway).await;
+    ready(gateway).await;
     buyers.retry_all().await;
-    assert_eq!(check(&servers.urls, &gateway, sale, stock, &buyers).await, 120);
+    assert_eq!(check(&servers.urls, gateway, *sale, stock, buyers).await, 120);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,12 +89,8 @@ async fn disk_of_rabbitmq_is_full() {
         PrivateMySql::start()
     );
     let servers = Servers::of(redis, rabbit, mysql).await;
-    let gateway = servers.urls.gateway(GATEWAY).await;
-    let _worker = servers.urls.worker(&[]).await;
     let stock = 200;
-    let sale = gateway.open_sale(stock).await;
-    let buyers = Buyers::of(sale, &[&gateway]);
-    buyers.ordering(1..=50, PAUSE).await.unwrap();
+    let Begun { gateway, sale, buyers, .. } = &begin(&servers, stock).await;
     // Below the node's limit of 1 MB.
     servers.rabbit.fill_disk(MIB / 2).await;
     // RabbitMQ looks at its disk from time to time, and blocks a connection only when it publishes.
@@ -99,12 +107,12 @@ async fn disk_of_rabbitmq_is_full() {
     let queue = &report["dependencies"]["queue"];
     assert_eq!((&queue["status"], queue["reason"].is_string()), (&"down".into(), true), "{report}");
     let load = buyers.ordering(51..=stock.into(), PAUSE);
-    refused_again(&buyers).await;
+    refused_again(buyers).await;
     servers.rabbit.free_disk().await;
     load.await.unwrap();
-    ready(&gateway).await;
+    ready(gateway).await;
     buyers.retry_all().await;
-    assert_eq!(check(&servers.urls, &gateway, sale, stock, &buyers).await, stock);
+    assert_eq!(check(&servers.urls, gateway, *sale, stock, buyers).await, stock);
 }
 
 /// Waits until buyers have been refused for a while.
