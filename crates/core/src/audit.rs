@@ -40,6 +40,9 @@ pub struct AuditReport {
     pub rejected_units: u64,
     /// Units that the gate has set aside and the ledger has not recorded: pending, queued, in a worker's hands, or lost.
     pub in_flight: Option<i64>,
+    /// Units of orders that have ended, cancelled or refunded, and that are not on sale again yet. Not part of `in_flight`.
+    #[serde(default)]
+    pub returning: u64,
     /// Orders that the gate holds, the ledger lacks, and that cannot arrive any more. They are sent again by themselves.
     #[serde(default)]
     pub lost: u64,
@@ -115,16 +118,30 @@ pub struct AuditCounts {
 impl AuditCounts {
     /// Whether the ledger moved while it was read. If not, its rows and running totals must agree.
     fn is_still(&self) -> bool {
-        let moved = |sale: &Sale| (sale.orders, sale.rejected_orders, sale.epoch);
+        let moved = |sale: &Sale| (sale.orders, sale.rejected_orders, sale.ended, sale.epoch);
         moved(&self.before) == moved(&self.after)
     }
 
-    /// Units that the gate has set aside and the ledger has not recorded.
-    fn in_flight(&self) -> Option<i64> {
+    /// Units that the gate has set aside and the ledger does not count as sold. Those of orders that have ended are among
+    /// them until the gate has taken them back. Below 0 only where the gate has lost data.
+    fn unsold(&self) -> Option<i64> {
         let gate = self.gate?;
         let set_aside = i64::from(self.before.stock) - i64::from(gate.remaining);
-        let sold = if self.is_still() { self.totals.units } else { u64::from(self.before.sold) };
+        let sold = if self.is_still() {
+            self.totals.units
+        } else {
+            // What ended since the first read may have left the gate before that was read.
+            let ended = self.after.ended.units.saturating_sub(self.before.ended.units);
+            u64::from(self.before.sold).saturating_sub(ended)
+        };
         Some(set_aside - i64::try_from(sold).unwrap_or(i64::MAX))
+    }
+
+    /// Units that are on their way from the gate to the ledger. Of the returning ones nobody knows which the gate has taken back
+    /// already, so there may be more of them in flight than this, and never fewer.
+    fn in_flight(&self) -> Option<i64> {
+        let returning = i64::try_from(self.after.ended.returning_units()).unwrap_or(i64::MAX);
+        self.unsold().map(|unsold| if unsold < 0 { unsold } else { (unsold - returning).max(0) })
     }
 
     /// Orders that the gate holds and the ledger lacks, where none of them can arrive any more.
@@ -132,7 +149,8 @@ impl AuditCounts {
         let settled = self.progress.is_some_and(|progress| progress.nothing_can_arrive());
         match self.gate {
             Some(gate) if settled && self.is_still() => {
-                gate.orders.saturating_sub(self.totals.orders + gate.pending_orders)
+                let returning = self.after.ended.returning_orders();
+                gate.orders.saturating_sub(self.totals.orders + gate.pending_orders + returning)
             }
             _ => 0,
         }
@@ -208,14 +226,15 @@ impl AuditReport {
                 "{lost} orders are at the gate and not in the ledger, and nothing can bring them any more: they are sent again"
             ));
         }
+        let returning = after.ended.returning_units();
         let violated = oversold > 0 || totals.duplicates > 0 || !conserved;
         let verdict = match in_flight {
             _ if violated => Verdict::Violated,
             _ if rebuilding => Verdict::Rebuilding,
+            _ if lost > 0 => Verdict::Lost,
             None if closed_out => Verdict::Clean,
             None => Verdict::GateMissing,
-            Some(_) if lost > 0 => Verdict::Lost,
-            Some(0) => Verdict::Clean,
+            Some(0) if returning == 0 => Verdict::Clean,
             Some(_) => Verdict::InFlight,
         };
         Self {
@@ -233,6 +252,7 @@ impl AuditReport {
             rejected_orders: totals.rejected_orders,
             rejected_units: totals.rejected_units,
             in_flight,
+            returning,
             lost,
             oversold,
             duplicates: totals.duplicates,
@@ -254,7 +274,8 @@ fn unaccounted(counts: &AuditCounts) -> Option<String> {
     let gate = counts.gate?;
     let seen = counts.queue.orders? + gate.pending_orders;
     let in_flight = gate.orders.saturating_sub(counts.totals.orders);
-    (counts.is_still() && in_flight > seen + counts.totals.rejected_orders).then(|| {
+    let known = counts.totals.rejected_orders + counts.after.ended.returning_orders();
+    (counts.is_still() && in_flight > seen + known).then(|| {
         format!("{in_flight} orders are set aside and not recorded, but only {seen} are pending or queued")
     })
 }
@@ -262,6 +283,7 @@ fn unaccounted(counts: &AuditCounts) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Ended;
 
     fn audit(
         before: Sale,
@@ -283,6 +305,8 @@ mod tests {
             sold,
             orders,
             rejected_orders: 0,
+            payment_window_ms: None,
+            ended: Ended::default(),
             price_cents: 1,
             currency: "USD".into(),
             per_user_limit: 1,
@@ -370,6 +394,37 @@ mod tests {
         assert_eq!((report.verdict, report.lost, report.conserved), (Verdict::Lost, 3, false));
         let report = AuditReport::from_counts(&counts(QueueProgress { oldest_held_ms: Some(1), ..settled }));
         assert_eq!((report.verdict, report.lost), (Verdict::InFlight, 0));
+    }
+
+    fn ended(orders: u64, returned: u64) -> Ended {
+        Ended { orders, units: orders, returned_orders: returned, returned_units: returned }
+    }
+
+    #[test]
+    fn units_of_cancelled_orders_are_returning_until_the_gate_has_taken_them_back() {
+        let cancelled = |active, returned| Sale { ended: ended(2, returned), ..sale(active) };
+        // Cancelled in the ledger, still held at the gate.
+        let report = audit(cancelled(2, 0), gate(4, 0), queue(0), rows(2), cancelled(2, 0));
+        assert_eq!((report.verdict, report.in_flight, report.returning), (Verdict::InFlight, Some(0), 2));
+        assert!(report.conserved, "{report:?}");
+        // The gate has taken one back, and the ledger does not know that yet.
+        let report = audit(cancelled(2, 0), gate(3, 0), queue(0), rows(2), cancelled(2, 0));
+        assert_eq!((report.verdict, report.conserved), (Verdict::InFlight, true));
+        // All is done.
+        let report = audit(cancelled(2, 2), gate(2, 0), queue(0), rows(2), cancelled(2, 2));
+        assert_eq!((report.verdict, report.returning), (Verdict::Clean, 0));
+        // An order that is at the gate and nowhere else is found beside them.
+        let report = audit(cancelled(2, 0), gate(5, 0), queue(0), rows(2), cancelled(2, 0));
+        assert_eq!((report.verdict, report.conserved), (Verdict::Violated, false));
+    }
+
+    #[test]
+    fn orders_that_end_while_they_are_counted_are_no_lost_data() {
+        // Between the two reads of the sale two orders were cancelled and taken back, and two others committed.
+        let before = Sale { ended: ended(0, 0), ..sale(4) };
+        let after = Sale { ended: ended(2, 2), ..sale(4) };
+        let report = audit(before, gate(2, 0), queue(0), rows(4), after);
+        assert_eq!((report.verdict, report.conserved), (Verdict::Clean, true));
     }
 
     #[test]

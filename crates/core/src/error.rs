@@ -12,6 +12,8 @@ pub enum Dependency {
     Queue,
     /// Where orders become true.
     Ledger,
+    /// Carries events to subscribers.
+    Events,
     /// Where processes report how they are. No order depends on it.
     ControlPlane,
 }
@@ -22,6 +24,7 @@ impl std::fmt::Display for Dependency {
             Self::Gate => "gate",
             Self::Queue => "queue",
             Self::Ledger => "ledger",
+            Self::Events => "event bus",
             Self::ControlPlane => "control plane",
         })
     }

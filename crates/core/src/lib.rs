@@ -13,7 +13,9 @@ mod claim;
 mod control;
 mod decide;
 mod error;
+mod event;
 mod identity;
+mod lifecycle;
 mod message;
 mod opening;
 mod order;
@@ -31,7 +33,12 @@ pub use control::{
 };
 pub use decide::{Known, Room, decide, decided_anew};
 pub use error::{Dependency, Fault, FieldError};
+pub use event::{
+    Event, EventBody, EventMessage, EventOrder, EventPattern, MAX_EVENT_ORDERS, Orders, Refund,
+    SubscriberName,
+};
 pub use identity::{KnownSales, LedgerId};
+pub use lifecycle::{CancelReason, OrderRecord, OrderState, Overdue, Step};
 pub use message::{MESSAGE_VERSION, Message, Unread};
 pub use opening::{Created, create_sale, fill_gate};
 pub use order::{
@@ -39,11 +46,13 @@ pub use order::{
     UserId,
 };
 pub use ports::{
-    Backend, Consumer, ControlPlane, Delivery, DeliveryTag, GateCondition, GateLevel, Ledger, LedgerTotals,
-    LedgerWriter, LockedSale, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress,
-    SnapshotListener, StockGate,
+    Backend, Consumer, ControlPlane, Delivery, DeliveryTag, Effect, EventBus, EventDelivery, EventPublisher,
+    FunnelCount, GateCondition, GateLevel, Ledger, LedgerTotals, LedgerWriter, Lifecycle,
+    LifecycleTransaction, LockedSale, Notice, OrderQueue, Outbox, OutboxDepth, OutboxEvent, OutboxState,
+    ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress, SnapshotListener, StockGate,
+    Subscription, Waiting,
 };
-pub use sale::{Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
+pub use sale::{Ended, Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
 
 /// A moment in UTC, to the millisecond: what every store of this system keeps.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

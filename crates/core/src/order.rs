@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Claim, Epoch, SaleId, Timestamp};
+use crate::{CancelReason, Claim, Epoch, SaleId, Timestamp};
 
 /// Orders in one order batch, at the most: one group commit, one message.
 pub const MAX_BATCH_ORDERS: usize = 256;
@@ -168,7 +168,7 @@ impl RejectReason {
 }
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
     /// Reserved, and on its way to the ledger.
@@ -177,9 +177,43 @@ pub enum OrderStatus {
     Committed,
     /// Recorded by the ledger as rejected.
     Rejected,
+    /// Paid in full.
+    Paid,
+    /// Given back unpaid, by its buyer or because its time was over.
+    Cancelled,
+    /// Its money is going back.
+    Refunding,
+    /// A human is to decide whether its money goes back.
+    RefundHeld,
+    /// Its money has gone back.
+    Refunded,
 }
 
-/// An order that has reached its end, as the ledger has it.
+impl OrderStatus {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Committed => "committed",
+            Self::Rejected => "rejected",
+            Self::Paid => "paid",
+            Self::Cancelled => "cancelled",
+            Self::Refunding => "refunding",
+            Self::RefundHeld => "refund_held",
+            Self::Refunded => "refunded",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] writes for an order that the ledger has committed once; `None` for anything else.
+    pub fn parse_committed(text: &str) -> Option<Self> {
+        use OrderStatus::{Cancelled, Committed, Paid, RefundHeld, Refunded, Refunding};
+        [Committed, Paid, Cancelled, Refunding, RefundHeld, Refunded]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+    }
+}
+
+/// An order that the ledger has recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerOrder {
     /// The sale it is for.
@@ -188,8 +222,12 @@ pub struct LedgerOrder {
     pub claim: Claim,
     /// Price of all its units in hundredths; 0 when rejected.
     pub amount_cents: u64,
+    /// Where it stands: rejected, or committed and what came after.
+    pub status: OrderStatus,
     /// Why it was rejected; `None` when it was committed.
     pub rejected: Option<RejectReason>,
+    /// Why it was cancelled; `None` when it was not.
+    pub cancelled: Option<CancelReason>,
     /// When the ledger recorded it, by the ledger's clock.
     pub recorded_at: Timestamp,
 }

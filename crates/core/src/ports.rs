@@ -5,15 +5,22 @@
 //! [`Fault::Unknown`](crate::Fault::Unknown).
 
 mod control;
+mod events;
 mod gate;
 mod ledger;
+mod lifecycle;
 mod queue;
 
 use std::sync::Arc;
 
 pub use control::{ControlPlane, SnapshotListener};
+pub use events::{EventBus, EventDelivery, EventPublisher, Subscription, Waiting};
 pub use gate::{GateCondition, GateLevel, QueueProgress, StockGate};
 pub use ledger::{Ledger, LedgerTotals, LedgerWriter, LockedSale};
+pub use lifecycle::{
+    Effect, FunnelCount, Lifecycle, LifecycleTransaction, Notice, Outbox, OutboxDepth, OutboxEvent,
+    OutboxState,
+};
 pub use queue::{
     Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
 };
@@ -29,6 +36,12 @@ pub struct Backend {
     pub queue: Arc<dyn OrderQueue>,
     /// Where orders become true.
     pub ledger: Arc<dyn Ledger>,
+    /// Where orders change after their commit.
+    pub lifecycle: Arc<dyn Lifecycle>,
+    /// Where events wait that were written with what they tell of.
+    pub outbox: Arc<dyn Outbox>,
+    /// Carries events to subscribers.
+    pub events: Arc<dyn EventBus>,
     /// Where processes report how they are.
     pub control: Arc<dyn ControlPlane>,
 }

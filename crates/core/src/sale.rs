@@ -145,6 +145,13 @@ pub struct Sale {
     pub orders: u64,
     /// Orders that the ledger has rejected.
     pub rejected_orders: u64,
+    /// How long after its commit an order can be paid, in milliseconds; `None`: the sale has no payments, and a committed order
+    /// stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_window_ms: Option<u64>,
+    /// Orders that were active once and are not any more.
+    #[serde(default, skip_serializing_if = "Ended::is_none")]
+    pub ended: Ended,
     /// The price of one unit in hundredths of `currency`.
     pub price_cents: u64,
     /// ISO 4217.
@@ -186,6 +193,36 @@ impl Sale {
     }
 }
 
+/// The orders of one sale that were active and are not any more: cancelled or refunded. The numbers only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ended {
+    /// Such orders.
+    pub orders: u64,
+    /// Their units.
+    pub units: u64,
+    /// Of these, orders that the gate has taken back.
+    pub returned_orders: u64,
+    /// The units of those, which are on sale again.
+    pub returned_units: u64,
+}
+
+impl Ended {
+    /// Whether no order has ended.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Orders that the gate holds although they have ended.
+    pub fn returning_orders(&self) -> u64 {
+        self.orders.saturating_sub(self.returned_orders)
+    }
+
+    /// Units that the gate has set aside for orders that have ended.
+    pub fn returning_units(&self) -> u64 {
+        self.units.saturating_sub(self.returned_units)
+    }
+}
+
 /// Where a moment lies relative to a sale's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -223,6 +260,10 @@ pub struct NewSale {
     pub starts_at: Timestamp,
     /// The first moment after the sale.
     pub ends_at: Timestamp,
+    /// How long after its commit an order can be paid, in milliseconds: 1,000 to 2,592,000,000, which is 30 days. Default: the
+    /// sale has no payments, and a committed order stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_window_ms: Option<u64>,
 }
 
 fn default_currency() -> String {
@@ -240,6 +281,10 @@ impl NewSale {
     pub const MAX_PRICE_CENTS: u64 = 100_000_000_000;
     /// The most units one user may be allowed.
     pub const MAX_PER_USER_LIMIT: u32 = 1_000;
+    /// The shortest time to pay, in milliseconds.
+    pub const MIN_PAYMENT_WINDOW_MS: u64 = 1_000;
+    /// The longest time to pay, in milliseconds: 30 days.
+    pub const MAX_PAYMENT_WINDOW_MS: u64 = 30 * 24 * 3_600_000;
     /// The most characters of a name.
     pub const MAX_NAME_CHARS: usize = 200;
 
@@ -291,6 +336,14 @@ impl NewSale {
             "per_user_limit",
             format!("is {}; allowed are 1 to {} units", self.per_user_limit, Self::MAX_PER_USER_LIMIT),
         );
+        if let Some(window) = self.payment_window_ms {
+            let allowed = Self::MIN_PAYMENT_WINDOW_MS..=Self::MAX_PAYMENT_WINDOW_MS;
+            require(
+                allowed.contains(&window),
+                "payment_window_ms",
+                format!("is {window}; allowed are {} to {}", allowed.start(), allowed.end()),
+            );
+        }
         let years = chrono::Datelike::year(&self.starts_at)..=chrono::Datelike::year(&self.ends_at);
         require(
             self.ends_at > self.starts_at,
@@ -320,6 +373,7 @@ mod tests {
             per_user_limit: 1,
             starts_at: crate::now(),
             ends_at: crate::now() + chrono::Duration::hours(1),
+            payment_window_ms: None,
         }
     }
 
@@ -338,11 +392,21 @@ mod tests {
         bad.price_cents = NewSale::MAX_PRICE_CENTS + 1;
         bad.currency = "usd".into();
         bad.per_user_limit = 0;
+        bad.payment_window_ms = Some(999);
         bad.ends_at = bad.starts_at;
         let fields: Vec<_> = bad.check().unwrap_err().into_iter().map(|e| e.field).collect();
         assert_eq!(
             fields,
-            ["name", "product", "stock", "price_cents", "currency", "per_user_limit", "ends_at"]
+            [
+                "name",
+                "product",
+                "stock",
+                "price_cents",
+                "currency",
+                "per_user_limit",
+                "payment_window_ms",
+                "ends_at"
+            ]
         );
     }
 
@@ -357,6 +421,8 @@ mod tests {
             sold: 0,
             orders: 0,
             rejected_orders: 0,
+            payment_window_ms: new.payment_window_ms,
+            ended: Ended::default(),
             price_cents: new.price_cents,
             currency: new.currency,
             per_user_limit: new.per_user_limit,

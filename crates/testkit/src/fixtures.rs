@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use seckill_core::{
-    AuditReport, Backend, Claim, Epoch, GateLevel, Mode, NewSale, Order, OrderBatch, OrderId, Sale, SaleId,
-    SaleState, UserId, create_sale, now,
+    AuditReport, Backend, Claim, Ended, Epoch, GateLevel, Mode, NewSale, Order, OrderBatch, OrderId, Sale,
+    SaleId, SaleState, UserId, create_sale, now,
 };
 
 /// The epoch of a sale that [`open`] has opened.
@@ -22,6 +22,7 @@ pub fn new_sale(stock: u32, per_user_limit: u32) -> NewSale {
         per_user_limit,
         starts_at: now() - chrono::Duration::hours(1),
         ends_at: now() + chrono::Duration::hours(1),
+        payment_window_ms: None,
     }
 }
 
@@ -35,6 +36,8 @@ pub fn sale(id: SaleId, new: NewSale) -> Sale {
         sold: 0,
         orders: 0,
         rejected_orders: 0,
+        payment_window_ms: new.payment_window_ms,
+        ended: Ended::default(),
         price_cents: new.price_cents,
         currency: new.currency,
         per_user_limit: new.per_user_limit,
