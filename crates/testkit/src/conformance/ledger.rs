@@ -26,6 +26,7 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
         per_user_limit: NewSale::MAX_PER_USER_LIMIT,
         starts_at: "2000-01-01T00:00:00.001Z".parse().unwrap(),
         ends_at: "2999-12-31T23:59:59.999Z".parse().unwrap(),
+        payment_window_ms: Some(NewSale::MAX_PAYMENT_WINDOW_MS),
     };
     for (new, mode) in [(plain, Mode::Queue), (longest, Mode::Direct)] {
         assert_eq!(new.check(), Ok(()));
@@ -43,6 +44,8 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
             sold: 0,
             orders: 0,
             rejected_orders: 0,
+            payment_window_ms: new.payment_window_ms,
+            ended: Ended::default(),
             price_cents: new.price_cents,
             currency: new.currency,
             per_user_limit: new.per_user_limit,
