@@ -10,6 +10,7 @@ mod gate;
 mod ledger;
 mod lifecycle;
 mod queue;
+mod service;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub use lifecycle::{
 pub use queue::{
     Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
 };
+pub use service::{Changed, OrderService};
 
 /// One back end: a set of ports that belong together.
 #[derive(Clone)]

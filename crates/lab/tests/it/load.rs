@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use seckill_core::{AuditReport, Backend, DrainRate, Mode, SaleId, Verdict};
 use seckill_gateway::Config;
 use seckill_lab::load::{LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus};
+use seckill_lifecycle::Service;
 use seckill_testkit::eventually;
 use seckill_token::Signer;
 use seckill_worker::Pace;
@@ -58,6 +59,7 @@ impl Server {
         let run = seckill_gateway::run(
             listener,
             backend.clone(),
+            Arc::new(Service::new(backend.clone())),
             config,
             Router::new(),
             prometheus,

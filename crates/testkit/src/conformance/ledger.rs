@@ -2,8 +2,8 @@
 //! often, and from how many writers.
 
 use seckill_core::{
-    Backend, Claim, Fate, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason, Sale,
-    SaleId, SaleState, UserId,
+    Backend, Claim, Ended, Fate, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason,
+    Sale, SaleId, SaleState, UserId,
 };
 
 use super::support::{Subject, assert_totals};

@@ -18,11 +18,10 @@ use super::{Call, Faults};
 
 pub(super) fn wrap(backend: &Backend, faults: &Arc<Faults>) -> Backend {
     Backend {
-        name: backend.name,
         gate: Arc::new(Faulty::new(Arc::clone(&backend.gate), faults)),
         queue: Arc::new(Faulty::new(Arc::clone(&backend.queue), faults)),
         ledger: Arc::new(Faulty::new(Arc::clone(&backend.ledger), faults)),
-        control: Arc::clone(&backend.control),
+        ..backend.clone()
     }
 }
 
