@@ -74,7 +74,7 @@ impl Faults {
         self.changed.notify_waiters();
     }
 
-    /// Calls of this kind go well from now on, also the ones that are held.
+    /// Calls of this kind go well from now on, also the ones that are held, unless all of the dependency is away.
     pub fn heal(&self, call: Call) {
         let mut plan = self.plan();
         plan.standing.remove(&call);
