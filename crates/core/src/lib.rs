@@ -39,9 +39,9 @@ pub use order::{
     UserId,
 };
 pub use ports::{
-    Backend, Consumer, ControlPlane, Delivery, DeliveryTag, GateCondition, GateLevel, Ledger, LedgerTotals,
-    LedgerWriter, LockedSale, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress,
-    SnapshotListener, StockGate,
+    Around, Backend, Call, Consumer, ControlPlane, Delivery, DeliveryTag, GateCondition, GateLevel, Ledger,
+    LedgerTotals, LedgerWriter, LockedSale, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
+    QueueProgress, SnapshotListener, StockGate,
 };
 pub use sale::{Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
 

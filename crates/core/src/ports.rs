@@ -8,6 +8,7 @@ mod control;
 mod gate;
 mod ledger;
 mod queue;
+mod wrapped;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub use ledger::{Ledger, LedgerTotals, LedgerWriter, LockedSale};
 pub use queue::{
     Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
 };
+pub use wrapped::{Around, Call};
 
 /// One back end: a set of ports that belong together.
 #[derive(Clone)]
