@@ -11,6 +11,7 @@ mod ledger;
 mod lifecycle;
 mod queue;
 mod service;
+mod wrapped;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub use queue::{
     Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
 };
 pub use service::{Changed, OrderService};
+pub use wrapped::{Around, Call};
 
 /// One back end: a set of ports that belong together.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use seckill_core::{AuditReport, Backend, DrainRate, Mode, SaleId, Verdict};
 use seckill_gateway::Config;
 use seckill_lab::load::{LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus};
 use seckill_lifecycle::Service;
-use seckill_testkit::eventually;
+use seckill_testkit::{eventually, fixtures};
 use seckill_token::Signer;
 use seckill_worker::Pace;
 use serde_json::json;
@@ -108,8 +108,7 @@ impl Setup {
     }
 
     async fn audit(&self, sale: u64) -> AuditReport {
-        let report = AuditReport::read(&self.backend, SaleId(sale)).await;
-        report.expect("the back end answers").expect("the sale exists")
+        fixtures::audit(&self.backend, SaleId(sale)).await
     }
 }
 

@@ -2,8 +2,8 @@
 //! often, and from how many writers.
 
 use seckill_core::{
-    Backend, Claim, Ended, Fate, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason,
-    Sale, SaleId, SaleState, UserId,
+    Backend, Claim, Fate, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason, Sale,
+    SaleId, UserId,
 };
 
 use super::support::{Subject, assert_totals};
@@ -36,28 +36,7 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
             age.abs() < chrono::Duration::minutes(10),
             "created {age} ago: is the ledger's clock in UTC?"
         );
-        let expected = Sale {
-            id: sale.id,
-            product: new.product().to_owned(),
-            name: new.name,
-            stock: new.stock,
-            sold: 0,
-            orders: 0,
-            rejected_orders: 0,
-            payment_window_ms: new.payment_window_ms,
-            ended: Ended::default(),
-            price_cents: new.price_cents,
-            currency: new.currency,
-            per_user_limit: new.per_user_limit,
-            starts_at: new.starts_at,
-            ends_at: new.ends_at,
-            mode,
-            epoch: 0,
-            state: SaleState::Open,
-            rebuild: None,
-            open_epoch: 0,
-            created_at: sale.created_at,
-        };
+        let expected = Sale { mode, created_at: sale.created_at, ..fixtures::sale(sale.id, new) };
         assert_eq!(sale, expected);
         assert_eq!(ledger.sale(sale.id).await.unwrap(), Some(expected));
         assert_eq!(ledger.totals(sale.id).await.unwrap(), LedgerTotals::default());
