@@ -1,0 +1,7 @@
+//! Events from the outbox to their effects, on the embedded back end.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod relay;
+mod setup;
+mod subscribers;

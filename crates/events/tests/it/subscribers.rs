@@ -1,0 +1,204 @@
+//! The built-in subscribers: one effect an event, however often and in whatever order it comes.
+
+use seckill_core::{
+    Backend, CancelReason, Claim, Decision, Event, EventBody, EventMessage, EventOrder, NewSale, OrderId,
+    Orders, OutboxState, Refund, Sale, Step, UserId, Verdict,
+};
+use seckill_events::{relay, subscribers};
+use seckill_testkit::eventually;
+use seckill_testkit::fixtures::{EPOCH, audit, claim, level, new_sale, open};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::setup::{SOON, back_end, event, order, paid, write};
+
+/// The relay and all subscribers.
+struct Running {
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(backend: &Backend) -> Self {
+        let stop = CancellationToken::new();
+        let tasks = vec![
+            tokio::spawn(relay::run(backend.clone(), stop.clone())),
+            tokio::spawn(subscribers::run(backend.clone(), stop.clone())),
+        ];
+        Self { stop, tasks }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+/// Waits until every subscriber has taken in all that was published to it.
+async fn quiet(backend: &Backend) {
+    eventually(SOON, async || {
+        let depth = backend.outbox.depth().await.unwrap();
+        if depth.pending > 0 {
+            return Err(format!("{depth:?}"));
+        }
+        for name in subscribers::NAMES {
+            let waiting = backend.events.waiting(&name.parse().unwrap()).await.unwrap();
+            if waiting.is_none_or(|waiting| waiting.events > 0) {
+                return Err(format!("{name}: {waiting:?}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Waits until every subscriber keeps what is published from now on.
+async fn subscribed(backend: &Backend) {
+    eventually(SOON, async || {
+        for name in subscribers::NAMES {
+            if backend.events.waiting(&name.parse().unwrap()).await.unwrap().is_none() {
+                return Err(name);
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+async fn publish(backend: &Backend, message: &EventMessage) {
+    backend.events.publisher().await.unwrap().publish(message).await.unwrap();
+}
+
+/// A sale with payments, and orders of it that went all the way into the ledger.
+async fn sold(backend: &Backend, stock: u32, users: std::ops::Range<u64>) -> (Sale, Vec<Claim>) {
+    let sale = open(backend, &NewSale { payment_window_ms: Some(3_600_000), ..new_sale(stock, 1) }).await;
+    let claims: Vec<_> = users.map(claim).collect();
+    let reserved = backend.gate.reserve(sale.id, EPOCH, &[], &claims).await.unwrap();
+    backend.gate.settle(sale.id, &[reserved.reservation.unwrap()]).await.unwrap();
+    commit(backend, &sale, &claims).await;
+    (sale, claims)
+}
+
+async fn commit(backend: &Backend, sale: &Sale, claims: &[Claim]) {
+    let order = |claim: &Claim| seckill_core::Order { sale_id: sale.id, epoch: EPOCH, claim: *claim };
+    let orders: Vec<_> = claims.iter().map(order).collect();
+    backend.ledger.writer().await.unwrap().commit(&orders).await.unwrap();
+}
+
+/// Cancels orders as expiry does; the event.
+async fn cancel(backend: &Backend, ids: &[OrderId]) -> Event {
+    let mut transaction = backend.lifecycle.begin().await.unwrap();
+    let from = transaction.lock_orders(ids, false).await.unwrap();
+    let reason = Some(CancelReason::Expired);
+    let to: Vec<_> = from.iter().map(|order| order.after(Step::Cancel, reason).unwrap()).collect();
+    transaction.move_orders(&from, &to).await.unwrap();
+    let orders = to.iter().map(EventOrder::from).collect();
+    let event = event(EventBody::OrderCancelled(Orders { sale_id: to[0].sale_id, reason, orders }));
+    transaction.add_event(&event).await.unwrap();
+    transaction.commit().await.unwrap();
+    event
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn units_of_cancelled_orders_are_on_sale_again_once_also_where_the_event_comes_three_times() {
+    let (_folder, backend) = back_end().await;
+    let running = Running::start(&backend);
+    subscribed(&backend).await;
+    let (sale, claims) = sold(&backend, 3, 0..3).await;
+    assert_eq!(level(&backend, sale.id).await.remaining, 0);
+    let told = cancel(&backend, &[claims[0].order_id, claims[1].order_id]).await;
+    quiet(&backend).await;
+    let message = told.message();
+    publish(&backend, &message).await;
+    publish(&backend, &message).await;
+    quiet(&backend).await;
+    assert_eq!(level(&backend, sale.id).await.remaining, 2);
+    let report = audit(&backend, sale.id).await;
+    assert_eq!((report.verdict, report.sold, report.returning), (Verdict::Clean, 1, 0), "{report:?}");
+
+    // User 0 buys again. The old event, once more, does not take the new order away.
+    let again = claim(0);
+    let reserved = backend.gate.reserve(sale.id, EPOCH, &[], &[again]).await.unwrap();
+    assert_eq!(reserved.decisions, [Decision::Reserved]);
+    commit(&backend, &sale, &[again]).await;
+    publish(&backend, &message).await;
+    quiet(&backend).await;
+    assert_eq!(level(&backend, sale.id).await.remaining, 1);
+    let found = backend.ledger.sale(sale.id).await.unwrap().unwrap();
+    assert_eq!((found.sold, found.ended.returned_orders), (2, 2));
+    running.stop().await;
+}
+
+/// The gate was rebuilt between the cancellation and its event: its units are on sale already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_was_rebuilt_meanwhile_gets_no_unit_twice() {
+    let (_folder, backend) = back_end().await;
+    let (sale, claims) = sold(&backend, 3, 0..3).await;
+    cancel(&backend, &[claims[0].order_id]).await;
+    let now = backend.ledger.sale(sale.id).await.unwrap().unwrap();
+    let holders = &claims[1..];
+    backend.gate.fence(sale.id, EPOCH + 1).await.unwrap();
+    backend.gate.stage_refill(sale.id, EPOCH + 1, true, holders).await.unwrap();
+    backend.gate.finish_refill(&now, EPOCH + 1, now.stock - now.sold, 2).await.unwrap();
+    assert_eq!(level(&backend, sale.id).await.remaining, 1);
+    let running = Running::start(&backend);
+    eventually(SOON, async || {
+        let sale = backend.ledger.sale(sale.id).await.unwrap().unwrap();
+        if sale.ended.returned_orders == 1 { Ok(()) } else { Err(sale) }
+    })
+    .await;
+    assert_eq!(level(&backend, sale.id).await.remaining, 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_comes_three_times_gives_points_notices_and_counts_once() {
+    let (_folder, backend) = back_end().await;
+    let running = Running::start(&backend);
+    subscribed(&backend).await;
+    let sale = open(&backend, &new_sale(10, 1)).await.id;
+    let orders = vec![order(1), order(2)];
+    let told = paid(sale, orders.clone());
+    write(&backend, std::slice::from_ref(&told)).await;
+    for _ in 0..2 {
+        publish(&backend, &told.message()).await;
+    }
+    quiet(&backend).await;
+    assert_eq!(backend.lifecycle.points(UserId(1)).await.unwrap(), 12);
+    let notices = backend.lifecycle.notices(orders[0].order_id).await.unwrap();
+    assert_eq!(notices.len(), 1);
+    assert_eq!((notices[0].kind.as_str(), notices[0].user_id), ("order.paid", UserId(1)));
+    let funnel = backend.lifecycle.funnel(sale).await.unwrap();
+    assert_eq!((funnel.len(), funnel[0].orders, funnel[0].amount_cents), (1, 2, 2_468));
+
+    let back = Refund { sale_id: sale, order: orders[0], returns_units: true, reason: None, way: None };
+    write(&backend, &[event(EventBody::RefundSucceeded(back))]).await;
+    quiet(&backend).await;
+    assert_eq!(backend.lifecycle.points(UserId(1)).await.unwrap(), 0);
+    assert_eq!(backend.outbox.list(OutboxState::Sent, 10).await.unwrap().len(), 2);
+    running.stop().await;
+}
+
+/// An event of a newer version is no reason to stop: it is parked for whoever asked for it, and the next one comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_cannot_be_read_is_parked_and_the_next_one_comes() {
+    let (_folder, backend) = back_end().await;
+    let running = Running::start(&backend);
+    subscribed(&backend).await;
+    let sale = open(&backend, &new_sale(10, 1)).await.id;
+    let unknown = EventMessage {
+        id: Uuid::now_v7(),
+        kind: "refund.lost".into(),
+        text: r#"{"type":"refund.lost"}"#.into(),
+    };
+    publish(&backend, &unknown).await;
+    write(&backend, &[paid(sale, vec![order(5)])]).await;
+    quiet(&backend).await;
+    assert_eq!(backend.lifecycle.points(UserId(5)).await.unwrap(), 12);
+    let waiting = backend.events.waiting(&"notifications".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(waiting.parked, 1);
+    running.stop().await;
+}
