@@ -12,6 +12,8 @@ pub enum Dependency {
     Queue,
     /// Where orders become true.
     Ledger,
+    /// Charges cards. It is outside of seckill.
+    Bank,
     /// Carries events to subscribers.
     Events,
     /// Where processes report how they are. No order depends on it.
@@ -24,6 +26,7 @@ impl std::fmt::Display for Dependency {
             Self::Gate => "gate",
             Self::Queue => "queue",
             Self::Ledger => "ledger",
+            Self::Bank => "bank",
             Self::Events => "event bus",
             Self::ControlPlane => "control plane",
         })

@@ -4,6 +4,7 @@
 //! a method has more to say about it, its documentation does. A future that is dropped before it is done counts as
 //! [`Fault::Unknown`](crate::Fault::Unknown).
 
+mod bank;
 mod control;
 mod events;
 mod gate;
@@ -15,6 +16,7 @@ mod wrapped;
 
 use std::sync::Arc;
 
+pub use bank::{Bank, BankAnswer, Charge, GiveBack};
 pub use control::{ControlPlane, SnapshotListener};
 pub use events::{EventBus, EventDelivery, EventPublisher, Subscription, Waiting};
 pub use gate::{GateCondition, GateLevel, QueueProgress, StockGate};

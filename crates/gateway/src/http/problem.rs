@@ -149,6 +149,7 @@ impl Refusal {
             Dependency::Gate => "the gate, which keeps the stock, cannot be used",
             Dependency::Queue => "the queue takes no orders at the moment",
             Dependency::Ledger => "the database cannot be used",
+            Dependency::Bank => "the bank does not answer",
             Dependency::Events => "the event bus cannot be used",
             Dependency::ControlPlane => "the control plane cannot be used",
         };
