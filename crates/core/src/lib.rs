@@ -17,6 +17,7 @@ mod event;
 mod identity;
 mod lifecycle;
 mod message;
+pub mod money;
 mod opening;
 mod order;
 mod ports;

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod ledger;
 pub mod lifecycle;
 pub mod lost_gate;
+pub mod money;
 pub mod outbox;
 pub mod parked;
 pub mod path;
@@ -139,6 +140,14 @@ macro_rules! conformance {
             effects_add_up
             states_survive_a_reopen
         }
+        $crate::conformance_checks! { $subject, money:
+            a_saga_reads_back_as_written
+            running_sagas_are_due_when_their_time_has_come
+            a_balance_is_never_overdrawn
+            a_coupon_is_used_for_one_order
+            a_request_is_new_once
+            entries_add_up_to_the_money_of_a_sale
+        }
         $crate::conformance_checks! { $subject, outbox:
             events_are_claimed_oldest_first_and_by_one
             claimers_at_once_get_different_events
@@ -215,6 +224,7 @@ mod tests {
             ("ledger", include_str!("conformance/ledger.rs")),
             ("rebuild", include_str!("conformance/rebuild.rs")),
             ("lifecycle", include_str!("conformance/lifecycle.rs")),
+            ("money", include_str!("conformance/money.rs")),
             ("outbox", include_str!("conformance/outbox.rs")),
             ("events", include_str!("conformance/events.rs")),
             ("path", include_str!("conformance/path.rs")),

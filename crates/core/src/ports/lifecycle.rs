@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::money::{Entry, Money, Request, Saga, SagaKind, SagaState};
 use crate::{Event, EventMessage, Fault, OrderId, OrderRecord, Overdue, SaleId, Timestamp, UserId};
 
 /// Changes of orders after their commit. It is the ledger's database, so that all of a change is one transaction.
@@ -27,6 +28,21 @@ pub trait Lifecycle: Send + Sync {
 
     /// What the subscriber `funnel` has counted for a sale. Changes nothing.
     async fn funnel(&self, sale: SaleId) -> Result<Vec<FunnelCount>, Fault>;
+
+    /// Orders whose saga of this kind is running and due by the ledger's clock, the longest due first. Changes nothing.
+    async fn due_sagas(&self, kind: SagaKind, limit: u32) -> Result<Vec<OrderId>, Fault>;
+
+    /// Up to `limit` sagas in this state, by order id. Changes nothing.
+    async fn sagas(&self, kind: SagaKind, state: SagaState, limit: u32) -> Result<Vec<Saga>, Fault>;
+
+    /// The saga of an order. Changes nothing.
+    async fn find_saga(&self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault>;
+
+    /// What a user has with us, in hundredths. Changes nothing.
+    async fn balance(&self, user: UserId) -> Result<u64, Fault>;
+
+    /// The money of one sale, added up at one moment. Counts rows. Changes nothing.
+    async fn money(&self, sale: SaleId) -> Result<Money, Fault>;
 }
 
 /// One transaction. After any fault drop it: it is rolled back.
@@ -52,6 +68,35 @@ pub trait LifecycleTransaction: Send {
 
     /// Writes what an event has caused.
     async fn apply(&mut self, effect: &Effect) -> Result<(), Fault>;
+
+    /// The saga of an order, which is locked until the transaction ends. Lock the order itself first.
+    async fn saga(&mut self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault>;
+
+    /// Writes a saga, in place of the one that the order had of this kind.
+    async fn put_saga(&mut self, saga: &Saga) -> Result<(), Fault>;
+
+    /// Writes entries. Those of one transfer are written once: a second entry of the same transfer and account is
+    /// [`Fault::Corrupt`].
+    async fn add_entries(&mut self, entries: &[Entry]) -> Result<(), Fault>;
+
+    /// Adds to what a user has with us, or takes from it; false: there is not so much, and nothing was changed.
+    async fn change_balance(&mut self, user: UserId, cents: i64) -> Result<bool, Fault>;
+
+    /// Makes a coupon of this worth; false: there is one of this code, and nothing was changed.
+    async fn add_coupon(&mut self, code: &str, cents: u64) -> Result<bool, Fault>;
+
+    /// Uses a coupon for an order: its worth, or `None` where there is none of this code or it is used for another order.
+    async fn use_coupon(&mut self, code: &str, order: OrderId) -> Result<Option<u64>, Fault>;
+
+    /// Makes a coupon valid again that was used for the order; otherwise nothing happens.
+    async fn free_coupon(&mut self, code: &str, order: OrderId) -> Result<(), Fault>;
+
+    /// Records a request under its idempotency key, unless the user has used the key before: then says so. `hash` stands for all
+    /// that the request asks for. If another transaction is about to record the same key, waits for its end.
+    async fn request(&mut self, user: UserId, key: &str, hash: &[u8; 32]) -> Result<Request, Fault>;
+
+    /// Records how a request was answered.
+    async fn answer_request(&mut self, user: UserId, key: &str, answer: &str) -> Result<(), Fault>;
 
     /// Makes all of it durable. After [`Fault::Unavailable`] none of it is; after [`Fault::Unknown`] all or none of it is.
     async fn commit(self: Box<Self>) -> Result<(), Fault>;
@@ -151,7 +196,8 @@ pub trait Outbox: Send + Sync {
     async fn depth(&self) -> Result<OutboxDepth, Fault>;
 
     /// Removes up to `limit` events that were sent longer ago than `age`; how many. What the inbox remembers stays: a copy of an
-    /// event may come to a subscriber that was away for longer than any age.
+    /// event may come to a subscriber that was away for longer than any age. Also forgets requests under idempotency keys that are
+    /// older than that.
     async fn forget_sent(&self, age: Duration, limit: u32) -> Result<u64, Fault>;
 }
 
