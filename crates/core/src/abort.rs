@@ -71,6 +71,16 @@ abort_points! {
     InboxWritten "inbox.written" "Effect and record are rolled back together; the event comes again.";
     InboxCommitted "inbox.committed" "The event has had its effect and comes again; the record keeps it from a second one.";
     EventTaken "event.taken" "The same, before the acknowledgement.";
+    PayWritten "pay.written" "Request, parts and saga are rolled back together; nothing is charged.";
+    PayBegun "pay.begun" "The saga is there and the bank has not been asked; whoever looks after it asks, and charges under its key.";
+    PayCharged "pay.charged" "The bank has charged and the saga is running; whoever looks after it finds the charge by its key.";
+    PaySettling "pay.settling" "State, entries and event are rolled back together; the bank is asked again.";
+    PaySettled "pay.settled" "The order is paid, and its event waits in the outbox; the same request gets the same answer.";
+    RefundWritten "refund.written" "State, saga and event are rolled back together; nobody has asked for the money.";
+    RefundAssessed "refund.assessed" "The decision is rolled back with the record of the event, which comes again.";
+    RefundGivenBack "refund.given_back" "The bank has given a part back and nobody has recorded it; the event comes again, and the bank is asked what it knows of the key.";
+    RefundRecorded "refund.recorded" "Entries and event are rolled back together; the event before comes again, and the transfer is recorded once.";
+    RefundFinished "refund.finished" "The end is rolled back with the record of the event, which comes again.";
     CloseOutRecorded "close_out.recorded" "The ledger calls the sale closed out; the next look removes what the gate has.";
 }
 

@@ -50,8 +50,8 @@ pub use ports::{
     Around, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane, Delivery, DeliveryTag,
     Effect, EventBus, EventDelivery, EventPublisher, FunnelCount, GateCondition, GateLevel, GiveBack, Ledger,
     LedgerTotals, LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, Notice, OrderQueue,
-    OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage, Publisher,
-    QueueDepth, QueueProgress, SnapshotListener, StockGate, Subscription, Waiting,
+    OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage, PaymentAnswer,
+    PaymentRequest, Publisher, QueueDepth, QueueProgress, SnapshotListener, StockGate, Subscription, Waiting,
 };
 pub use sale::{Ended, Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
 

@@ -139,6 +139,8 @@ pub struct Payment {
     pub sale_id: SaleId,
     /// Who pays.
     pub user_id: UserId,
+    /// The idempotency key of the request, which gets its answer when the payment ends.
+    pub request_key: String,
     /// ISO 4217.
     pub currency: String,
     /// What is paid in which way; together the order's amount.

@@ -28,7 +28,7 @@ pub use lifecycle::{
 pub use queue::{
     Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
 };
-pub use service::{Changed, OrderService};
+pub use service::{Changed, OrderService, PaymentAnswer, PaymentRequest};
 pub use wrapped::{Around, Call};
 
 /// One back end: a set of ports that belong together.

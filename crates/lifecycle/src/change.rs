@@ -30,10 +30,18 @@ pub(crate) async fn cancel(
     reason: CancelReason,
     locked: Locked,
 ) -> Result<Vec<OrderRecord>, Fault> {
-    let attempt = || cancel_once(backend, ledger, orders, reason, locked);
-    // Another transaction was in the way, or the database went away for a moment.
+    retried(|| cancel_once(backend, ledger, orders, reason, locked)).await
+}
+
+/// Makes a transaction again that changed nothing: another one was in the way, or the database went away for a moment.
+///
+/// # Errors
+/// The last attempt's fault, or at once one after which something may have changed.
+pub(crate) async fn retried<T, Attempt: Future<Output = Result<T, Fault>>>(
+    transaction: impl FnMut() -> Attempt,
+) -> Result<T, Fault> {
     let unavailable = |fault: &Fault| matches!(fault, Fault::Unavailable { .. });
-    attempt.retry(pauses()).when(unavailable).await
+    transaction.retry(pauses()).when(unavailable).await
 }
 
 fn pauses() -> ExponentialBuilder {

@@ -2,6 +2,8 @@
 //! that tells of it are written together or not at all. Who reads the events is not known here.
 
 pub mod expire;
+pub mod pay;
+pub mod refund;
 
 mod cancel;
 mod change;
