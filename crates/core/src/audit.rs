@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::money::Money;
 use crate::{
     Backend, Fault, GateLevel, LedgerTotals, Mode, QueueDepth, QueueProgress, Sale, SaleId, SaleState,
 };
@@ -50,6 +51,9 @@ pub struct AuditReport {
     pub oversold: u64,
     /// Users with two active orders, and order ids with two rows.
     pub duplicates: u64,
+    /// The money of a sale that has payments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub money: Option<Money>,
     /// Whether the ledger's rows and its running totals agree, every unit set aside is accounted for, and none is lost.
     pub conserved: bool,
     /// What all of it means.
@@ -171,13 +175,28 @@ impl AuditReport {
         let totals = backend.ledger.totals(id).await?;
         let Some(after) = backend.ledger.sale(id).await? else { return Ok(None) };
         let parked = backend.queue.parked_depth().await?;
+        let money = match before.payment_window_ms {
+            Some(_) => Some(backend.lifecycle.money(id).await?),
+            None => None,
+        };
         let counts = AuditCounts { before, gate, progress, queue, totals, after };
-        Ok(Some(Self {
+        let report = Self {
             parked_messages: parked.parked,
             unrouted_messages: parked.unrouted,
             newer_messages: parked.newer,
             ..Self::from_counts(&counts)
-        }))
+        };
+        Ok(Some(report.with_money(money)))
+    }
+
+    /// Adds what the money of the sale says.
+    fn with_money(mut self, money: Option<Money>) -> Self {
+        let wrong = money.map(|money| money.findings()).unwrap_or_default();
+        if !wrong.is_empty() {
+            (self.verdict, self.conserved) = (Verdict::Violated, false);
+            self.findings.extend(wrong);
+        }
+        Self { money, ..self }
     }
 
     /// Audits counts that were read in the order of their fields.
@@ -256,6 +275,7 @@ impl AuditReport {
             lost,
             oversold,
             duplicates: totals.duplicates,
+            money: None,
             conserved: conserved && lost == 0 && !rebuilding && (in_flight.is_some() || closed_out),
             verdict,
             findings,

@@ -4,6 +4,7 @@ pub(crate) mod auth;
 mod body;
 pub mod health;
 mod limit;
+mod money;
 mod orders;
 mod outbox;
 pub(crate) mod problem;
@@ -92,6 +93,14 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/orders/{id}", get(orders::show))
         .route("/api/v1/orders/{id}/events", get(orders::events))
         .route("/api/v1/orders/{id}/cancel", post(orders::cancel))
+        .route("/api/v1/orders/{id}/payment", post(money::pay))
+        .route("/api/v1/orders/{id}/refund", post(money::request_refund))
+        .route("/api/v1/orders/{id}/timeline", get(money::timeline))
+        .route("/api/v1/refunds", get(money::refunds))
+        .route("/api/v1/refunds/{id}/approve", post(money::approve))
+        .route("/api/v1/refunds/{id}/deny", post(money::deny))
+        .route("/api/v1/users/{id}/balance", post(money::add_balance))
+        .route("/api/v1/coupons", post(money::add_coupon))
         .route("/api/v1/outbox", get(outbox::list))
         .route("/api/v1/outbox/{id}", get(outbox::show).delete(outbox::discard))
         .route("/api/v1/outbox/{id}/redrive", post(outbox::redrive))

@@ -1,16 +1,103 @@
-//! What runs beside a worker for orders after their commit: expiry, the relay of events, and the subscribers that are part of
-//! seckill.
+//! What runs beside a worker for orders after their commit: expiry, the relay of events, the subscribers that are part of seckill,
+//! and the steps of refunds. Here the steps of the lifecycle meet the events that they are called for; neither of the two knows the
+//! other.
 
-use seckill_core::Backend;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use seckill_core::{Backend, Bank, Event, EventBody, Fault};
+use seckill_events::subscriber::{self, Subscriber};
 use seckill_events::{relay, subscribers};
-use seckill_lifecycle::expire;
+use seckill_lifecycle::{expire, pay, refund};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// How orders change after their commit.
+#[derive(Clone)]
+pub(crate) struct AfterConfig {
+    pub(crate) expiry: expire::Config,
+    pub(crate) rules: refund::Rules,
+    /// `None`: nothing is paid by card.
+    pub(crate) bank: Option<Arc<dyn Bank>>,
+}
+
 /// Runs all of it until `shutdown`. None of it can be left in a bad state: each step is one transaction, or is done again.
-pub(crate) async fn run(backend: Backend, expiry: expire::Config, shutdown: CancellationToken) {
-    tokio::join!(
-        expire::run(backend.clone(), expiry, shutdown.clone()),
-        relay::run(backend.clone(), shutdown.clone()),
-        subscribers::run(backend, shutdown),
-    );
+pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: CancellationToken) {
+    let AfterConfig { expiry, rules, bank } = config;
+    let mut running = JoinSet::new();
+    running.spawn(expire::run(backend.clone(), expiry, shutdown.clone()));
+    running.spawn(relay::run(backend.clone(), shutdown.clone()));
+    running.spawn(subscribers::run(backend.clone(), shutdown.clone()));
+    running.spawn(subscriber::run(backend.clone(), RiskControl { rules }, shutdown.clone()));
+    running.spawn(subscriber::run(backend.clone(), Transfers { bank: bank.clone() }, shutdown.clone()));
+    running.spawn(subscriber::run(backend.clone(), RefundEnd, shutdown.clone()));
+    if let Some(bank) = bank {
+        running.spawn(pay::look_after(backend, bank, shutdown));
+    }
+    while let Some(ended) = running.join_next().await {
+        if let Err(panic) = ended {
+            tracing::error!(error = %panic, "a part of what runs beside the worker panicked");
+        }
+    }
+}
+
+/// Decides whether a refund may go on.
+struct RiskControl {
+    rules: refund::Rules,
+}
+
+#[async_trait]
+impl Subscriber for RiskControl {
+    fn name(&self) -> &'static str {
+        "risk-control"
+    }
+
+    fn patterns(&self) -> &'static [&'static str] {
+        &["refund.requested"]
+    }
+
+    async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault> {
+        let EventBody::RefundRequested(refund) = &event.body else { return Ok(true) };
+        refund::assess(backend, self.rules, self.name(), event.id, refund.order.order_id).await
+    }
+}
+
+/// Gives the money back, each way by itself.
+struct Transfers {
+    bank: Option<Arc<dyn Bank>>,
+}
+
+#[async_trait]
+impl Subscriber for Transfers {
+    fn name(&self) -> &'static str {
+        "transfers"
+    }
+
+    fn patterns(&self) -> &'static [&'static str] {
+        &["refund.approved"]
+    }
+
+    async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault> {
+        let EventBody::RefundApproved(refund) = &event.body else { return Ok(true) };
+        refund::transfer(backend, self.bank.as_ref(), refund.order.order_id).await
+    }
+}
+
+/// Ends a refund once all of the money is there.
+struct RefundEnd;
+
+#[async_trait]
+impl Subscriber for RefundEnd {
+    fn name(&self) -> &'static str {
+        "refund-end"
+    }
+
+    fn patterns(&self) -> &'static [&'static str] {
+        &["refund.transferred"]
+    }
+
+    async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault> {
+        let EventBody::RefundTransferred(refund) = &event.body else { return Ok(true) };
+        refund::finish(backend, self.name(), event.id, refund.order.order_id).await
+    }
 }

@@ -55,6 +55,24 @@ impl FromRequestParts<Arc<App>> for Buyer {
     }
 }
 
+/// A buyer, or somebody who knows the admin token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Viewer {
+    Buyer(UserId),
+    Admin,
+}
+
+impl FromRequestParts<Arc<App>> for Viewer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+        if Admin::from_request_parts(parts, app).await.is_ok() {
+            return Ok(Self::Admin);
+        }
+        Buyer::from_request_parts(parts, app).await.map(|Buyer(user)| Self::Buyer(user))
+    }
+}
+
 /// Somebody who knows the admin token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Admin;

@@ -232,6 +232,26 @@ impl From<LedgerOrder> for OrderView {
 }
 
 impl OrderView {
+    pub(super) fn sale_id(&self) -> SaleId {
+        self.sale_id
+    }
+
+    pub(super) fn status(&self) -> OrderStatus {
+        self.status
+    }
+
+    pub(super) fn amount_cents(&self) -> Option<u64> {
+        self.amount_cents
+    }
+
+    pub(super) fn accepted_at(&self) -> Timestamp {
+        self.accepted_at
+    }
+
+    pub(super) fn recorded_at(&self) -> Option<Timestamp> {
+        self.recorded_at
+    }
+
     /// Whether its buyer may order again.
     fn has_ended(&self) -> bool {
         matches!(self.status, OrderStatus::Rejected | OrderStatus::Cancelled | OrderStatus::Refunded)
@@ -274,7 +294,7 @@ pub(super) async fn show(
 
 /// Reads the gate before the ledger. The other way round an order that reaches the ledger between the two reads, and leaves
 /// the gate, would seem to be in neither.
-async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal> {
+pub(super) async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal> {
     let held = holding(app, id, user).await;
     if let Some(order) = app.backend.ledger.order(id).await? {
         // Another user's order is as good as none.

@@ -52,6 +52,13 @@ kinds! {
     ORDER_STATE: "order-state" 409 "The order is not in a state for that", "Look at the order's `status`; nothing was changed.";
     NO_PAYMENTS: "no-payments" 409 "The sale has no payments",
         "Orders of a sale without a payment window stay as they are once they are committed.";
+    PAYMENT_DECLINED: "payment-declined" 402 "The bank declined the payment", "Nothing was charged. Pay in another way, with a new key.";
+    PAID_TOO_LATE: "paid-too-late" 409 "The money came too late", "The order had run out of time. The money goes back by itself.";
+    BALANCE_TOO_LOW: "balance-too-low" 409 "The balance is too low", "Nothing was charged. Pay more by another way.";
+    BAD_COUPON: "bad-coupon" 409 "The coupon cannot be used", "It does not exist, is used, or is worth another amount. Nothing was charged.";
+    PAYMENT_UNDER_WAY: "payment-under-way" 409 "A payment is under way", "Nothing was charged by this request. Send it again after `Retry-After` seconds.";
+    KEY_REUSED: "key-reused" 422 "The idempotency key was used for another request",
+        "Nothing was charged. Send a new key with a new request, and the same key only with the same request.";
     CHANGE_UNKNOWN: "change-unknown" 503 "The change is not confirmed yet",
         "It may have happened. Look at the order, or send the same request again: it has no second effect.";
     // What only the dashboard's controls answer with.
@@ -101,6 +108,15 @@ pub(crate) enum Refusal {
     },
     NoPayments(SaleId),
     ChangeUnknown(OrderId),
+    PaymentDeclined {
+        order_id: OrderId,
+        reason: String,
+    },
+    PaidTooLate(OrderId),
+    BalanceTooLow(OrderId),
+    BadCoupon(OrderId),
+    PaymentUnderWay(OrderId),
+    KeyReused,
     NoSuchEvent(Uuid),
     NoSuchSubscriber(String),
     Overloaded,
@@ -169,6 +185,12 @@ impl Refusal {
             Self::OrderState { .. } => &ORDER_STATE,
             Self::NoPayments(_) => &NO_PAYMENTS,
             Self::ChangeUnknown(_) => &CHANGE_UNKNOWN,
+            Self::PaymentDeclined { .. } => &PAYMENT_DECLINED,
+            Self::PaidTooLate(_) => &PAID_TOO_LATE,
+            Self::BalanceTooLow(_) => &BALANCE_TOO_LOW,
+            Self::BadCoupon(_) => &BAD_COUPON,
+            Self::PaymentUnderWay(_) => &PAYMENT_UNDER_WAY,
+            Self::KeyReused => &KEY_REUSED,
             Self::NoGate(_) => &NO_GATE,
             Self::MethodNotAllowed => &METHOD,
             Self::TooLarge => &TOO_LARGE,
@@ -203,6 +225,12 @@ impl Refusal {
                 format!("Order {order_id} is {}; nothing was changed.", status.as_str())
             }
             Self::NoPayments(id) => format!("Sale {id} has no payment window; nothing was changed."),
+            Self::PaymentDeclined { reason, .. } => format!("The bank declined the payment: {reason}."),
+            Self::PaidTooLate(id) => format!("Order {id} was cancelled before the money came."),
+            Self::BalanceTooLow(_) => "You have less with us than you want to pay that way.".into(),
+            Self::BadCoupon(_) => "There is no unused coupon of this code and worth.".into(),
+            Self::PaymentUnderWay(id) => format!("A payment of order {id} has not ended yet."),
+            Self::KeyReused => "This key came with another request before.".into(),
             Self::ChangeUnknown(id) => {
                 format!("The database did not say whether order {id} was changed.")
             }
@@ -243,9 +271,11 @@ impl Refusal {
                 let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
                 Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
             }
-            Self::Overloaded | Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::ChangeUnknown(_) => {
-                Some(1)
-            }
+            Self::Overloaded
+            | Self::Unavailable(_)
+            | Self::OutcomeUnknown(_)
+            | Self::ChangeUnknown(_)
+            | Self::PaymentUnderWay(_) => Some(1),
             _ => None,
         }
     }
@@ -270,6 +300,11 @@ impl IntoResponse for Refusal {
             Self::OrderDiffers { order_id, .. }
             | Self::OrderState { order_id, .. }
             | Self::ChangeUnknown(order_id)
+            | Self::PaymentDeclined { order_id, .. }
+            | Self::PaidTooLate(order_id)
+            | Self::BalanceTooLow(order_id)
+            | Self::BadCoupon(order_id)
+            | Self::PaymentUnderWay(order_id)
             | Self::OutcomeUnknown(order_id) => Members { order_id: Some(order_id), ..Members::default() },
             Self::SoldOut { remaining } => Members { remaining: Some(remaining), ..Members::default() },
             Self::NotOpen { starts_at } => Members { starts_at: Some(starts_at), ..Members::default() },

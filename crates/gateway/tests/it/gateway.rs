@@ -73,7 +73,7 @@ impl Gateway {
         let run = seckill_gateway::run(
             listener,
             backend.clone(),
-            Arc::new(Service::new(backend.clone())),
+            Arc::new(Service::new(backend.clone(), None)),
             config,
             Router::new(),
             prometheus(),

@@ -59,7 +59,7 @@ impl Server {
         let run = seckill_gateway::run(
             listener,
             backend.clone(),
-            Arc::new(Service::new(backend.clone())),
+            Arc::new(Service::new(backend.clone(), None)),
             config,
             Router::new(),
             prometheus,

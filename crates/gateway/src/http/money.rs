@@ -1,0 +1,368 @@
+//! Paying an order and giving its money back: what buyers ask for, what operators decide, and the bank's news.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use seckill_core::money::{MoneyBack, Parts, Saga, SagaKind, SagaState};
+use seckill_core::{
+    Changed, FieldError, Notice, OrderId, OrderStatus, PaymentAnswer, PaymentRequest, Timestamp, UserId,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::auth::{Admin, Buyer, Viewer};
+use super::body::{self, OrDefault};
+use super::problem::Refusal;
+use super::{App, Id, orders};
+
+/// Characters of a reason.
+const REASON: usize = 200;
+/// Refunds that one list shows.
+const LIMIT: u32 = 1_000;
+
+/// How a buyer wants to pay: in up to three ways, which add up to the order's amount.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PaymentBody {
+    /// What the bank knows the card by.
+    card: Option<String>,
+    /// Charged to the card; by default all that the other ways leave.
+    card_cents: Option<u64>,
+    #[serde(default)]
+    balance_cents: u64,
+    coupon: Option<String>,
+    #[serde(default)]
+    coupon_cents: u64,
+}
+
+/// A payment, as its buyer sees it.
+#[derive(Debug, Serialize)]
+struct PaymentView {
+    order_id: OrderId,
+    /// `paid` or `processing`.
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_id: Option<Uuid>,
+}
+
+/// `POST /api/v1/orders/{id}/payment`
+pub(super) async fn pay(
+    State(app): State<Arc<App>>,
+    Id(id): Id<OrderId>,
+    Buyer(user): Buyer,
+    headers: HeaderMap,
+    body::Json(body): body::Json<PaymentBody>,
+) -> Result<Response, Refusal> {
+    app.order_limit.check(user)?;
+    let key = idempotency_key(&headers)?;
+    let order = orders::find(&app, id, user).await?;
+    let sale = app.directory.desk(order.sale_id()).await?.ok_or(Refusal::NoSuchSale(order.sale_id()))?;
+    if sale.sale.payment_window_ms.is_none() {
+        return Err(Refusal::NoPayments(order.sale_id()));
+    }
+    let amount = order.amount_cents().filter(|_| order.status() != OrderStatus::Queued);
+    let Some(amount) = amount else {
+        return Err(Refusal::OrderState { order_id: id, status: order.status() });
+    };
+    let request = body.request(user, key, &sale.sale.currency, amount)?;
+    let answer = app.orders.pay(id, &request).await.map_err(|fault| unknown_or(fault, id))?;
+    let view = |status, payment_id| Json(PaymentView { order_id: id, status, payment_id });
+    match answer {
+        PaymentAnswer::Paid { payment_id } => Ok(view("paid", Some(payment_id)).into_response()),
+        PaymentAnswer::Processing => {
+            let wait = [(header::RETRY_AFTER, HeaderValue::from(2))];
+            Ok((StatusCode::ACCEPTED, wait, view("processing", None)).into_response())
+        }
+        PaymentAnswer::Declined { reason } => Err(Refusal::PaymentDeclined { order_id: id, reason }),
+        PaymentAnswer::TooLate { .. } => Err(Refusal::PaidTooLate(id)),
+        PaymentAnswer::NotPossible { status } => Err(Refusal::OrderState { order_id: id, status }),
+        PaymentAnswer::WrongAmount { amount_cents } => {
+            let wrong = format!("and the other parts must add up to {amount_cents}, the order's amount");
+            Err(Refusal::Invalid(vec![FieldError::new("card_cents", wrong)]))
+        }
+        PaymentAnswer::BalanceTooLow => Err(Refusal::BalanceTooLow(id)),
+        PaymentAnswer::BadCoupon => Err(Refusal::BadCoupon(id)),
+        PaymentAnswer::UnderWay => Err(Refusal::PaymentUnderWay(id)),
+        PaymentAnswer::KeyReused => Err(Refusal::KeyReused),
+        PaymentAnswer::NoSuchOrder => Err(Refusal::NoSuchOrder(id)),
+    }
+}
+
+impl PaymentBody {
+    fn request(
+        self,
+        user_id: UserId,
+        key: String,
+        currency: &str,
+        amount: u64,
+    ) -> Result<PaymentRequest, Refusal> {
+        let mut wrong = Vec::new();
+        let others = self.balance_cents.saturating_add(self.coupon_cents);
+        let rest = amount.saturating_sub(others);
+        let card_cents = self.card_cents.unwrap_or(if self.card.is_some() { rest } else { 0 });
+        if (card_cents > 0) != self.card.is_some() {
+            wrong.push(FieldError::new("card", "and card_cents are given together, or neither of them"));
+        }
+        if (self.coupon_cents > 0) != self.coupon.is_some() {
+            wrong.push(FieldError::new("coupon", "and coupon_cents are given together, or neither of them"));
+        }
+        for (field, text) in [("card", &self.card), ("coupon", &self.coupon)] {
+            if text.as_ref().is_some_and(|text| !is_plain(text, 64)) {
+                wrong.push(FieldError::new(field, "has 1 to 64 visible ASCII characters"));
+            }
+        }
+        if card_cents.checked_add(others) != Some(amount) {
+            let sum = format!("and the other parts must add up to {amount}, the order's amount");
+            wrong.push(FieldError::new("card_cents", sum));
+        }
+        if !wrong.is_empty() {
+            return Err(Refusal::Invalid(wrong));
+        }
+        let parts = Parts { card_cents, balance_cents: self.balance_cents, coupon_cents: self.coupon_cents };
+        let currency = currency.to_owned();
+        Ok(PaymentRequest { user_id, key, parts, currency, card: self.card, coupon: self.coupon })
+    }
+}
+
+fn is_plain(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<String, Refusal> {
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    let key = key.filter(|key| is_plain(key, 255));
+    key.map(str::to_owned).ok_or_else(|| {
+        Refusal::Malformed(
+            "The header Idempotency-Key is missing, or it is not 1 to 255 visible ASCII characters. Send a new one for each \
+             payment, and the same one when you repeat a request."
+                .into(),
+        )
+    })
+}
+
+fn unknown_or(fault: seckill_core::Fault, order: OrderId) -> Refusal {
+    if fault.may_have_happened() {
+        tracing::warn!(error = %fault, "nobody knows whether an order was changed");
+        Refusal::ChangeUnknown(order)
+    } else {
+        fault.into()
+    }
+}
+
+/// Why a buyer wants the money back.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RefundBody {
+    #[serde(default)]
+    reason: String,
+}
+
+impl RefundBody {
+    fn reason(self, default: &str) -> Result<String, Refusal> {
+        let chars = self.reason.chars().count();
+        if chars > REASON {
+            let message = format!("has {chars} characters; allowed are {REASON} at the most");
+            return Err(Refusal::Invalid(vec![FieldError::new("reason", message)]));
+        }
+        Ok(if self.reason.trim().is_empty() { default.to_owned() } else { self.reason })
+    }
+}
+
+/// `POST /api/v1/orders/{id}/refund`: 202 and the order, whose status shows how far the refund is.
+pub(super) async fn request_refund(
+    State(app): State<Arc<App>>,
+    Id(id): Id<OrderId>,
+    Buyer(user): Buyer,
+    OrDefault(body): OrDefault<RefundBody>,
+) -> Result<impl IntoResponse, Refusal> {
+    app.order_limit.check(user)?;
+    let reason = body.reason("the buyer wants the money back")?;
+    orders::find(&app, id, user).await?;
+    let changed = app.orders.request_refund(id, &reason).await.map_err(|fault| unknown_or(fault, id))?;
+    done(changed, id)?;
+    Ok((StatusCode::ACCEPTED, Json(orders::find(&app, id, user).await?)))
+}
+
+fn done(changed: Changed, order_id: OrderId) -> Result<(), Refusal> {
+    match changed {
+        Changed::Done => Ok(()),
+        Changed::NotPossible(status) => Err(Refusal::OrderState { order_id, status }),
+        Changed::NoSuchOrder => Err(Refusal::NoSuchOrder(order_id)),
+    }
+}
+
+/// Which refunds to list.
+#[derive(Deserialize)]
+pub(super) struct Which {
+    #[serde(default = "held")]
+    state: SagaState,
+}
+
+fn held() -> SagaState {
+    SagaState::Held
+}
+
+/// A refund, as an operator sees it.
+#[derive(Serialize)]
+struct RefundView {
+    order_id: OrderId,
+    state: SagaState,
+    #[serde(flatten)]
+    refund: MoneyBack,
+}
+
+#[derive(Serialize)]
+pub(super) struct RefundList {
+    refunds: Vec<RefundView>,
+}
+
+/// `GET /api/v1/refunds?state=held|running|succeeded|failed`: by order id, 1,000 at the most.
+pub(super) async fn refunds(
+    State(app): State<Arc<App>>,
+    _admin: Admin,
+    which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<RefundList>, Refusal> {
+    let allowed = "is none of these: held, running, succeeded, failed";
+    let Query(which) = which.map_err(|_| Refusal::Invalid(vec![FieldError::new("state", allowed)]))?;
+    let sagas = app.backend.lifecycle.sagas(SagaKind::Refund, which.state, LIMIT).await?;
+    let view = |saga: Saga| {
+        let refund = serde_json::from_str(&saga.body).ok()?;
+        Some(RefundView { order_id: saga.order_id, state: saga.state, refund })
+    };
+    Ok(Json(RefundList { refunds: sagas.into_iter().filter_map(view).collect() }))
+}
+
+/// `POST /api/v1/refunds/{order}/approve`: lets a refund go on that is held.
+pub(super) async fn approve(
+    State(app): State<Arc<App>>,
+    Id(id): Id<OrderId>,
+    _admin: Admin,
+    OrDefault(body): OrDefault<RefundBody>,
+) -> Result<StatusCode, Refusal> {
+    decide(&app, id, true, &body.reason("approved by an operator")?).await
+}
+
+/// `POST /api/v1/refunds/{order}/deny`: refuses a refund that is held; the order stays paid.
+pub(super) async fn deny(
+    State(app): State<Arc<App>>,
+    Id(id): Id<OrderId>,
+    _admin: Admin,
+    OrDefault(body): OrDefault<RefundBody>,
+) -> Result<StatusCode, Refusal> {
+    decide(&app, id, false, &body.reason("denied by an operator")?).await
+}
+
+async fn decide(app: &App, id: OrderId, approve: bool, reason: &str) -> Result<StatusCode, Refusal> {
+    let changed = app.orders.decide_refund(id, approve, reason).await;
+    done(changed.map_err(|fault| unknown_or(fault, id))?, id)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Money that an operator gives to a user.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gift {
+    cents: u64,
+}
+
+/// The largest amount that is given at once, in hundredths.
+const LARGEST: u64 = 100_000_000_000;
+
+fn gift(cents: u64) -> Result<i64, Refusal> {
+    let allowed = i64::try_from(cents).ok().filter(|_| (1..=LARGEST).contains(&cents));
+    allowed.ok_or_else(|| {
+        let message = format!("is {cents}; allowed are 1 to {LARGEST}");
+        Refusal::Invalid(vec![FieldError::new("cents", message)])
+    })
+}
+
+#[derive(Serialize)]
+pub(super) struct BalanceView {
+    user_id: UserId,
+    balance_cents: u64,
+}
+
+/// `POST /api/v1/users/{id}/balance`: adds to what a user has with us.
+pub(super) async fn add_balance(
+    State(app): State<Arc<App>>,
+    Id(user): Id<UserId>,
+    _admin: Admin,
+    body::Json(Gift { cents }): body::Json<Gift>,
+) -> Result<Json<BalanceView>, Refusal> {
+    let cents = gift(cents)?;
+    let mut transaction = app.backend.lifecycle.begin().await?;
+    transaction.change_balance(user, cents).await?;
+    transaction.commit().await?;
+    Ok(Json(BalanceView { user_id: user, balance_cents: app.backend.lifecycle.balance(user).await? }))
+}
+
+/// A coupon that an operator makes.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Coupon {
+    code: String,
+    cents: u64,
+}
+
+/// `POST /api/v1/coupons`
+pub(super) async fn add_coupon(
+    State(app): State<Arc<App>>,
+    _admin: Admin,
+    body::Json(coupon): body::Json<Coupon>,
+) -> Result<impl IntoResponse, Refusal> {
+    gift(coupon.cents)?;
+    if !is_plain(&coupon.code, 64) {
+        let allowed = "has 1 to 64 visible ASCII characters";
+        return Err(Refusal::Invalid(vec![FieldError::new("code", allowed)]));
+    }
+    let mut transaction = app.backend.lifecycle.begin().await?;
+    if !transaction.add_coupon(&coupon.code, coupon.cents).await? {
+        return Err(Refusal::Invalid(vec![FieldError::new("code", "is that of another coupon")]));
+    }
+    transaction.commit().await?;
+    Ok((StatusCode::CREATED, Json(coupon)))
+}
+
+/// What happened to an order, step by step.
+#[derive(Serialize)]
+pub(super) struct Timeline {
+    order_id: OrderId,
+    status: OrderStatus,
+    steps: Vec<TimelineStep>,
+}
+
+#[derive(Serialize)]
+struct TimelineStep {
+    at: Timestamp,
+    /// `order.accepted`, or the type of the event that told of it.
+    what: String,
+}
+
+/// `GET /api/v1/orders/{id}/timeline`: for its buyer, and for operators.
+pub(super) async fn timeline(
+    State(app): State<Arc<App>>,
+    Id(id): Id<OrderId>,
+    viewer: Viewer,
+) -> Result<Json<Timeline>, Refusal> {
+    let order = match viewer {
+        Viewer::Buyer(user) => {
+            app.read_limit.check(user)?;
+            orders::find(&app, id, user).await?
+        }
+        Viewer::Admin => app.backend.ledger.order(id).await?.ok_or(Refusal::NoSuchOrder(id))?.into(),
+    };
+    let step = |at, what: &str| TimelineStep { at, what: what.to_owned() };
+    let mut steps = vec![step(order.accepted_at(), "order.accepted")];
+    if let Some(at) = order.recorded_at() {
+        let rejected = order.status() == OrderStatus::Rejected;
+        steps.push(step(at, if rejected { "order.rejected" } else { "order.committed" }));
+    }
+    // As the subscriber `notifications` has written them: a moment later than they happened.
+    let notices = app.backend.lifecycle.notices(id).await?;
+    steps.extend(notices.iter().map(|Notice { at, kind, .. }| step(*at, kind)));
+    steps.sort_by_key(|step| step.at);
+    Ok(Json(Timeline { order_id: id, status: order.status(), steps }))
+}
