@@ -5,28 +5,31 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
-use seckill_core::Backend;
+use seckill_core::{Backend, Bank};
 use seckill_dashboard::{Feed, WorkerState};
-use seckill_lifecycle::{Service, expire};
+use seckill_lifecycle::Service;
 use seckill_worker::Pace;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::after::{self, AfterConfig};
 use crate::lab::Lab;
+use crate::reporting;
 use crate::worker_task::WorkerTask;
-use crate::{after, reporting};
 
 /// A worker inside the process, and what runs beside it.
 pub(crate) struct WorkerParts {
     pub(crate) config: seckill_worker::Config,
     pub(crate) pace: Pace,
-    pub(crate) expiry: expire::Config,
+    pub(crate) after: AfterConfig,
 }
 
 pub(crate) struct GatewayProcess {
     pub(crate) listener: TcpListener,
     pub(crate) backend: Backend,
     pub(crate) config: seckill_gateway::Config,
+    /// `None`: nothing is paid by card.
+    pub(crate) bank: Option<Arc<dyn Bank>>,
     /// `None` where workers are processes of their own.
     pub(crate) worker: Option<WorkerParts>,
     /// Only in a demonstration.
@@ -37,20 +40,20 @@ pub(crate) struct GatewayProcess {
 impl GatewayProcess {
     /// Serves until `shutdown`. The worker stops after the gateway has answered everybody.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, backend, config, worker, lab, prometheus } = self;
+        let Self { listener, backend, config, bank, worker, lab, prometheus } = self;
         let address = listener.local_addr()?;
         let identity = reporting::identity("gateway", address);
         let process = identity.process;
         let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
         let stop_worker = CancellationToken::new();
-        let expiry = worker.as_ref().map(|worker| worker.expiry);
+        let after = worker.as_ref().map(|worker| worker.after.clone());
         let (worker, worker_ended) = worker
             .map(|WorkerParts { config, pace, .. }| {
                 WorkerTask::start(used.clone(), config, pace, stop_worker.clone())
             })
             .unzip();
         let after =
-            expiry.map(|expiry| tokio::spawn(after::run(backend.clone(), expiry, stop_worker.clone())));
+            after.map(|config| tokio::spawn(after::run(backend.clone(), config, stop_worker.clone())));
         let handler = lab.as_ref().map(|lab| lab.settings_handler(process, worker.clone()));
         let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);
         let reporter = reporting::start(identity, true, &backend, prometheus.clone(), worker, handler);
@@ -61,7 +64,7 @@ impl GatewayProcess {
         if let Some(lab) = &lab {
             pages = pages.merge(lab.controls(&backend, &feed, &reporter, address, &config, shutdown.clone()));
         }
-        let orders = Arc::new(Service::new(used.clone()));
+        let orders = Arc::new(Service::new(used.clone(), bank));
         seckill_gateway::run(listener, used, orders, config, pages, prometheus, shutdown).await;
         stop_worker.cancel();
         if let Some(after) = after {
