@@ -21,6 +21,13 @@ pub(crate) struct AfterConfig {
     pub(crate) bank: Option<Arc<dyn Bank>>,
 }
 
+impl AfterConfig {
+    /// The defaults, where nothing is paid by card.
+    pub(crate) fn without_bank() -> Self {
+        Self { expiry: expire::Config::default(), rules: refund::Rules::default(), bank: None }
+    }
+}
+
 /// Runs all of it until `shutdown`. None of it can be left in a bad state: each step is one transaction, or is done again.
 pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: CancellationToken) {
     let AfterConfig { expiry, rules, bank } = config;

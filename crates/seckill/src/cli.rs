@@ -13,8 +13,8 @@ use seckill_core::Timestamp;
 
 use crate::exit;
 use crate::options::{
-    BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, SecretOptions, ServerOptions,
-    WorkerOptions,
+    BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, MoneyOptions, SecretOptions,
+    ServerOptions, WorkerOptions,
 };
 use crate::words;
 
@@ -103,6 +103,8 @@ pub(crate) struct GatewayArgs {
     #[command(flatten)]
     pub(crate) worker: WorkerOptions,
     #[command(flatten)]
+    pub(crate) money: MoneyOptions,
+    #[command(flatten)]
     pub(crate) demo: DemoOptions,
 }
 
@@ -115,6 +117,8 @@ pub(crate) struct WorkerArgs {
     pub(crate) listen: String,
     #[command(flatten)]
     pub(crate) worker: WorkerOptions,
+    #[command(flatten)]
+    pub(crate) money: MoneyOptions,
     #[command(flatten)]
     pub(crate) demo: DemoOptions,
 }

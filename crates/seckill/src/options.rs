@@ -3,20 +3,23 @@
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::{FalseyValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use seckill_core::Mode;
+use seckill_bank::client::HttpBank;
+use seckill_core::{Bank, Mode};
 use seckill_gateway::direct::DirectConfig;
 use seckill_gateway::intake::IntakeConfig;
 use seckill_gateway::recover::RecoverConfig;
-use seckill_lifecycle::expire;
+use seckill_lifecycle::{expire, refund};
 use seckill_worker::{DrainRate, Pace};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::after::AfterConfig;
 use crate::gateway_process::WorkerParts;
 use crate::given::Given;
 use crate::words;
@@ -254,12 +257,34 @@ impl WorkerOptions {
     }
 
     /// All of it, for a worker inside a gateway's process.
-    pub(crate) fn parts(&self) -> WorkerParts {
-        WorkerParts { config: self.config(), pace: self.pace(), expiry: self.expiry() }
+    pub(crate) fn parts(&self, after: AfterConfig) -> WorkerParts {
+        WorkerParts { config: self.config(), pace: self.pace(), after }
     }
 
     pub(crate) fn pace(&self) -> Pace {
         Pace::new(self.drain_rate, self.commit_batch)
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MoneyOptions {
+    /// Address of the bank that charges cards, such as http://127.0.0.1:8090; `seckill bank` starts one to try things with
+    /// [default: nothing is paid by card]
+    #[arg(long, env = "SECKILL_BANK_URL", value_parser = words::server)]
+    bank_url: Option<Url>,
+    /// Refunds of more than this, in hundredths of the currency, wait for a human
+    #[arg(long, env = "SECKILL_REFUND_HOLD_ABOVE", default_value_t = refund::Rules::default().hold_above_cents)]
+    refund_hold_above: u64,
+}
+
+impl MoneyOptions {
+    pub(crate) fn bank(&self) -> Result<Option<Arc<dyn Bank>>> {
+        let Some(url) = &self.bank_url else { return Ok(None) };
+        Ok(Some(Arc::new(HttpBank::new(url.clone())?)))
+    }
+
+    pub(crate) fn rules(&self) -> refund::Rules {
+        refund::Rules { hold_above_cents: self.refund_hold_above }
     }
 }
 

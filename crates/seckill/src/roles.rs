@@ -12,12 +12,13 @@ use seckill_lifecycle::Service;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::after::{self, AfterConfig};
 use crate::cli::{self, GatewayArgs, MigrateArgs, WorkerArgs};
 use crate::gateway_process::GatewayProcess;
 use crate::lab::Lab;
 use crate::options::BackendKind;
 use crate::worker_task::WorkerProcess;
-use crate::{after, backend, parent, reporting, telemetry};
+use crate::{backend, parent, reporting, telemetry};
 
 /// Listens on `address`.
 ///
@@ -42,7 +43,7 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     }
     let config = args.gateway.config(secrets.jwt_secret, secrets.admin_token);
     if config.mode == Mode::Direct {
-        let orders = Arc::new(Service::new(backend.clone()));
+        let orders = Arc::new(Service::new(backend.clone(), args.money.bank()?));
         seckill_gateway::run(listener, backend, orders, config, Router::new(), prometheus, shutdown).await;
         return Ok(ExitCode::SUCCESS);
     }
@@ -52,8 +53,10 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     };
     // Only one process can use the embedded back end, so this one runs the worker, too.
     let embedded = args.backend.backend == BackendKind::Embedded;
-    let worker = embedded.then(|| args.worker.parts());
-    let process = GatewayProcess { listener, backend, config, worker, lab, prometheus };
+    let bank = args.money.bank()?;
+    let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules(), bank: bank.clone() };
+    let worker = embedded.then(|| args.worker.parts(after));
+    let process = GatewayProcess { listener, backend, config, bank, worker, lab, prometheus };
     process.run(shutdown).await?;
     tracing::info!("the gateway has answered everyone and ends");
     Ok(ExitCode::SUCCESS)
@@ -85,7 +88,9 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     let limits = server::Limits { connections: 64, head: server::HEAD_TIMEOUT };
     let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));
     let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
-    let after = after::run(backend, args.worker.expiry(), shutdown.clone());
+    let after =
+        AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules(), bank: args.money.bank()? };
+    let after = after::run(backend, after, shutdown.clone());
     tokio::join!(seckill_worker::run(used, args.worker.config(), pace, shutdown), after);
     close.cancel();
     server.await.context("the health server panicked")?;

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use seckill_core::Backend;
-use seckill_lifecycle::expire;
 use seckill_worker::Pace;
 use secrecy::SecretString;
 use tempfile::TempDir;
@@ -10,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::after::AfterConfig;
 use crate::cli::demo::{DemoArgs, DemoBackend};
 use crate::gateway_process::{GatewayProcess, WorkerParts};
 use crate::lab::Lab;
@@ -44,9 +44,10 @@ impl System {
         let worker = Some(WorkerParts {
             config: seckill_worker::Config::default(),
             pace,
-            expiry: expire::Config::default(),
+            after: AfterConfig::without_bank(),
         });
-        let process = GatewayProcess { listener, backend, config, worker, lab: Some(lab), prometheus };
+        let process =
+            GatewayProcess { listener, backend, config, bank: None, worker, lab: Some(lab), prometheus };
         let stop = shutdown.child_token();
         let gateway = tokio::spawn(process.run(stop.clone()));
         Ok(Self { server, jwt_secret, admin_token, backend_name, gateway, stop, _data_dir: data_dir })
