@@ -12,6 +12,7 @@ use sqlx::{Connection, Executor};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::after;
 use crate::bed::{Bed, GATEWAY, HEALED, QUEUE, died, turn};
 use crate::buyers::Buyers;
 use crate::check::{check, clean};
@@ -90,6 +91,26 @@ async fn exercise(point: AbortPoint) {
         P::NewerSetAside | P::NewerReturned => {
             let _busy = BUSY.acquire().await;
             worker_dies_moving_newer(point).await;
+        }
+        P::CancelWritten
+        | P::CancelCommitted
+        | P::RelayClaimed
+        | P::RelayPublished
+        | P::RelayMarked
+        | P::RestockReleased
+        | P::InboxWritten
+        | P::InboxCommitted
+        | P::EventTaken => {
+            let _busy = BUSY.acquire().await;
+            after::worker_dies_while_orders_expire(point).await;
+        }
+        P::PayWritten | P::PayBegun | P::PayCharged | P::PaySettling | P::PaySettled => {
+            let _busy = BUSY.acquire().await;
+            after::gateway_dies_while_an_order_is_paid(point).await;
+        }
+        P::RefundWritten | P::RefundAssessed | P::RefundGivenBack | P::RefundRecorded | P::RefundFinished => {
+            let _busy = BUSY.acquire().await;
+            after::somebody_dies_while_money_goes_back(point).await;
         }
         P::CloseOutRecorded => gateway_dies_closing_out(point).await,
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod abort_points;
+mod after;
 mod bed;
 mod buyers;
 mod chaos;

@@ -1,0 +1,197 @@
+//! Processes that die after the order: while orders expire, while events are on their way, while money comes and goes.
+
+use std::time::Duration;
+
+use seckill_core::{AbortPoint, AuditReport, Verdict};
+use seckill_testkit::eventually;
+use serde_json::{Value, json};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{Connection, Row};
+use uuid::Uuid;
+
+use crate::bed::{Bed, GATEWAY, HEALED, died};
+use crate::buyers::Buyers;
+use crate::check::audit_now;
+use crate::process::{ADMIN_TOKEN, Role, Urls, token};
+
+const STOCK: u32 = 30;
+const PRICE: u64 = 1_234;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Opens a sale whose orders can be paid for `window_ms`.
+async fn open_sale(gateway: &Role, window_ms: u64) -> u64 {
+    let body = json!({
+        "name": "after", "stock": STOCK, "price_cents": PRICE, "payment_window_ms": window_ms,
+        "ends_at": "2999-01-01T00:00:00Z",
+    });
+    let request = reqwest::Client::new().post(format!("{}/api/v1/sales", gateway.url()));
+    let answer = request.bearer_auth(ADMIN_TOKEN).json(&body).send().await.unwrap();
+    let (status, sale): (_, Value) = (answer.status(), answer.json().await.unwrap());
+    assert_eq!(status, 201, "{sale}");
+    sale["id"].as_u64().unwrap()
+}
+
+async fn count(urls: &Urls, sql: &str) -> u64 {
+    let mut mysql = MySqlConnection::connect(&urls.mysql).await.unwrap();
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut mysql).await.unwrap();
+    row.get::<i64, _>(0).unsigned_abs()
+}
+
+/// Waits until a count in SQL is so many.
+async fn until(urls: &Urls, sql: &str, expected: u64) {
+    eventually(HEALED, async || {
+        let found = count(urls, sql).await;
+        if found == expected { Ok(()) } else { Err(format!("{found} instead of {expected}: {sql}")) }
+    })
+    .await;
+}
+
+/// Waits until nothing is on its way any more and the audit is clean, in stock and in money.
+async fn at_rest(urls: &Urls, gateway: &Role, sale: u64) -> AuditReport {
+    until(urls, "SELECT COUNT(*) FROM outbox WHERE state <> 'sent'", 0).await;
+    eventually(HEALED, async || match audit_now(gateway, sale).await.1 {
+        report if report.verdict == Verdict::Clean && report.pending_orders == Some(0) => Ok(report),
+        report => Err(report),
+    })
+    .await
+}
+
+/// A worker dies while orders run out of time and their units go back on sale: everything ends, and each effect is there once.
+pub(crate) async fn worker_dies_while_orders_expire(point: AbortPoint) {
+    let bed = Bed::start().await;
+    let gateway = bed.urls.gateway(GATEWAY).await;
+    let mut victim = bed.urls.armed("worker", &[], point, 1).await;
+    let sale = open_sale(&gateway, 1_000).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    let load = buyers.ordering(1..=u64::from(STOCK), PAUSE);
+    died(&mut victim, point).await;
+    let _fresh = bed.urls.worker(&[]).await;
+    load.await.unwrap();
+    let ended = format!("SELECT CAST(returned_orders AS SIGNED) FROM sales WHERE id = {sale}");
+    until(&bed.urls, &ended, u64::from(STOCK)).await;
+    let report = at_rest(&bed.urls, &gateway, sale).await;
+    assert_eq!((report.remaining, report.sold, report.returning), (Some(STOCK), 0, 0), "{report:?}");
+    let counted = |stage: &str| {
+        format!("SELECT CAST(SUM(orders) AS SIGNED) FROM funnel WHERE sale_id = {sale} AND stage = '{stage}'")
+    };
+    for stage in ["order.committed", "order.cancelled"] {
+        until(&bed.urls, &counted(stage), u64::from(STOCK)).await;
+    }
+    let notices = "SELECT COUNT(*) FROM notices";
+    until(&bed.urls, notices, u64::from(STOCK)).await;
+    // All units are sold again, to others and to the same.
+    let again = Buyers::of(sale, &[&gateway]);
+    again.ordering(1..=u64::from(STOCK), PAUSE).await.unwrap();
+    assert_eq!(again.promised().len(), STOCK as usize);
+}
+
+/// An order that is committed, and its buyer's id.
+async fn committed(gateway: &Role, sale: u64, user: u64) -> Uuid {
+    let order = Buyers::of(sale, &[gateway]).order(user).await.unwrap();
+    eventually(HEALED, async || match look_up(gateway, user, order).await {
+        found if found["status"] == "committed" => Ok(()),
+        found => Err(found),
+    })
+    .await;
+    order
+}
+
+async fn look_up(gateway: &Role, user: u64, order: Uuid) -> Value {
+    let request = reqwest::Client::new().get(format!("{}/api/v1/orders/{order}", gateway.url()));
+    let Ok(answer) = request.bearer_auth(token(user)).send().await else { return Value::Null };
+    answer.json().await.unwrap_or_default()
+}
+
+/// Pays by card; the status and the body, or `None` where no answer came.
+async fn pay(gateway: &Role, user: u64, order: Uuid, key: &str) -> Option<(u16, Value)> {
+    let request = reqwest::Client::new().post(format!("{}/api/v1/orders/{order}/payment", gateway.url()));
+    let request = request.bearer_auth(token(user)).header("Idempotency-Key", key);
+    let answer = request.json(&json!({"card": "tok_visa"})).send().await.ok()?;
+    Some((answer.status().as_u16(), answer.json().await.unwrap_or_default()))
+}
+
+/// Sends the same request until it has an answer that stands.
+async fn paid(gateway: &Role, user: u64, order: Uuid, key: &str) -> Value {
+    eventually(HEALED, async || match pay(gateway, user, order, key).await {
+        Some((200, answer)) if answer["status"] == "paid" => Ok(answer),
+        other => Err(other),
+    })
+    .await
+}
+
+async fn bank(urls: &Urls) -> Role {
+    Role::start("bank", &[], &urls.environment()).await
+}
+
+async fn bank_totals(bank: &Role) -> Value {
+    bank.get("/v1/totals").await.1
+}
+
+/// A gateway dies while an order is paid: the buyer asks again with the same key, and the card is charged once.
+pub(crate) async fn gateway_dies_while_an_order_is_paid(point: AbortPoint) {
+    let bed = Bed::start().await;
+    let bank = bank(&bed.urls).await;
+    let url = bank.url();
+    let with_bank = ["--bank-url", url.as_str()];
+    let gateway_args = [GATEWAY, &with_bank[..]].concat();
+    let mut victim = bed.urls.armed("gateway", &gateway_args, point, 1).await;
+    let _worker = bed.urls.worker(&with_bank).await;
+    let sale = open_sale(&victim, 3_600_000).await;
+    let order = committed(&victim, sale, 1).await;
+    let answered = pay(&victim, 1, order, "key-1").await;
+    assert_eq!(answered, None, "{}", point.name());
+    died(&mut victim, point).await;
+    let fresh = bed.urls.gateway(&gateway_args).await;
+    let first = paid(&fresh, 1, order, "key-1").await;
+    assert_eq!(paid(&fresh, 1, order, "key-1").await, first);
+    let report = at_rest(&bed.urls, &fresh, sale).await;
+    let money = report.money.unwrap();
+    assert_eq!((money.charged_cents, money.refunded_cents, money.paid_cents), (PRICE, 0, PRICE));
+    let totals = bank_totals(&bank).await;
+    assert_eq!((totals["charges"].as_u64(), totals["charged_cents"].as_u64()), (Some(1), Some(PRICE)));
+    until(&bed.urls, "SELECT CAST(SUM(points) AS SIGNED) FROM points", PRICE / 100).await;
+}
+
+/// A process dies while money goes back: all of it arrives, once.
+pub(crate) async fn somebody_dies_while_money_goes_back(point: AbortPoint) {
+    let bed = Bed::start().await;
+    let bank = bank(&bed.urls).await;
+    let url = bank.url();
+    let with_bank = ["--bank-url", url.as_str()];
+    let gateway_args = [GATEWAY, &with_bank[..]].concat();
+    let in_gateway = point == AbortPoint::RefundWritten;
+    let role = if in_gateway { "gateway" } else { "worker" };
+    let args: &[&str] = if in_gateway { &gateway_args } else { &with_bank };
+    let mut victim = bed.urls.armed(role, args, point, 1).await;
+    let other = match in_gateway {
+        true => bed.urls.worker(&with_bank).await,
+        false => bed.urls.gateway(&gateway_args).await,
+    };
+    let gateway = if in_gateway { &victim } else { &other };
+    let sale = open_sale(gateway, 3_600_000).await;
+    let order = committed(gateway, sale, 1).await;
+    paid(gateway, 1, order, "key-1").await;
+    let refund = |gateway: &Role| {
+        let request = reqwest::Client::new().post(format!("{}/api/v1/orders/{order}/refund", gateway.url()));
+        request.bearer_auth(token(1)).send()
+    };
+    let asked = refund(gateway).await;
+    assert_eq!(asked.is_err(), in_gateway, "{asked:?}");
+    died(&mut victim, point).await;
+    let fresh = if in_gateway { bed.urls.gateway(&gateway_args).await } else { bed.urls.worker(args).await };
+    let gateway = if in_gateway { &fresh } else { &other };
+    assert_eq!(refund(gateway).await.unwrap().status(), 202);
+    eventually(HEALED, async || match look_up(gateway, 1, order).await {
+        found if found["status"] == "refunded" => Ok(()),
+        found => Err(found),
+    })
+    .await;
+    let report = at_rest(&bed.urls, gateway, sale).await;
+    assert_eq!((report.remaining, report.sold), (Some(STOCK), 0), "{report:?}");
+    let money = report.money.unwrap();
+    assert_eq!((money.charged_cents, money.refunded_cents, money.paid_cents), (PRICE, PRICE, 0));
+    let totals = bank_totals(&bank).await;
+    let refunded = (totals["refunds"].as_u64(), totals["refunded_cents"].as_u64());
+    assert_eq!(refunded, (Some(1), Some(PRICE)), "{totals}");
+    until(&bed.urls, "SELECT CAST(SUM(points) AS SIGNED) FROM points", 0).await;
+}
