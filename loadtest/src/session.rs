@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use hyper::header::HeaderValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -180,7 +181,12 @@ impl Session {
     ///
     /// # Errors
     /// The same as those of [`Self::play`].
-    pub async fn play_in_detail(&mut self) -> Result<Played, Error> {
+    // Boxed, so that it is compiled with this crate and not again with each one that waits for it.
+    pub fn play_in_detail(&mut self) -> BoxFuture<'_, Result<Played, Error>> {
+        Box::pin(self.play_steps())
+    }
+
+    async fn play_steps(&mut self) -> Result<Played, Error> {
         let samples = self.watched.samples.clone();
         let watching = CancellationToken::new();
         let _ends_with_the_session = watching.clone().drop_guard();

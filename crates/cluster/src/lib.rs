@@ -11,6 +11,7 @@ mod redis;
 
 use std::sync::Arc;
 
+use futures_util::future::LocalBoxFuture;
 use seckill_core::{Backend, Fault};
 use thiserror::Error;
 
@@ -43,8 +44,9 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
 ///
 /// # Errors
 /// [`MigrateError`]; what had been applied before stays, and calling again goes on from there.
-pub async fn migrate(mysql_url: &str) -> Result<(), MigrateError> {
-    ledger::migrate(config::mysql(mysql_url)?).await
+// Boxed, so that it is compiled with this crate and not again with each one that waits for it.
+pub fn migrate(mysql_url: &str) -> LocalBoxFuture<'_, Result<(), MigrateError>> {
+    Box::pin(async move { ledger::migrate(config::mysql(mysql_url)?).await })
 }
 
 /// Why the schema could not be brought up to date.

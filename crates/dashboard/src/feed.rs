@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use seckill_core::{Backend, ProcessId, Settings, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
@@ -65,8 +66,11 @@ impl Feed {
     }
 
     /// Receives snapshots and makes frames; never returns.
-    pub async fn run(&self) {
-        tokio::join!(self.listen(), self.make_frames(), self.watch.run());
+    // Boxed, so that it is compiled with this crate and not again with each one that waits for it.
+    pub fn run(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            tokio::join!(self.listen(), self.make_frames(), self.watch.run());
+        })
     }
 
     async fn listen(&self) {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::{ControlPlane, DrainRate, FaultKind, ProcessId, Role, Settings, Snapshot};
 use serde_json::Value;
@@ -85,7 +86,12 @@ impl Reporter {
     }
 
     /// Publishes until it is dropped; never returns. While the control plane is away, the page's curves have a gap.
-    pub async fn run(&self) {
+    // Boxed for the same reason as the feed's.
+    pub fn run(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.publish())
+    }
+
+    async fn publish(&self) {
         let mut tick = interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut applied, mut away) = (Settings::default(), false);

@@ -13,6 +13,7 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::LocalBoxFuture;
 use seckill_core::{Backend, Fault};
 
 /// Opens the back end that lives in `data_dir`, which is created where it does not exist, for its owner only.
@@ -22,7 +23,12 @@ use seckill_core::{Backend, Fault};
 ///
 /// # Errors
 /// The folder or a file in it cannot be used; the sentence says why and what to do. Nothing that was in the folder is lost.
-pub async fn open(data_dir: &Path) -> Result<Backend, OpenError> {
+// Boxed, so that it is compiled with this crate and not again with each one that waits for it.
+pub fn open(data_dir: &Path) -> LocalBoxFuture<'_, Result<Backend, OpenError>> {
+    Box::pin(open_folder(data_dir))
+}
+
+async fn open_folder(data_dir: &Path) -> Result<Backend, OpenError> {
     let folder = Arc::new(folder::Folder::lock(data_dir).await?);
     let ledger = ledger::SqliteLedger::open(Arc::clone(&folder)).await?;
     let queue = queue::SqliteQueue::open(Arc::clone(&folder), ledger.ledger_id()).await?;

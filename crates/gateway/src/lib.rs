@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::{Backend, Dependency, Mode, OrderService};
 use secrecy::SecretString;
@@ -89,7 +90,20 @@ const DIRECT_NEEDS: &[Dependency] = &[Dependency::Ledger];
 /// Serves until `shutdown`, through every fault of the back end, with `pages` beside its own routes. Then, in this order and
 /// within the grace time: new orders are refused, every order taken in is answered and settled, and the connections are
 /// closed.
-pub async fn run(
+///
+/// Boxed, so that it is compiled with this crate and not again with each one that waits for it.
+pub fn run(
+    listener: TcpListener,
+    backend: Backend,
+    config: Config,
+    pages: Router,
+    prometheus: PrometheusHandle,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    Box::pin(run_until(listener, backend, config, pages, prometheus, shutdown))
+}
+
+async fn run_until(
     listener: TcpListener,
     backend: Backend,
     orders: Arc<dyn OrderService>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -25,8 +26,17 @@ pub struct Limits {
 }
 
 /// Serves `router` until `shutdown`, then lets every connection finish the request it is on. Returns once the last one
-/// is closed.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+/// is closed. Boxed for the same reason as [`run`](crate::run).
+pub fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    Box::pin(serve_until(listener, router, limits, shutdown))
+}
+
+async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
     let accept = async {

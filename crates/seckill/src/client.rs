@@ -4,11 +4,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use axum::body::Bytes;
 use comfy_table::{Table, presets};
 use reqwest::{Method, StatusCode};
 use seckill_core::{AuditReport, NewSale, Sale, Verdict, now};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
@@ -37,7 +37,7 @@ impl Api {
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.send::<(), T>(Method::GET, path, None, None).await
+        self.read(&self.send(Method::GET, path, None, None).await?)
     }
 
     pub(crate) async fn create_sale<T: DeserializeOwned>(
@@ -45,7 +45,8 @@ impl Api {
         sale: &NewSale,
         admin: &SecretString,
     ) -> Result<T> {
-        self.send(Method::POST, "/api/v1/sales", Some(admin), Some(sale)).await
+        let sale = serde_json::to_value(sale)?;
+        self.read(&self.send(Method::POST, "/api/v1/sales", Some(admin), Some(sale)).await?)
     }
 
     /// Sends a request without a body as an admin. An answer without a body reads as `null`.
@@ -55,16 +56,17 @@ impl Api {
         path: &str,
         admin: &SecretString,
     ) -> Result<T> {
-        self.send::<(), T>(method, path, Some(admin), None).await
+        self.read(&self.send(method, path, Some(admin), None).await?)
     }
 
-    async fn send<B: Serialize, T: DeserializeOwned>(
+    /// The body of the answer. Not generic, so that it is compiled once and not for each kind of answer.
+    async fn send(
         &self,
         method: Method,
         path: &str,
         token: Option<&SecretString>,
-        body: Option<&B>,
-    ) -> Result<T> {
+        body: Option<Value>,
+    ) -> Result<Bytes> {
         let url =
             self.server.join(path).with_context(|| format!("{} is no address of a server", self.server))?;
         let mut request = self.http.request(method, url);
@@ -72,7 +74,7 @@ impl Api {
             request = request.bearer_auth(token.expose_secret());
         }
         if let Some(body) = body {
-            request = request.json(body);
+            request = request.json(&body);
         }
         let hint = || format!("no answer from {}; does `seckill gateway` run there? (--server)", self.server);
         let answer = request.send().await.with_context(hint)?;
@@ -81,7 +83,11 @@ impl Api {
         if !status.is_success() {
             bail!("{}", problem(path, status, &body));
         }
-        let json = if body.is_empty() { b"null".as_slice() } else { &body };
+        Ok(body)
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
+        let json = if body.is_empty() { b"null".as_slice() } else { body };
         serde_json::from_slice(json)
             .with_context(|| format!("{} did not answer as a gateway does", self.server))
     }

@@ -11,6 +11,7 @@ mod rebuild;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use seckill_core::Backend;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +43,18 @@ impl Default for Config {
 
 /// Drains until `shutdown`, through every fault of the queue and the ledger, and rebuilds gates that are lost. Returns once no
 /// commit is under way; what was not acknowledged by then goes back to the queue.
-pub async fn run(backend: Backend, config: Config, pace: Arc<Pace>, shutdown: CancellationToken) {
+///
+/// Boxed, so that it is compiled with this crate and not again with each one that waits for it.
+pub fn run(
+    backend: Backend,
+    config: Config,
+    pace: Arc<Pace>,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    Box::pin(run_until(backend, config, pace, shutdown))
+}
+
+async fn run_until(backend: Backend, config: Config, pace: Arc<Pace>, shutdown: CancellationToken) {
     let (worker, held) = (Uuid::now_v7(), HeldByWorker::default());
     let (rebuilder, turn) = Rebuilder::new(&backend, config, Arc::clone(&pace), shutdown.clone(), worker);
     let spawn = |lanes: &mut JoinSet<()>| {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
@@ -161,7 +162,16 @@ impl Clients {
     ///
     /// # Errors
     /// [`Error::Connect`] when any connection cannot be made.
-    pub async fn connect_with(target: Target, count: usize, timeout: Duration) -> Result<Self, Error> {
+    // Boxed for the same reason as a session's `play_in_detail`.
+    pub fn connect_with(
+        target: Target,
+        count: usize,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Self, Error>> {
+        Box::pin(Self::connect_all(target, count, timeout))
+    }
+
+    async fn connect_all(target: Target, count: usize, timeout: Duration) -> Result<Self, Error> {
         let failed = |reason: String| Error::Connect { target: target.to_string(), reason };
         let addresses: Arc<[SocketAddr]> =
             target.resolve().await.map_err(|error| failed(error.to_string()))?.into();
