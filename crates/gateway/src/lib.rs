@@ -95,12 +95,13 @@ const DIRECT_NEEDS: &[Dependency] = &[Dependency::Ledger];
 pub fn run(
     listener: TcpListener,
     backend: Backend,
+    orders: Arc<dyn OrderService>,
     config: Config,
     pages: Router,
     prometheus: PrometheusHandle,
     shutdown: CancellationToken,
 ) -> BoxFuture<'static, ()> {
-    Box::pin(run_until(listener, backend, config, pages, prometheus, shutdown))
+    Box::pin(run_until(listener, backend, orders, config, pages, prometheus, shutdown))
 }
 
 async fn run_until(
