@@ -1,6 +1,7 @@
 //! The gateway over real HTTP, on the embedded back end: what it answers, what that costs, and what it does when a part
 //! of the system fails or it is shut down.
 
+mod after;
 mod api;
 mod auth;
 mod connections;
