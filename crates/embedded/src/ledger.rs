@@ -1,7 +1,10 @@
 //! The ledger in a SQLite file: the port, its reads, and the writes of sales. How orders are committed is in `commit`, what
-//! a lost gate needs in `rebuild`, how rows become words in `rows`.
+//! a lost gate needs in `rebuild`, what becomes of orders afterwards in `lifecycle`, the events that tell of it in `outbox`, how
+//! rows become words in `rows`.
 
 mod commit;
+mod lifecycle;
+mod outbox;
 mod rebuild;
 mod rows;
 
@@ -32,13 +35,13 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("ledger", include_str!("../../../migrations/sqlite/ledger/0001_ledger.sql")),
     ("names as on mysql", include_str!("../../../migrations/sqlite/ledger/0002_names_as_on_mysql.sql")),
     ("identity and rebuild", include_str!("../../../migrations/sqlite/ledger/0003_identity_and_rebuild.sql")),
+    ("after the order", include_str!("../../../migrations/sqlite/ledger/0004_after_the_order.sql")),
 ];
 /// Rows of one read when all orders are gone through.
 const PAGE: i64 = 4_096;
 
 /// The ledger's file.
 pub(crate) struct SqliteLedger {
-    id: LedgerId,
     readers: SqlitePool,
     writing: Arc<Writing>,
 }
@@ -51,6 +54,8 @@ pub(crate) struct ActiveOrder {
 
 /// What every writer shares. SQLite writes one transaction at a time, so a second connection would gain nothing.
 struct Writing {
+    /// Whose events are written.
+    ledger: LedgerId,
     connection: Arc<Mutex<WriteConnection>>,
     /// Held until the last write is done, also one whose caller did not wait for it.
     _folder: Arc<Folder>,
@@ -64,16 +69,13 @@ impl SqliteLedger {
         let connection = Arc::new(Mutex::new(WriteConnection::new(&path, Dependency::Ledger)));
         let readers = sqlite::readers(&path, READERS);
         let row = sqlx::query("SELECT id FROM ledger_identity").fetch_one(&readers).await.map_err(fault)?;
-        Ok(Self {
-            id: rows::ledger_id(&row)?,
-            readers,
-            writing: Arc::new(Writing { connection, _folder: folder }),
-        })
+        let ledger = rows::ledger_id(&row)?;
+        Ok(Self { readers, writing: Arc::new(Writing { ledger, connection, _folder: folder }) })
     }
 
     /// The ledger's id, read when the file was opened.
     pub(crate) fn ledger_id(&self) -> LedgerId {
-        self.id
+        self.writing.ledger
     }
 
     /// Every sale whose gate has been opened and not been removed since.
@@ -114,12 +116,14 @@ impl SqliteLedger {
         Ok(changed)
     }
 
-    /// Which of these orders are recorded as rejected; for the orders of one batch.
-    pub(crate) async fn rejected_of(
+    /// Which of these orders are recorded and have no units: rejected, or not active any more; for the orders of one batch.
+    pub(crate) async fn without_units_of(
         &self,
-        ids: impl Iterator<Item = OrderId>,
+        ids: impl Iterator<Item = OrderId> + Clone,
     ) -> Result<HashSet<OrderId>, Fault> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT order_id FROM rejections WHERE order_id IN (");
+        rows::push_list(&mut query, ids.clone().map(rows::id_bytes));
+        query.push(" UNION ALL SELECT id FROM orders WHERE active IS NULL AND id IN (");
         rows::push_list(&mut query, ids.map(rows::id_bytes));
         let rows = query.build().fetch_all(&self.readers).await.map_err(fault)?;
         rows.iter().map(rows::order_id).collect()
@@ -129,12 +133,13 @@ impl SqliteLedger {
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn id(&self) -> Result<LedgerId, Fault> {
-        Ok(self.id)
+        Ok(self.ledger_id())
     }
 
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
         const SQL: &str = "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                           ends_at, epoch, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+                           ends_at, payment_window_ms, epoch, created_at) \
+                           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
         let insert = sqlx::query_scalar(SQL)
             .bind(&sale.name)
             .bind(sale.product())
@@ -144,6 +149,7 @@ impl Ledger for SqliteLedger {
             .bind(sale.per_user_limit)
             .bind(sale.starts_at.timestamp_millis())
             .bind(sale.ends_at.timestamp_millis())
+            .bind(sale.payment_window_ms.map(rows::count))
             .bind(mode.stored_epoch())
             .bind(seckill_core::now().timestamp_millis());
         let mut connection = self.writing.connection.lock().await;
@@ -238,10 +244,10 @@ impl Ledger for SqliteLedger {
     }
 
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {
-        const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, \
-                           committed_at AS recorded_at FROM orders WHERE id = ?1 \
+        const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, status, cancel_reason, \
+                           NULL AS reason, accepted_at, committed_at AS recorded_at FROM orders WHERE id = ?1 \
                            UNION ALL \
-                           SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
+                           SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, reason, accepted_at, created_at \
                            FROM rejections WHERE order_id = ?1 LIMIT 1";
         let query = sqlx::query(SQL).bind(rows::id_bytes(id));
         let row = query.fetch_optional(&self.readers).await.map_err(fault)?;
@@ -249,10 +255,10 @@ impl Ledger for SqliteLedger {
     }
 
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault> {
-        const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, \
-                           committed_at AS recorded_at FROM orders WHERE sale_id = ?1 AND user_id = ?2 \
+        const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, status, cancel_reason, \
+                           NULL AS reason, accepted_at, committed_at AS recorded_at FROM orders WHERE sale_id = ?1 AND user_id = ?2 \
                            UNION ALL \
-                           SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
+                           SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, reason, accepted_at, created_at \
                            FROM rejections WHERE sale_id = ?1 AND user_id = ?2 \
                            ORDER BY accepted_at, order_id LIMIT 100";
         let query = sqlx::query(SQL).bind(sale.0.cast_signed()).bind(user.0.cast_signed());
@@ -267,11 +273,11 @@ impl Ledger for SqliteLedger {
         limit: u32,
     ) -> Result<Vec<LedgerOrder>, Fault> {
         // The plus sign keeps SQLite on the primary key, in whose order a page costs its own rows only.
-        const SQL: &str = "SELECT * FROM (SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, NULL AS reason, \
-                           accepted_at, committed_at AS recorded_at \
+        const SQL: &str = "SELECT * FROM (SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, status, \
+                           cancel_reason, NULL AS reason, accepted_at, committed_at AS recorded_at \
                            FROM orders WHERE +sale_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3) \
                            UNION ALL \
-                           SELECT * FROM (SELECT order_id, sale_id, user_id, quantity, 0, reason, accepted_at, created_at \
+                           SELECT * FROM (SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, reason, accepted_at, created_at \
                            FROM rejections WHERE +sale_id = ?1 AND order_id > ?2 ORDER BY order_id LIMIT ?3) \
                            ORDER BY order_id LIMIT ?3";
         // An empty blob comes before every id.

@@ -1,9 +1,10 @@
 //! The ports in memory and SQLite: one process, nothing to install, and nothing that was accepted is lost in a crash.
 //!
-//! The gate is in memory and is rebuilt at start; the queue and the ledger are a SQLite file each. What is behind the
-//! ports is private: [`open`] is the only way in.
+//! The gate is in memory and is rebuilt at start; the queue, the ledger and the event bus are a SQLite file each. What is behind
+//! the ports is private: [`open`] and, for a process that only receives events, [`open_events`] are the only ways in.
 
 mod control;
+mod events;
 mod folder;
 mod gate;
 mod ledger;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use seckill_core::{Backend, Fault};
+use seckill_core::{Backend, EventBus, Fault};
 
 /// Opens the back end that lives in `data_dir`, which is created where it does not exist, for its owner only.
 ///
@@ -32,14 +33,27 @@ async fn open_folder(data_dir: &Path) -> Result<Backend, OpenError> {
     let folder = Arc::new(folder::Folder::lock(data_dir).await?);
     let ledger = ledger::SqliteLedger::open(Arc::clone(&folder)).await?;
     let queue = queue::SqliteQueue::open(Arc::clone(&folder), ledger.ledger_id()).await?;
+    let events = events::SqliteBus::open(Arc::clone(&folder)).await?;
     let gate = gate::rebuild(&ledger, &queue, folder).await?;
+    let ledger = Arc::new(ledger);
     Ok(Backend {
         name: "embedded",
         gate: Arc::new(gate),
         queue: Arc::new(queue),
-        ledger: Arc::new(ledger),
+        lifecycle: Arc::clone(&ledger) as _,
+        outbox: Arc::clone(&ledger) as _,
+        ledger,
+        events: Arc::new(events),
         control: Arc::new(control::LocalControl::new()),
     })
+}
+
+/// Opens only the event bus of the folder, beside the process that has the folder open, or while nobody has.
+///
+/// # Errors
+/// The folder has no event bus, or one of another version; the sentence says what to do. Nothing is created.
+pub async fn open_events(data_dir: &Path) -> Result<Arc<dyn EventBus>, OpenError> {
+    Ok(Arc::new(events::SqliteBus::open_beside(data_dir).await?))
 }
 
 /// Why a data folder could not be opened. Each text is whole by itself: it includes the cause.
@@ -76,6 +90,13 @@ pub enum OpenError {
         path.display()
     )]
     Schema { path: PathBuf, reason: sqlx::migrate::MigrateError },
+    /// The folder's event bus cannot be used by a process that does not have the folder's lock.
+    #[error("cannot use the events of the data folder {}: {reason}", path.display())]
+    Events {
+        path: PathBuf,
+        /// What is missing, and what to do.
+        reason: &'static str,
+    },
     /// The gate could not be rebuilt from what the files hold.
     #[error("cannot rebuild the gate: {0}")]
     Rebuild(#[from] Fault),

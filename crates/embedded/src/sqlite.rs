@@ -1,5 +1,5 @@
-//! What the queue and the ledger have in common: how a SQLite file is opened, and a write transaction that a dropped
-//! future cannot leave open. No SQL of either is here.
+//! What the queue, the ledger and the event bus have in common: how a SQLite file is opened, and a write transaction that a dropped
+//! future cannot leave open. No SQL of theirs is here.
 
 use std::ops::DerefMut;
 use std::path::Path;
@@ -81,6 +81,13 @@ impl WriteConnection {
             // the file once for more commits.
             .pragma("wal_autocheckpoint", "4000");
         Self { dependency, options, idle: None }
+    }
+
+    /// The same, for what may be undone when the machine, not only the process, goes down: its commits do not wait for the disk.
+    pub(crate) fn without_flush(path: &Path, dependency: Dependency) -> Self {
+        let mut connection = Self::new(path, dependency);
+        connection.options = connection.options.synchronous(SqliteSynchronous::Normal);
+        connection
     }
 
     /// Begins a transaction that has the write lock from its first moment, so nothing that it reads can change.

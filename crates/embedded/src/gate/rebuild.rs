@@ -16,7 +16,7 @@ use crate::queue::SqliteQueue;
 ///
 /// Reservations that were pending and had not reached the queue's file are gone with the process that made them, and
 /// their stock is free again: nothing that was answered 202 depended on them. What had reached the file is an order,
-/// whether anyone has heard of it or not. Units of rejected orders are free, too: they are in no row.
+/// whether anyone has heard of it or not. Units of orders that were rejected or have ended are free, too: no active row has them.
 pub(crate) async fn rebuild(
     ledger: &SqliteLedger,
     queue: &SqliteQueue,
@@ -53,13 +53,15 @@ pub(crate) async fn rebuild(
 struct Restored {
     filling: Filling,
     epoch: Epoch,
-    has_rejections: bool,
+    /// Whether a queued order may be one that is recorded and has no units.
+    has_done: bool,
 }
 
 impl Restored {
     fn new(sale: &Sale) -> Self {
         let filling = Filling::new(sale, sale.epoch);
-        Self { filling, epoch: sale.epoch, has_rejections: sale.rejected_orders > 0 }
+        let has_done = sale.rejected_orders > 0 || !sale.ended.is_none();
+        Self { filling, epoch: sale.epoch, has_done }
     }
 
     /// Takes in the orders of one batch that the ledger does not know. A batch may be in the file twice, and it stays
@@ -69,13 +71,13 @@ impl Restored {
             // The ledger is going to reject these.
             return Ok(());
         }
-        let rejected = if self.has_rejections {
+        let done = if self.has_done {
             let ids = batch.orders.iter().map(|claim| claim.order_id);
-            ledger.rejected_of(ids).await?
+            ledger.without_units_of(ids).await?
         } else {
             HashSet::new()
         };
-        for claim in batch.orders.iter().filter(|claim| !rejected.contains(&claim.order_id)) {
+        for claim in batch.orders.iter().filter(|claim| !done.contains(&claim.order_id)) {
             // Of a user who has an order already the ledger is going to reject the other one.
             if self.filling.buyer(claim.user_id).is_none() {
                 self.filling.restore(claim);

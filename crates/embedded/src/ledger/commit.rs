@@ -1,18 +1,19 @@
 //! How orders become true: in one transaction, most of the time by two statements. What does not fit in one piece is
-//! sorted order by order, by the rule that every ledger shares.
+//! sorted order by order, by the rule that every ledger shares. Orders of a sale with a payment window wait to be paid from
+//! then on, and an event tells of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Epoch, Fate, Fault, Known, LedgerWriter, Mode, Order, RejectReason, Room, SaleId, SaleState,
-    Timestamp, decide, decided_anew,
+    Dependency, Epoch, Event, EventBody, EventOrder, Fate, Fault, Known, LedgerId, LedgerWriter, Mode, Order,
+    RejectReason, Room, SaleId, SaleState, Timestamp, decide, decided_anew,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
-use super::{Writing, fault, rows};
+use super::{Writing, fault, outbox, rows};
 use crate::sqlite::{ROWS_A_STATEMENT, WriteConnection};
 
 /// A worker lane's way in. All of them share one connection and take turns.
@@ -33,10 +34,11 @@ impl LedgerWriter for SqliteWriter {
             return Ok(Vec::new());
         }
         let mut connection = self.writing.connection.lock().await;
-        if commit_as_one(&mut connection, orders).await? {
+        let ledger = self.writing.ledger;
+        if commit_as_one(&mut connection, ledger, orders).await? {
             return Ok(vec![Fate::Committed; orders.len()]);
         }
-        commit_one_by_one(&mut connection, orders).await
+        commit_one_by_one(&mut connection, ledger, orders).await
     }
 }
 
@@ -46,14 +48,26 @@ struct Terms {
     sold: u32,
     price_cents: u64,
     per_user_limit: u32,
+    /// How long its orders can be paid; `None`: the sale has no payments.
+    payment_window_ms: Option<i64>,
     /// Orders of earlier epochs are stale; 0 while the gate is being rebuilt.
     oldest_epoch: Epoch,
     /// Whether an order of this sale was ever rejected: then an order of the batch may be one that was.
     has_rejections: bool,
 }
 
+impl Terms {
+    fn amount_cents(&self, quantity: u32) -> u64 {
+        self.price_cents.saturating_mul(quantity.into())
+    }
+}
+
 /// Commits the whole batch, or, when that is not possible, nothing of it: `false`.
-async fn commit_as_one(connection: &mut WriteConnection, orders: &[Order]) -> Result<bool, Fault> {
+async fn commit_as_one(
+    connection: &mut WriteConnection,
+    ledger: LedgerId,
+    orders: &[Order],
+) -> Result<bool, Fault> {
     let mut transaction = connection.begin().await?;
     let terms = read_terms(transaction.connection(), orders).await?;
     let plain = |order: &Order| {
@@ -63,10 +77,12 @@ async fn commit_as_one(connection: &mut WriteConnection, orders: &[Order]) -> Re
                 && (1..=terms.per_user_limit).contains(&order.claim.quantity)
         })
     };
+    let now = seckill_core::now();
     let committed = orders.iter().all(plain)
-        && insert_orders(transaction.connection(), orders.iter().collect(), &terms).await?
+        && insert_orders(transaction.connection(), orders.iter().collect(), &terms, now).await?
         && add_to_sales(transaction.connection(), sum_up(orders.iter())).await?;
     if committed {
+        await_payment(transaction.connection(), ledger, orders.iter().collect(), &terms, now).await?;
         transaction.commit().await?;
     } else {
         transaction.rollback().await?;
@@ -75,7 +91,11 @@ async fn commit_as_one(connection: &mut WriteConnection, orders: &[Order]) -> Re
 }
 
 /// Commits what is new and fits, records the rest as rejected, and tells what had come before.
-async fn commit_one_by_one(connection: &mut WriteConnection, orders: &[Order]) -> Result<Vec<Fate>, Fault> {
+async fn commit_one_by_one(
+    connection: &mut WriteConnection,
+    ledger: LedgerId,
+    orders: &[Order],
+) -> Result<Vec<Fate>, Fault> {
     let mut transaction = connection.begin().await?;
     let terms = read_terms(transaction.connection(), orders).await?;
     let known = read_known(transaction.connection(), orders, &terms).await?;
@@ -92,7 +112,8 @@ async fn commit_one_by_one(connection: &mut WriteConnection, orders: &[Order]) -
         })
         .collect();
     let sums = sum_up(committed.iter().copied());
-    let fits = insert_orders(transaction.connection(), committed, &terms).await?
+    let now = seckill_core::now();
+    let fits = insert_orders(transaction.connection(), committed.clone(), &terms, now).await?
         && add_to_sales(transaction.connection(), sums).await?;
     if !fits {
         // It was decided under the write lock, so only a file that contradicts itself gets here.
@@ -100,6 +121,7 @@ async fn commit_one_by_one(connection: &mut WriteConnection, orders: &[Order]) -
         let reason = "its sales do not agree with its orders; run the audit";
         return Err(Fault::corrupt(Dependency::Ledger, reason));
     }
+    await_payment(transaction.connection(), ledger, committed, &terms, now).await?;
     insert_rejections(transaction.connection(), &rejected).await?;
     transaction.commit().await?;
     Ok(fates)
@@ -113,7 +135,7 @@ async fn read_terms(
     let mut found = HashMap::with_capacity(sales.len());
     for sale in sales {
         // The rows are asked, not the running total: an order may have been rejected before its sale existed.
-        const SQL: &str = "SELECT stock, sold, price_cents, per_user_limit, epoch, open_epoch, state, \
+        const SQL: &str = "SELECT stock, sold, price_cents, per_user_limit, payment_window_ms, epoch, open_epoch, state, \
                            EXISTS (SELECT 1 FROM rejections WHERE sale_id = sales.id) AS has_rejections \
                            FROM sales WHERE id = ?";
         let query = sqlx::query(SQL).bind(sale.0.cast_signed());
@@ -123,6 +145,7 @@ async fn read_terms(
                 sold: rows::number(&row, "sold")?,
                 price_cents: rows::number(&row, "price_cents")?,
                 per_user_limit: rows::number(&row, "per_user_limit")?,
+                payment_window_ms: rows::optional_number(&row, "payment_window_ms")?,
                 oldest_epoch: oldest_epoch(&row)?,
                 has_rejections: row.try_get("has_rejections").map_err(fault)?,
             };
@@ -185,9 +208,10 @@ async fn insert_orders(
     connection: &mut SqliteConnection,
     mut orders: Vec<&Order>,
     terms: &HashMap<SaleId, Terms>,
+    now: Timestamp,
 ) -> Result<bool, Fault> {
     orders.sort_unstable_by_key(|order| order.claim.order_id);
-    let now = seckill_core::now().timestamp_millis();
+    let now = now.timestamp_millis();
     for chunk in orders.chunks(ROWS_A_STATEMENT) {
         let mut query = QueryBuilder::<Sqlite>::new(
             "INSERT INTO orders (id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, \
@@ -195,12 +219,12 @@ async fn insert_orders(
         );
         query.push_values(chunk, |mut row, Order { sale_id, claim, .. }| {
             // Every order here was found to be of a known sale.
-            let price = terms.get(sale_id).map_or(0, |terms| terms.price_cents);
+            let amount = terms.get(sale_id).map_or(0, |terms| terms.amount_cents(claim.quantity));
             row.push_bind(rows::id_bytes(claim.order_id))
                 .push_bind(sale_id.0.cast_signed())
                 .push_bind(claim.user_id.0.cast_signed())
                 .push_bind(claim.quantity)
-                .push_bind(rows::cents(price.saturating_mul(claim.quantity.into())))
+                .push_bind(rows::cents(amount))
                 .push("'committed', 1")
                 .push_bind(claim.accepted_at.timestamp_millis())
                 .push(now);
@@ -212,6 +236,45 @@ async fn insert_orders(
         }
     }
     Ok(true)
+}
+
+/// Notes until when the orders that were committed `now` can be paid, and tells of them. Without a payment window there is
+/// nothing to do.
+async fn await_payment(
+    connection: &mut SqliteConnection,
+    ledger: LedgerId,
+    mut orders: Vec<&Order>,
+    terms: &HashMap<SaleId, Terms>,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    orders.retain(|order| terms.get(&order.sale_id).is_some_and(|terms| terms.payment_window_ms.is_some()));
+    if orders.is_empty() {
+        return Ok(());
+    }
+    orders.sort_unstable_by_key(|order| (order.sale_id, order.claim.order_id));
+    let mut events = Vec::new();
+    for of_sale in orders.chunk_by(|one, other| one.sale_id == other.sale_id) {
+        let sale = of_sale[0].sale_id;
+        let Some(terms) = terms.get(&sale) else { continue };
+        let pay_by = now.timestamp_millis().saturating_add(terms.payment_window_ms.unwrap_or_default());
+        for chunk in of_sale.chunks(ROWS_A_STATEMENT) {
+            let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO unpaid (order_id, pay_by) ");
+            query.push_values(chunk, |mut row, order| {
+                row.push_bind(rows::id_bytes(order.claim.order_id)).push(pay_by);
+            });
+            query.build().persistent(false).execute(&mut *connection).await.map_err(fault)?;
+        }
+        let told = |order: &&Order| EventOrder {
+            order_id: order.claim.order_id,
+            user_id: order.claim.user_id,
+            quantity: order.claim.quantity,
+            amount_cents: terms.amount_cents(order.claim.quantity),
+            sequence: 1,
+        };
+        let told: Vec<_> = of_sale.iter().map(told).collect();
+        events.extend(Event::of_orders(ledger, sale, None, &told, EventBody::OrderCommitted));
+    }
+    outbox::insert(connection, &events).await
 }
 
 /// Removes the rows of stale orders that are decided anew, and takes them off the totals of their sales.

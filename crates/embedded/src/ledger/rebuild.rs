@@ -29,8 +29,8 @@ pub(super) async fn count_earlier_rejections(
 /// Inserts the sale unless there is one of its id.
 pub(super) async fn restore_sale(connection: &mut SqliteConnection, sale: &Sale) -> Result<(), Fault> {
     const SQL: &str = "INSERT INTO sales (id, name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                       ends_at, epoch, state, rebuild_since, created_at) \
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+                       ends_at, payment_window_ms, epoch, state, rebuild_since, created_at) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
     let stored_epoch = match sale.mode {
         Mode::Queue => sale.epoch,
         Mode::Direct => sale.mode.stored_epoch(),
@@ -48,6 +48,7 @@ pub(super) async fn restore_sale(connection: &mut SqliteConnection, sale: &Sale)
         .bind(sale.per_user_limit)
         .bind(sale.starts_at.timestamp_millis())
         .bind(sale.ends_at.timestamp_millis())
+        .bind(sale.payment_window_ms.map(rows::count))
         .bind(stored_epoch)
         .bind(sale.state.as_str())
         .bind(rebuilding_since)
@@ -88,13 +89,12 @@ pub(super) fn own(
                        AND (rebuild_owner IS NULL OR rebuild_owner = ?1 OR rebuild_lease <= ?8)";
     let now = seckill_core::now().timestamp_millis();
     let until = now.saturating_add(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
-    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     sqlx::query(SQL)
         .bind(owner.as_bytes().to_vec())
         .bind(until)
         .bind(step.as_str())
-        .bind(count(done))
-        .bind(total.map(count))
+        .bind(rows::count(done))
+        .bind(total.map(rows::count))
         .bind(sale.0.cast_signed())
         .bind(epoch)
         .bind(now)

@@ -1,8 +1,9 @@
 //! How the ledger's rows become words, and words rows. A row that this program never writes is a fault here, not a panic.
 
 use seckill_core::{
-    Claim, Dependency, Fault, LedgerId, LedgerOrder, LedgerTotals, Mode, OrderId, Rebuild, RebuildStep,
-    RejectReason, Sale, SaleId, SaleState, Timestamp, UserId,
+    CancelReason, Claim, Dependency, Ended, Fault, LedgerId, LedgerOrder, LedgerTotals, Mode, OrderId,
+    OrderRecord, OrderState, OrderStatus, Rebuild, RebuildStep, RejectReason, Sale, SaleId, SaleState,
+    Timestamp, UserId,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Encode, QueryBuilder, Row, Sqlite, Type};
@@ -20,6 +21,13 @@ pub(super) fn sale(row: &SqliteRow) -> Result<Sale, Fault> {
         sold: number(row, "sold")?,
         orders: number(row, "orders")?,
         rejected_orders: number(row, "rejected_orders")?,
+        payment_window_ms: optional_number(row, "payment_window_ms")?,
+        ended: Ended {
+            orders: number(row, "ended_orders")?,
+            units: number(row, "ended_units")?,
+            returned_orders: number(row, "returned_orders")?,
+            returned_units: number(row, "returned_units")?,
+        },
         price_cents: number(row, "price_cents")?,
         currency: get(row, "currency")?,
         per_user_limit: number(row, "per_user_limit")?,
@@ -55,11 +63,10 @@ fn rebuild(row: &SqliteRow) -> Result<Rebuild, Fault> {
         return Ok(Rebuild { step: RebuildStep::Waiting, done: 0, total: None, since, owner: None });
     };
     let step: &str = get(row, "rebuild_step")?;
-    let has_total = get::<Option<i64>>(row, "rebuild_total")?.is_some();
     Ok(Rebuild {
         step: RebuildStep::parse(step).ok_or_else(|| corrupt(format!("{step:?} is no step of a rebuild")))?,
         done: number(row, "rebuild_done")?,
-        total: has_total.then(|| number(row, "rebuild_total")).transpose()?,
+        total: optional_number(row, "rebuild_total")?,
         since,
         owner: Some(owner),
     })
@@ -80,16 +87,46 @@ pub(super) fn claim(row: &SqliteRow) -> Result<Claim, Fault> {
     })
 }
 
-/// A row of either table with `amount_cents`, `reason` and `recorded_at`.
+/// A row of either table with `amount_cents`, `status`, `cancel_reason`, `reason` and `recorded_at`.
 pub(super) fn ledger_order(row: &SqliteRow) -> Result<LedgerOrder, Fault> {
-    let rejected = get::<Option<String>>(row, "reason")?;
+    let rejected = get::<Option<&str>>(row, "reason")?.map(parse_reason).transpose()?;
+    let status = if rejected.is_some() { OrderStatus::Rejected } else { status(row)? };
     Ok(LedgerOrder {
         sale_id: sale_id(row)?,
         claim: claim(row)?,
         amount_cents: number(row, "amount_cents")?,
-        rejected: rejected.as_deref().map(parse_reason).transpose()?,
+        status,
+        rejected,
+        cancelled: cancel_reason(row)?,
         recorded_at: moment(row, "recorded_at")?,
     })
+}
+
+/// A whole row of `orders`.
+pub(super) fn order_record(row: &SqliteRow) -> Result<OrderRecord, Fault> {
+    let active = get::<Option<i64>>(row, "active")?.is_some();
+    Ok(OrderRecord {
+        sale_id: sale_id(row)?,
+        claim: claim(row)?,
+        amount_cents: number(row, "amount_cents")?,
+        state: OrderState { status: status(row)?, active },
+        cancelled: cancel_reason(row)?,
+        sequence: number(row, "sequence")?,
+        committed_at: moment(row, "committed_at")?,
+    })
+}
+
+fn status(row: &SqliteRow) -> Result<OrderStatus, Fault> {
+    let text: &str = get(row, "status")?;
+    OrderStatus::parse_committed(text)
+        .ok_or_else(|| corrupt(format!("{text:?} is no status of a committed order")))
+}
+
+fn cancel_reason(row: &SqliteRow) -> Result<Option<CancelReason>, Fault> {
+    let parse = |text| {
+        CancelReason::parse(text).ok_or_else(|| corrupt(format!("{text:?} is no reason of a cancellation")))
+    };
+    get::<Option<&str>>(row, "cancel_reason")?.map(parse).transpose()
 }
 
 pub(super) fn totals(row: &SqliteRow) -> Result<LedgerTotals, Fault> {
@@ -129,17 +166,23 @@ pub(super) fn number<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<T
     T::try_from(number).map_err(|_| corrupt(format!("{number} is out of the range of {column}")))
 }
 
-fn moment(row: &SqliteRow, column: &str) -> Result<Timestamp, Fault> {
+/// The same, where there may be none.
+pub(super) fn optional_number<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<Option<T>, Fault> {
+    let is_there = get::<Option<i64>>(row, column)?.is_some();
+    is_there.then(|| number(row, column)).transpose()
+}
+
+pub(super) fn moment(row: &SqliteRow, column: &str) -> Result<Timestamp, Fault> {
     let millis: i64 = get(row, column)?;
     Timestamp::from_timestamp_millis(millis)
         .ok_or_else(|| corrupt(format!("{millis} in {column} is no moment in milliseconds")))
 }
 
-fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(row: &'r SqliteRow, column: &str) -> Result<T, Fault> {
+pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(row: &'r SqliteRow, column: &str) -> Result<T, Fault> {
     row.try_get(column).map_err(corrupt)
 }
 
-fn corrupt(reason: impl std::fmt::Display) -> Fault {
+pub(super) fn corrupt(reason: impl std::fmt::Display) -> Fault {
     Fault::corrupt(Dependency::Ledger, reason)
 }
 
@@ -151,6 +194,11 @@ pub(super) fn id_bytes(id: OrderId) -> Vec<u8> {
 /// An amount as it is stored. No sale that passed its check comes near the limit, [`seckill_core::NewSale::check`].
 pub(super) fn cents(cents: u64) -> i64 {
     i64::try_from(cents).unwrap_or(i64::MAX)
+}
+
+/// A number as it is stored. Nothing that is counted comes near the limit.
+pub(super) fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Ends an `IN (` with a list of values and the closing bracket.
