@@ -185,7 +185,10 @@ impl Later {
                 change.returned_orders += orders;
                 change.returned_units += units;
             }
-            Effect::Points { user, points } => *self.points.entry(*user).or_default() += points,
+            Effect::Points { user, points } => {
+                let sum = self.points.entry(*user).or_default();
+                *sum = sum.saturating_add(*points);
+            }
             Effect::Notice(notice) => self.notices.push(notice.clone()),
             Effect::Counted { sale, count } => {
                 let counted = self.counts.entry((*sale, count.stage.clone())).or_default();
