@@ -62,6 +62,15 @@ abort_points! {
     RedrivePublished "redrive.published" "The message is in the queue and parked; it can be redriven again, the ledger takes it once.";
     NewerSetAside "newer.set_aside" "The message is set aside and still in the queue; it is set aside once more, the ledger takes it once.";
     NewerReturned "newer.returned" "The message is in the queue and set aside; it is moved back once more, the ledger takes it once.";
+    CancelWritten "cancel.written" "State, totals and events are rolled back together; the order is cancelled by the next try.";
+    CancelCommitted "cancel.committed" "The order is cancelled, and the event waits in the outbox.";
+    RelayClaimed "relay.claimed" "The events are not published; another relay takes them once the lease is over.";
+    RelayPublished "relay.published" "The bus has the events and the outbox calls them pending; they are published again, each subscriber takes each once.";
+    RelayMarked "relay.marked" "The events are published and marked as sent; nothing comes again.";
+    RestockReleased "restock.released" "The units are on sale, the ledger calls them returning; the event comes again, the gate forgets an order once.";
+    InboxWritten "inbox.written" "Effect and record are rolled back together; the event comes again.";
+    InboxCommitted "inbox.committed" "The event has had its effect and comes again; the record keeps it from a second one.";
+    EventTaken "event.taken" "The same, before the acknowledgement.";
     CloseOutRecorded "close_out.recorded" "The ledger calls the sale closed out; the next look removes what the gate has.";
 }
 

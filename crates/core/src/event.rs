@@ -207,7 +207,7 @@ impl Event {
 }
 
 /// How the events of a ledger name their source.
-pub fn source(ledger: LedgerId) -> String {
+fn source(ledger: LedgerId) -> String {
     format!("/seckill/{ledger}")
 }
 

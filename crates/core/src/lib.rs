@@ -46,11 +46,11 @@ pub use order::{
     UserId,
 };
 pub use ports::{
-    Backend, Consumer, ControlPlane, Delivery, DeliveryTag, Effect, EventBus, EventDelivery, EventPublisher,
-    FunnelCount, GateCondition, GateLevel, Ledger, LedgerTotals, LedgerWriter, Lifecycle,
-    LifecycleTransaction, LockedSale, Notice, OrderQueue, Outbox, OutboxDepth, OutboxEvent, OutboxState,
-    ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress, SnapshotListener, StockGate,
-    Subscription, Waiting,
+    Around, Backend, Call, Changed, Consumer, ControlPlane, Delivery, DeliveryTag, Effect, EventBus,
+    EventDelivery, EventPublisher, FunnelCount, GateCondition, GateLevel, Ledger, LedgerTotals, LedgerWriter,
+    Lifecycle, LifecycleTransaction, LockedSale, Notice, OrderQueue, OrderService, Outbox, OutboxDepth,
+    OutboxEvent, OutboxState, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress,
+    SnapshotListener, StockGate, Subscription, Waiting,
 };
 pub use sale::{Ended, Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
 

@@ -10,6 +10,8 @@ mod gate;
 mod ledger;
 mod lifecycle;
 mod queue;
+mod service;
+mod wrapped;
 
 use std::sync::Arc;
 
@@ -24,6 +26,8 @@ pub use lifecycle::{
 pub use queue::{
     Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
 };
+pub use service::{Changed, OrderService};
+pub use wrapped::{Around, Call};
 
 /// One back end: a set of ports that belong together.
 #[derive(Clone)]

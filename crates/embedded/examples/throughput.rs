@@ -63,6 +63,7 @@ async fn open_sale(backend: &Backend, stock: u32) -> Result<Sale, Fault> {
         per_user_limit: 1,
         starts_at: seckill_core::now(),
         ends_at: seckill_core::now() + Duration::from_secs(86_400),
+        payment_window_ms: None,
     };
     let sale = backend.ledger.create_sale(&new, Mode::Queue).await?;
     backend.gate.open(&sale, 1).await?;

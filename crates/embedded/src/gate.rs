@@ -80,7 +80,8 @@ impl StockGate for MemoryGate {
         let mut state = self.state()?;
         let State { sales, newest, .. } = &mut *state;
         let filling = sales.get_mut(&sale).ok_or_else(|| lost(format!("it has no data for sale {sale}")))?;
-        if let GateCondition::OtherEpoch { epoch: other } = filling.condition(epoch) {
+        if let GateCondition::OtherEpoch { epoch: other, fenced } = filling.condition(epoch) {
+            let other = other.max(fenced);
             return Err(lost(format!("sale {sale} is on epoch {other}, not on {epoch}")));
         }
         let now = seckill_core::now();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use seckill_core::{
-    Backend, Claim, Fault, GateCondition, KnownSales, Mode, NewSale, Phase, Sale, SaleId, SaleState,
+    Backend, Claim, Ended, Fault, GateCondition, KnownSales, Mode, NewSale, Phase, Sale, SaleId, SaleState,
     create_sale, fill_gate, now,
 };
 use tokio::sync::{Mutex, oneshot};
@@ -409,5 +409,5 @@ async fn unfinished_before(backend: &Backend, oldest: SaleId) -> Result<Vec<Sale
 
 /// A sale without what changes all the time, so that it is written again only when it has changed.
 fn shared(sale: &Sale) -> Sale {
-    Sale { sold: 0, orders: 0, rejected_orders: 0, rebuild: None, ..sale.clone() }
+    Sale { sold: 0, orders: 0, rejected_orders: 0, ended: Ended::default(), rebuild: None, ..sale.clone() }
 }

@@ -5,6 +5,7 @@ mod body;
 pub mod health;
 mod limit;
 mod orders;
+mod outbox;
 pub(crate) mod problem;
 mod repair;
 mod sales;
@@ -18,7 +19,7 @@ use axum::http::{Uri, request::Parts};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use seckill_core::{Backend, Mode};
+use seckill_core::{Backend, Mode, OrderService};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,7 @@ pub(crate) struct App {
     read_limit: UserLimit,
     answer_timeout: Duration,
     streams: Arc<Semaphore>,
+    orders: Arc<dyn OrderService>,
     views: sales::Views,
     /// Whether it sells straight into the ledger.
     direct: bool,
@@ -48,6 +50,7 @@ impl App {
     pub(crate) fn new(
         backend: Backend,
         directory: Arc<Directory>,
+        orders: Arc<dyn OrderService>,
         config: &Config,
         draining: CancellationToken,
     ) -> Arc<Self> {
@@ -59,6 +62,7 @@ impl App {
             order_limit: UserLimit::new(config.order_rate_limit),
             read_limit: UserLimit::new(config.read_rate_limit),
             answer_timeout: config.answer_timeout,
+            orders,
             streams: Arc::new(Semaphore::new(config.max_event_streams)),
             direct: config.mode == Mode::Direct,
             draining,
@@ -87,6 +91,12 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/sales/{id}/orders/mine", get(orders::mine))
         .route("/api/v1/orders/{id}", get(orders::show))
         .route("/api/v1/orders/{id}/events", get(orders::events))
+        .route("/api/v1/orders/{id}/cancel", post(orders::cancel))
+        .route("/api/v1/outbox", get(outbox::list))
+        .route("/api/v1/outbox/{id}", get(outbox::show).delete(outbox::discard))
+        .route("/api/v1/outbox/{id}/redrive", post(outbox::redrive))
+        .route("/api/v1/subscribers/{name}", get(outbox::subscriber).delete(outbox::unsubscribe))
+        .route("/api/v1/subscribers/{name}/redrive", post(outbox::redrive_parked))
         .route("/problems", get(problem::list))
         .route("/problems/{slug}", get(problem::show))
         .with_state(app)

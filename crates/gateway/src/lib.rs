@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
-use seckill_core::{Backend, Dependency, Mode};
+use seckill_core::{Backend, Dependency, Mode, OrderService};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
@@ -92,6 +92,7 @@ const DIRECT_NEEDS: &[Dependency] = &[Dependency::Ledger];
 pub async fn run(
     listener: TcpListener,
     backend: Backend,
+    orders: Arc<dyn OrderService>,
     config: Config,
     pages: Router,
     prometheus: PrometheusHandle,
@@ -110,7 +111,7 @@ pub async fn run(
     };
     let directory = Arc::new(directory);
     let health = health.with_sales(Arc::clone(&directory));
-    let app = App::new(backend.clone(), Arc::clone(&directory), &config, shutdown.clone());
+    let app = App::new(backend.clone(), Arc::clone(&directory), orders, &config, shutdown.clone());
     let router = http::router(Arc::clone(&app), health.router().merge(pages));
     // The server goes on after `shutdown`, to give the answers that are still owed.
     let close = CancellationToken::new();

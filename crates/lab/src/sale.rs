@@ -17,5 +17,6 @@ pub fn demo_sale(name: &str, stock: u32) -> NewSale {
         per_user_limit: 1,
         starts_at,
         ends_at: starts_at + LASTS,
+        payment_window_ms: None,
     }
 }

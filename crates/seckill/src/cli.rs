@@ -170,6 +170,10 @@ pub(crate) struct SaleCreateArgs {
     /// How long it lasts
     #[arg(long, default_value = "1h", value_parser = words::duration)]
     pub(crate) lasts: Duration,
+    /// How long after its commit an order can be paid, 1s to 30days; then it is cancelled, and its units go back on sale
+    /// [default: the sale has no payments]
+    #[arg(long, value_parser = words::duration)]
+    pub(crate) payment_window: Option<Duration>,
     /// Open it only if there is no sale yet; otherwise do nothing and exit with 0
     #[arg(long)]
     pub(crate) if_none: bool,

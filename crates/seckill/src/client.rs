@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::cli::{AuditArgs, ReadArgs, SaleArgs, SaleCommand, SaleCreateArgs};
 use crate::options::ServerOptions;
-use crate::{exit, secrets};
+use crate::{exit, secrets, words};
 
 /// How long a gateway may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -145,6 +145,7 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
         per_user_limit: args.per_user_limit,
         starts_at,
         ends_at: args.ends_at.unwrap_or(starts_at + args.lasts),
+        payment_window_ms: args.payment_window.map(words::millis).transpose()?,
     };
     let admin = secrets::admin_token(&args.secrets, &args.data_dir)?;
     let created: Value = api.create_sale(&sale, &admin).await?;

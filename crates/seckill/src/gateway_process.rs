@@ -7,20 +7,28 @@ use anyhow::{Context, Result};
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::Backend;
 use seckill_dashboard::{Feed, WorkerState};
+use seckill_lifecycle::{Service, expire};
 use seckill_worker::Pace;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::lab::Lab;
-use crate::reporting;
 use crate::worker_task::WorkerTask;
+use crate::{after, reporting};
+
+/// A worker inside the process, and what runs beside it.
+pub(crate) struct WorkerParts {
+    pub(crate) config: seckill_worker::Config,
+    pub(crate) pace: Pace,
+    pub(crate) expiry: expire::Config,
+}
 
 pub(crate) struct GatewayProcess {
     pub(crate) listener: TcpListener,
     pub(crate) backend: Backend,
     pub(crate) config: seckill_gateway::Config,
     /// `None` where workers are processes of their own.
-    pub(crate) worker: Option<(seckill_worker::Config, Pace)>,
+    pub(crate) worker: Option<WorkerParts>,
     /// Only in a demonstration.
     pub(crate) lab: Option<Lab>,
     pub(crate) prometheus: PrometheusHandle,
@@ -35,9 +43,14 @@ impl GatewayProcess {
         let process = identity.process;
         let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
         let stop_worker = CancellationToken::new();
+        let expiry = worker.as_ref().map(|worker| worker.expiry);
         let (worker, worker_ended) = worker
-            .map(|(config, pace)| WorkerTask::start(used.clone(), config, pace, stop_worker.clone()))
+            .map(|WorkerParts { config, pace, .. }| {
+                WorkerTask::start(used.clone(), config, pace, stop_worker.clone())
+            })
             .unzip();
+        let after =
+            expiry.map(|expiry| tokio::spawn(after::run(backend.clone(), expiry, stop_worker.clone())));
         let handler = lab.as_ref().map(|lab| lab.settings_handler(process, worker.clone()));
         let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);
         let reporter = reporting::start(identity, true, &backend, prometheus.clone(), worker, handler);
@@ -48,8 +61,12 @@ impl GatewayProcess {
         if let Some(lab) = &lab {
             pages = pages.merge(lab.controls(&backend, &feed, &reporter, address, &config, shutdown.clone()));
         }
-        seckill_gateway::run(listener, used, config, pages, prometheus, shutdown).await;
+        let orders = Arc::new(Service::new(used.clone()));
+        seckill_gateway::run(listener, used, orders, config, pages, prometheus, shutdown).await;
         stop_worker.cancel();
+        if let Some(after) = after {
+            after.await.context("what runs beside the worker panicked")?;
+        }
         if let Some(ended) = worker_ended {
             ended.await.context("the worker panicked")?;
         }

@@ -1,6 +1,7 @@
 //! The `seckill` program: reads the command line and runs the command.
 
 mod abort;
+mod after;
 mod backend;
 mod cli;
 mod client;

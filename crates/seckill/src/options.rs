@@ -12,10 +12,12 @@ use seckill_core::Mode;
 use seckill_gateway::direct::DirectConfig;
 use seckill_gateway::intake::IntakeConfig;
 use seckill_gateway::recover::RecoverConfig;
+use seckill_lifecycle::expire;
 use seckill_worker::{DrainRate, Pace};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::gateway_process::WorkerParts;
 use crate::given::Given;
 use crate::words;
 
@@ -237,11 +239,23 @@ pub(crate) struct WorkerOptions {
     /// Unacknowledged messages that each of them may hold
     #[arg(long, env = "SECKILL_PREFETCH", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) prefetch: u16,
+    /// Orders a second that this worker may cancel because their time to pay is over; not part of the drain rate
+    #[arg(long, env = "SECKILL_EXPIRY_RATE", default_value_t = expire::Config::DEFAULT_RATE, value_parser = expiry_rate)]
+    pub(crate) expiry_rate: NonZeroU32,
 }
 
 impl WorkerOptions {
     pub(crate) fn config(&self) -> seckill_worker::Config {
         seckill_worker::Config { lanes: self.worker_lanes, linger: self.linger, prefetch: self.prefetch }
+    }
+
+    pub(crate) fn expiry(&self) -> expire::Config {
+        expire::Config { rate: self.expiry_rate }
+    }
+
+    /// All of it, for a worker inside a gateway's process.
+    pub(crate) fn parts(&self) -> WorkerParts {
+        WorkerParts { config: self.config(), pace: self.pace(), expiry: self.expiry() }
     }
 
     pub(crate) fn pace(&self) -> Pace {
@@ -280,6 +294,11 @@ fn stranded_after(text: &str) -> Result<Duration, String> {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|count| *count >= 1).ok_or_else(|| "give a whole number, 1 or more".to_owned())
+}
+
+fn expiry_rate(text: &str) -> Result<NonZeroU32, String> {
+    let rate = text.parse().ok().filter(|rate: &NonZeroU32| rate.get() <= 1_000_000);
+    rate.ok_or_else(|| "give a whole number from 1 to 1000000".to_owned())
 }
 
 fn commit_batch(text: &str) -> Result<NonZeroU32, String> {

@@ -8,6 +8,7 @@ use axum::Router;
 use seckill_core::{Dependency, Mode};
 use seckill_gateway::http::health::Health;
 use seckill_gateway::server;
+use seckill_lifecycle::Service;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use crate::gateway_process::GatewayProcess;
 use crate::lab::Lab;
 use crate::options::BackendKind;
 use crate::worker_task::WorkerProcess;
-use crate::{backend, parent, reporting, telemetry};
+use crate::{after, backend, parent, reporting, telemetry};
 
 /// Listens on `address`.
 ///
@@ -41,7 +42,8 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     }
     let config = args.gateway.config(secrets.jwt_secret, secrets.admin_token);
     if config.mode == Mode::Direct {
-        seckill_gateway::run(listener, backend, config, Router::new(), prometheus, shutdown).await;
+        let orders = Arc::new(Service::new(backend.clone()));
+        seckill_gateway::run(listener, backend, orders, config, Router::new(), prometheus, shutdown).await;
         return Ok(ExitCode::SUCCESS);
     }
     let lab = match Lab::of(args.demo.demo) {
@@ -50,7 +52,7 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     };
     // Only one process can use the embedded back end, so this one runs the worker, too.
     let embedded = args.backend.backend == BackendKind::Embedded;
-    let worker = embedded.then(|| (args.worker.config(), args.worker.pace()));
+    let worker = embedded.then(|| args.worker.parts());
     let process = GatewayProcess { listener, backend, config, worker, lab, prometheus };
     process.run(shutdown).await?;
     tracing::info!("the gateway has answered everyone and ends");
@@ -83,7 +85,8 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     let limits = server::Limits { connections: 64, head: server::HEAD_TIMEOUT };
     let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));
     let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
-    seckill_worker::run(used, args.worker.config(), pace, shutdown).await;
+    let after = after::run(backend, args.worker.expiry(), shutdown.clone());
+    tokio::join!(seckill_worker::run(used, args.worker.config(), pace, shutdown), after);
     close.cancel();
     server.await.context("the health server panicked")?;
     tracing::info!("the worker has finished its commits and ends");

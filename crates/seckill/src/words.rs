@@ -17,6 +17,11 @@ pub(crate) fn message_id(text: &str) -> Result<String, String> {
     })
 }
 
+/// A length of time as whole milliseconds.
+pub(crate) fn millis(time: Duration) -> anyhow::Result<u64> {
+    u64::try_from(time.as_millis()).map_err(|_| anyhow::anyhow!("{time:?} is too long"))
+}
+
 /// The address of a gateway or worker.
 pub(crate) fn server(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));

@@ -8,9 +8,12 @@
 
 pub mod control;
 pub mod crowd;
+pub mod events;
 pub mod gate;
 pub mod ledger;
+pub mod lifecycle;
 pub mod lost_gate;
+pub mod outbox;
 pub mod parked;
 pub mod path;
 pub mod queue;
@@ -122,6 +125,45 @@ macro_rules! conformance {
             an_open_sale_is_closed_out_and_a_rebuilding_one_is_not
             unfinished_sales_come_page_by_page
         }
+        $crate::conformance_checks! { $subject, lifecycle:
+            a_commit_writes_its_events_with_its_orders
+            a_batch_that_is_partly_known_tells_of_the_rest
+            a_sale_without_a_window_tells_nothing
+            overdue_orders_come_page_by_page
+            a_cancelled_order_is_returning_until_the_gate_has_taken_it_back
+            a_paid_order_keeps_its_units_until_it_is_refunded
+            a_transaction_that_is_dropped_changes_nothing
+            locked_orders_come_by_id_and_unknown_ones_not_at_all
+            an_event_is_taken_in_once
+            a_consumer_that_looks_before_it_acts_acts_twice
+            effects_add_up
+            states_survive_a_reopen
+        }
+        $crate::conformance_checks! { $subject, outbox:
+            events_are_claimed_oldest_first_and_by_one
+            claimers_at_once_get_different_events
+            a_lease_that_is_over_gives_the_event_back
+            a_sent_event_comes_again_only_when_it_is_redriven
+            a_refused_event_is_due_again_later
+            a_parked_event_holds_up_nobody
+            a_parked_event_is_discarded_for_good
+            the_depth_tells_what_waits
+            old_sent_events_are_removed
+        }
+        $crate::conformance_checks! { $subject, events:
+            a_subscriber_gets_what_it_wants
+            an_event_reaches_every_subscriber
+            a_new_subscriber_gets_what_comes_after_it
+            events_are_kept_while_a_subscriber_is_away
+            unacknowledged_events_come_again
+            a_slow_subscriber_holds_its_prefetch_and_slows_nobody
+            receivers_of_one_name_share_its_events
+            a_cancelled_wait_for_an_event_loses_nothing
+            other_patterns_replace_those_before
+            a_parked_event_waits_for_a_human
+            an_unsubscribed_name_keeps_nothing
+            events_survive_a_reopen
+        }
         $crate::conformance_checks! { $subject, control:
             snapshots_reach_everyone_who_listens
             settings_come_with_every_exchange
@@ -172,6 +214,9 @@ mod tests {
             ("parked", include_str!("conformance/parked.rs")),
             ("ledger", include_str!("conformance/ledger.rs")),
             ("rebuild", include_str!("conformance/rebuild.rs")),
+            ("lifecycle", include_str!("conformance/lifecycle.rs")),
+            ("outbox", include_str!("conformance/outbox.rs")),
+            ("events", include_str!("conformance/events.rs")),
             ("path", include_str!("conformance/path.rs")),
             ("control", include_str!("conformance/control.rs")),
             ("crowd", include_str!("conformance/crowd.rs")),

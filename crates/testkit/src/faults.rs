@@ -1,118 +1,13 @@
-//! A real back end whose calls go wrong on demand. Each port is wrapped by a thin one that asks [`Faults`] about every
-//! call and otherwise hands it on; nothing here imitates a back end. The wrappers themselves are in `ports`.
+//! A real back end whose calls go wrong on demand: [`Faults`] is asked about every call. Nothing here imitates a back end.
 
-mod ports;
-
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use seckill_core::{Backend, Dependency, Fault};
+pub use seckill_core::Call;
+use seckill_core::{Around, Backend, Dependency, Fault};
 use tokio::sync::Notify;
-
-/// A method of a port, or several that go wrong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Call {
-    /// `StockGate::open`.
-    Open,
-    /// `StockGate::reserve`.
-    Reserve,
-    /// `StockGate::settle`.
-    Settle,
-    /// `StockGate::stranded`.
-    Stranded,
-    /// `StockGate::holdings`, `level`, `condition`, `holders`, `progress` and `known_sales`.
-    ReadGate,
-    /// What changes a gate apart from orders: fence, refill, release, markers and the like.
-    WriteGate,
-    /// `StockGate::ping`.
-    PingGate,
-    /// `OrderQueue::publisher`.
-    Publisher,
-    /// `Publisher::publish`.
-    Publish,
-    /// `OrderQueue::consumer`.
-    Consumer,
-    /// `Consumer::next`, as asked: a wait may be cancelled and begun anew any number of times.
-    Next,
-    /// `Consumer::ack`.
-    Ack,
-    /// `Consumer::park`.
-    Park,
-    /// `OrderQueue::depth` and `consumers`.
-    Depth,
-    /// `OrderQueue::parked`, `redrive`, `discard`, `parked_depth` and `return_newer`.
-    Parked,
-    /// `OrderQueue::ping`.
-    PingQueue,
-    /// What changes a sale in the ledger, from `Ledger::create_sale` to `LockedSale::open`.
-    WriteSale,
-    /// What reads the ledger, except for `Ledger::orders_after`.
-    ReadLedger,
-    /// `Ledger::orders_after`.
-    ListOrders,
-    /// `Ledger::writer`.
-    Writer,
-    /// `LedgerWriter::commit`.
-    Commit,
-    /// `Ledger::ping`.
-    PingLedger,
-}
-
-impl Call {
-    const ALL: [Self; 22] = [
-        Self::Open,
-        Self::Reserve,
-        Self::Settle,
-        Self::Stranded,
-        Self::ReadGate,
-        Self::WriteGate,
-        Self::PingGate,
-        Self::Publisher,
-        Self::Publish,
-        Self::Consumer,
-        Self::Next,
-        Self::Ack,
-        Self::Park,
-        Self::Depth,
-        Self::Parked,
-        Self::PingQueue,
-        Self::WriteSale,
-        Self::ReadLedger,
-        Self::ListOrders,
-        Self::Writer,
-        Self::Commit,
-        Self::PingLedger,
-    ];
-
-    fn dependency(self) -> Dependency {
-        match self {
-            Self::Open
-            | Self::Reserve
-            | Self::Settle
-            | Self::Stranded
-            | Self::ReadGate
-            | Self::WriteGate
-            | Self::PingGate => Dependency::Gate,
-            Self::Publisher
-            | Self::Publish
-            | Self::Consumer
-            | Self::Next
-            | Self::Ack
-            | Self::Park
-            | Self::Depth
-            | Self::Parked
-            | Self::PingQueue => Dependency::Queue,
-            Self::WriteSale
-            | Self::ReadLedger
-            | Self::ListOrders
-            | Self::Writer
-            | Self::Commit
-            | Self::PingLedger => Dependency::Ledger,
-        }
-    }
-}
 
 /// How a call goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +45,7 @@ pub struct Faults {
 struct Plan {
     next: HashMap<Call, VecDeque<Mishap>>,
     standing: HashMap<Call, Mishap>,
+    away: HashSet<Dependency>,
     asked: HashMap<Call, usize>,
     events: HashMap<Call, Vec<Event>>,
     deliveries: usize,
@@ -159,7 +55,7 @@ impl Faults {
     /// `backend` with wrapped ports, and what decides over them. At first nothing goes wrong.
     pub fn wrap(backend: &Backend) -> (Backend, Arc<Self>) {
         let faults = Arc::new(Self::default());
-        (ports::wrap(backend, &faults), faults)
+        (backend.wrapped(&faults), faults)
     }
 
     /// The next calls of this kind go wrong, one by one in this order; the ones after them as they did before.
@@ -178,7 +74,7 @@ impl Faults {
         self.changed.notify_waiters();
     }
 
-    /// Calls of this kind go well from now on, also the ones that are held.
+    /// Calls of this kind go well from now on, also the ones that are held, unless all of the dependency is away.
     pub fn heal(&self, call: Call) {
         let mut plan = self.plan();
         plan.standing.remove(&call);
@@ -187,18 +83,13 @@ impl Faults {
         self.changed.notify_waiters();
     }
 
-    /// Every call to a dependency is refused until it is [`back`](Self::back).
+    /// Every call to a dependency that does not go wrong in another way is refused until it is [`back`](Self::back).
     pub fn away(&self, dependency: Dependency) {
-        for call in Call::ALL.into_iter().filter(|call| call.dependency() == dependency) {
-            self.always(call, Mishap::Away);
-        }
+        self.plan().away.insert(dependency);
     }
 
-    /// Heals every call to a dependency.
     pub fn back(&self, dependency: Dependency) {
-        for call in Call::ALL.into_iter().filter(|call| call.dependency() == dependency) {
-            self.heal(call);
-        }
+        self.plan().away.remove(&dependency);
     }
 
     /// Whether publishers say that the queue takes batches; they do at first.
@@ -226,16 +117,12 @@ impl Faults {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_accepting(&self) -> bool {
-        !self.not_accepting.load(Ordering::SeqCst)
-    }
-
     fn record(&self, call: Call, orders: usize) {
         self.plan().events.entry(call).or_default().push(Event { at: Instant::now(), orders });
     }
 
     /// What goes wrong with a call that is made now; returns once it is not held any more.
-    async fn mishap(&self, call: Call) -> Option<Mishap> {
+    async fn mishap(&self, dependency: Dependency, call: Call) -> Option<Mishap> {
         *self.plan().asked.entry(call).or_default() += 1;
         loop {
             // Made before the look, so that a change in between is not missed.
@@ -243,7 +130,8 @@ impl Faults {
             let mishap = {
                 let mut plan = self.plan();
                 let next = plan.next.get_mut(&call).and_then(VecDeque::pop_front);
-                next.or_else(|| plan.standing.get(&call).copied())
+                let standing = next.or_else(|| plan.standing.get(&call).copied());
+                standing.or_else(|| plan.away.contains(&dependency).then_some(Mishap::Away))
             };
             if mishap != Some(Mishap::Held) {
                 return mishap;
@@ -251,31 +139,37 @@ impl Faults {
             changed.await;
         }
     }
+}
 
-    /// Makes a call, as it is to go. `inner` has no effect before it is awaited.
-    async fn around<T>(
+impl Around for Faults {
+    async fn around<T: Send>(
         &self,
+        dependency: Dependency,
         call: Call,
         orders: usize,
-        inner: impl Future<Output = Result<T, Fault>>,
+        inner: impl Future<Output = Result<T, Fault>> + Send,
     ) -> Result<T, Fault> {
-        let mishap = self.mishap(call).await;
-        let unknown = || Fault::unknown(call.dependency(), format!("{call:?} is to go wrong in this test"));
+        let unknown = || Fault::unknown(dependency, format!("{call:?} is to go wrong in this test"));
+        let mishap = self.mishap(dependency, call).await;
         match mishap {
             Some(Mishap::Away) => {
-                Err(Fault::unavailable(call.dependency(), format!("{call:?} is away in this test")))
+                return Err(Fault::unavailable(dependency, format!("{call:?} is away in this test")));
             }
-            Some(Mishap::NeverArrived) => Err(unknown()),
+            Some(Mishap::NeverArrived) => return Err(unknown()),
             Some(Mishap::Panic) => panic!("{call:?} is to panic in this test"),
-            Some(Mishap::AnswerLost) => {
-                self.record(call, orders);
-                inner.await?;
-                Err(unknown())
-            }
-            Some(Mishap::Held | Mishap::None) | None => {
-                self.record(call, orders);
-                inner.await
-            }
+            Some(Mishap::AnswerLost | Mishap::Held | Mishap::None) | None => self.record(call, orders),
         }
+        let answer = inner.await?;
+        if mishap == Some(Mishap::AnswerLost) {
+            return Err(unknown());
+        }
+        if call == Call::Next {
+            self.plan().deliveries += 1;
+        }
+        Ok(answer)
+    }
+
+    fn accepting(&self) -> bool {
+        !self.not_accepting.load(Ordering::SeqCst)
     }
 }

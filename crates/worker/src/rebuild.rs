@@ -71,6 +71,21 @@ impl Turn {
     }
 }
 
+/// The epochs that a gate names; 0: none.
+struct GateEpochs {
+    /// The one that it is on. It was open, so what the gate holds was promised, and orders of earlier ones are stale. The one that
+    /// it is fenced for says nothing like that: a rebuild began and did not end.
+    on: Epoch,
+    fenced: Epoch,
+}
+
+impl GateEpochs {
+    /// An epoch that the gate has not heard of, and neither has the ledger.
+    fn after(&self, sale: &Sale) -> Epoch {
+        self.on.max(self.fenced).max(sale.epoch) + 1
+    }
+}
+
 /// What the owner of a rebuild is doing, for the lease that carries it to the ledger.
 #[derive(Clone, Copy)]
 struct At {
@@ -130,18 +145,18 @@ impl Rebuilder {
         let mut owned = Vec::new();
         for sale in rebuilding.filter(|_| able) {
             // Whoever takes a rebuild over gets an epoch of its own, so that a former owner who wakes up fills nothing.
-            let gate = self.gate_epoch(sale).await?;
-            owned.extend(self.take_up(sale, gate.max(sale.epoch) + 1, gate).await?);
+            let gate = self.gate_epochs(sale).await?;
+            owned.extend(self.take_up(sale, gate.after(sale), gate.on).await?);
         }
         for sale in sales.iter().filter(|sale| sale.state == SaleState::Open && sale.epoch > 0) {
             if self.is_lost_for_good(sale).await? {
-                let gate = self.gate_epoch(sale).await?;
-                let to = gate.max(sale.epoch) + 1;
+                let gate = self.gate_epochs(sale).await?;
+                let to = gate.after(sale);
                 tracing::warn!(sale_id = %sale.id, epoch = to, "the gate of a sale is lost and will be rebuilt");
                 if able {
-                    owned.extend(self.take_up(sale, to, gate).await?);
+                    owned.extend(self.take_up(sale, to, gate.on).await?);
                 } else {
-                    self.backend.ledger.begin_rebuild(sale.id, sale.epoch, to, gate).await?;
+                    self.backend.ledger.begin_rebuild(sale.id, sale.epoch, to, gate.on).await?;
                 }
             }
         }
@@ -177,13 +192,14 @@ impl Rebuilder {
         Ok(owned.then(|| Sale { epoch: to, state: SaleState::Rebuilding, open_epoch, ..sale.clone() }))
     }
 
-    /// The newest epoch that the gate knows of, filled or fenced; 0 where it has no data.
-    async fn gate_epoch(&self, sale: &Sale) -> Result<Epoch, Fault> {
-        Ok(match self.backend.gate.condition(sale.id, sale.epoch).await? {
-            GateCondition::Missing => 0,
-            GateCondition::Sound => sale.epoch,
-            GateCondition::OtherRun { epoch } | GateCondition::OtherEpoch { epoch } => epoch,
-        })
+    async fn gate_epochs(&self, sale: &Sale) -> Result<GateEpochs, Fault> {
+        let (on, fenced) = match self.backend.gate.condition(sale.id, sale.epoch).await? {
+            GateCondition::Missing => (0, 0),
+            GateCondition::Sound => (sale.epoch, 0),
+            GateCondition::OtherRun { epoch } => (epoch, 0),
+            GateCondition::OtherEpoch { epoch, fenced } => (epoch, fenced),
+        };
+        Ok(GateEpochs { on, fenced })
     }
 
     /// Whether two looks in a row have found the gate of a sale lost.

@@ -3,7 +3,7 @@
 -- KEYS  meta, stock, buyers, pending: four keys of one sale
 -- ARGV  epoch, the run id of the server or '': any run is trusted
 -- Answer: 0 it takes claims of the epoch; 1 it has no data, or a part of it is gone; 2, epoch: it was filled in another run;
---   3, epoch: it is on another epoch
+--   3, epoch, fence: it is on another epoch, or fenced for a later one
 
 if redis.call('EXISTS', unpack(KEYS)) ~= 4 then
   return { 1 }
@@ -13,11 +13,8 @@ local epoch, fence, wanted = tonumber(meta[1] or ''), tonumber(meta[2] or ''), t
 if not (epoch and fence) then
   return { 1 }
 end
-if epoch ~= wanted then
-  return { 3, math.max(epoch, fence) }
-end
-if fence > wanted then
-  return { 3, fence }
+if epoch ~= wanted or fence > wanted then
+  return { 3, epoch, fence }
 end
 if ARGV[2] ~= '' and ARGV[2] ~= meta[3] then
   return { 2, epoch }

@@ -114,7 +114,7 @@ pub(super) fn condition(reply: Value) -> Result<GateCondition, Found> {
         0 => GateCondition::Sound,
         1 => GateCondition::Missing,
         2 => GateCondition::OtherRun { epoch: words.next()? },
-        3 => GateCondition::OtherEpoch { epoch: words.next()? },
+        3 => GateCondition::OtherEpoch { epoch: words.next()?, fenced: words.next()? },
         code => return Err(format!("a condition of code {code}")),
     })
 }

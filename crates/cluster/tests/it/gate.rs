@@ -4,7 +4,7 @@ use deadpool_redis::redis::{self, Value};
 use seckill_core::{Decision, Fault, Sale, SaleId, UserId};
 use seckill_testkit::{PrivateRedis, eventually};
 
-use crate::setup::{SOON, claim, gate_at, know_ledger, sale};
+use crate::setup::{SOON, claim, gate_at, know_ledger, ready_gate_at, sale};
 
 const SALE: SaleId = SaleId(7);
 
@@ -69,9 +69,7 @@ async fn a_key_that_is_not_as_seckill_writes_it_makes_reserve_change_nothing() {
 #[tokio::test]
 async fn a_gate_that_lost_its_data_or_has_another_epoch_fails_closed() {
     let redis = seckill_testkit::redis().await;
-    let backend = gate_at(&redis.url);
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let gate = ready_gate_at(&redis.url).await;
     let opened = sale(7, 10);
     gate.open(&opened, 2).await.unwrap();
     gate.reserve(SALE, 2, &[], &[claim(1)]).await.unwrap();
@@ -97,9 +95,7 @@ async fn a_gate_that_lost_its_data_or_has_another_epoch_fails_closed() {
 #[tokio::test]
 async fn the_same_call_run_again_deducts_once_also_when_redis_forgot_its_scripts() {
     let redis = seckill_testkit::redis().await;
-    let backend = gate_at(&redis.url);
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let gate = ready_gate_at(&redis.url).await;
     gate.open(&sale(7, 10), 1).await.unwrap();
     let (first, second, other) = (claim(1), claim(2), claim(1));
     let claims = [first, other, second];
@@ -130,9 +126,7 @@ async fn the_same_call_run_again_deducts_once_also_when_redis_forgot_its_scripts
 #[tokio::test]
 async fn holdings_are_found_among_many_sales() {
     let redis = seckill_testkit::redis().await;
-    let backend = gate_at(&redis.url);
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let gate = ready_gate_at(&redis.url).await;
     let claims = [claim(1), claim(u64::MAX)];
     for id in [3, 700, 1_199] {
         gate.open(&sale(id, 2), 1).await.unwrap();
@@ -148,9 +142,7 @@ async fn holdings_are_found_among_many_sales() {
 #[tokio::test]
 async fn a_full_redis_refuses_and_changes_nothing() {
     let redis = PrivateRedis::start().await;
-    let backend = gate_at(&redis.url());
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let gate = ready_gate_at(&redis.url()).await;
     gate.open(&sale(7, 10), 1).await.unwrap();
     gate.reserve(SALE, 1, &[], &[claim(1)]).await.unwrap();
     let before = contents(&redis.url()).await;
@@ -164,9 +156,7 @@ async fn a_full_redis_refuses_and_changes_nothing() {
 #[tokio::test]
 async fn a_hanging_redis_leaves_the_outcome_unknown_and_a_dead_one_is_unavailable_at_once() {
     let redis = PrivateRedis::start().await;
-    let backend = gate_at(&redis.url());
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let gate = ready_gate_at(&redis.url()).await;
     gate.open(&sale(7, 10), 1).await.unwrap();
     let taken = claim(1);
 

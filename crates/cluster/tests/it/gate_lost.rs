@@ -7,7 +7,7 @@ use seckill_core::{Decision, Epoch, Fault, GateCondition, GateLevel, SaleId, Sto
 use seckill_testkit::{PrivateRedis, eventually};
 
 use crate::gate::{contents, run};
-use crate::setup::{LEDGER, SOON, claim, durable_gate_at, gate_at, know_ledger, sale};
+use crate::setup::{LEDGER, SOON, claim, durable_gate_at, gate_at, know_ledger, ready_gate_at, sale};
 
 const SALE: SaleId = SaleId(7);
 const EPOCH: Epoch = 1;
@@ -30,9 +30,7 @@ async fn open(gate: &dyn StockGate) {
 #[tokio::test]
 async fn a_gate_that_lacks_a_part_fails_closed() {
     let redis = seckill_testkit::redis().await;
-    let backend = gate_at(&redis.url);
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let gate = ready_gate_at(&redis.url).await;
     for part in ["meta", "stock", "buyers", "pending"] {
         open(&*gate).await;
         assert_eq!(gate.condition(SALE, EPOCH).await.unwrap(), GateCondition::Sound);
@@ -54,9 +52,7 @@ async fn a_gate_that_lacks_a_part_fails_closed() {
 #[tokio::test]
 async fn a_gate_whose_server_was_started_again_fails_closed_unless_it_is_durable() {
     let redis = PrivateRedis::start().await;
-    let (backend, durable) = (gate_at(&redis.url()), durable_gate_at(&redis.url()).gate);
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let (gate, durable) = (ready_gate_at(&redis.url()).await, durable_gate_at(&redis.url()).gate);
     open(&*gate).await;
     redis.stop().await;
     redis.start_again().await;
@@ -86,10 +82,9 @@ async fn a_gate_whose_server_was_started_again_fails_closed_unless_it_is_durable
 #[tokio::test]
 async fn a_user_who_lacks_the_right_to_a_write_changes_nothing() {
     let redis = PrivateRedis::start().await;
-    let backend = gate_at(&redis.url());
-    know_ledger(&backend).await;
-    open(&*backend.gate).await;
-    let pending = backend.gate.stranded(SALE, Duration::ZERO, 1).await.unwrap()[0].id;
+    let gate = ready_gate_at(&redis.url()).await;
+    open(&*gate).await;
+    let pending = gate.stranded(SALE, Duration::ZERO, 1).await.unwrap()[0].id;
     let before = contents(&redis.url()).await;
     let limited = gate_at(&as_limited(&redis.url())).gate;
     for denied in ["hset", "decrby", "xadd", "xdel"] {
@@ -106,9 +101,7 @@ async fn a_user_who_lacks_the_right_to_a_write_changes_nothing() {
 #[tokio::test]
 async fn a_redis_that_refuses_writes_is_unavailable_and_unchanged() {
     let redis = PrivateRedis::start().await;
-    let backend = gate_at(&redis.url());
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let gate = ready_gate_at(&redis.url()).await;
     open(&*gate).await;
     gate.ping().await.unwrap();
     let pending = [gate.stranded(SALE, Duration::ZERO, 1).await.unwrap()[0].id];
@@ -137,9 +130,7 @@ async fn a_redis_that_refuses_writes_is_unavailable_and_unchanged() {
 #[tokio::test]
 async fn where_a_gate_stands_is_read_without_its_pending_log_or_its_buyers() {
     let redis = PrivateRedis::start().await;
-    let backend = gate_at(&redis.url());
-    know_ledger(&backend).await;
-    let gate = backend.gate;
+    let gate = ready_gate_at(&redis.url()).await;
     open(&*gate).await;
     // A user who may not read a list of anything.
     let rules = ["+@all", "-xrange", "-xrevrange", "-xread", "-hgetall", "-hscan", "-hkeys", "-scan"];
@@ -158,15 +149,14 @@ async fn where_a_gate_stands_is_read_without_its_pending_log_or_its_buyers() {
 #[tokio::test]
 async fn the_gates_of_two_ledgers_on_one_redis_do_not_touch_each_other() {
     let redis = seckill_testkit::redis().await;
-    let first = gate_at(&redis.url);
-    know_ledger(&first).await;
-    open(&*first.gate).await;
+    let first = ready_gate_at(&redis.url).await;
+    open(&*first).await;
     let other =
         seckill_core::KnownSales { ledger_id: seckill_core::LedgerId(uuid::Uuid::now_v7()), sales: vec![] };
-    first.gate.keep_known_sales(&other).await.unwrap();
+    first.keep_known_sales(&other).await.unwrap();
     let second = gate_at(&redis.url).gate;
     assert_eq!(second.level(SALE).await.unwrap(), None);
-    assert_eq!(first.gate.level(SALE).await.unwrap().unwrap().orders, 1);
+    assert_eq!(first.level(SALE).await.unwrap().unwrap().orders, 1);
 }
 
 #[tokio::test]

@@ -5,15 +5,10 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 use seckill_core::{Fate, Fault, Ledger, LedgerTotals, Mode, Order, RejectReason, Sale, SaleId, UserId};
-use seckill_testkit::{PrivateMySql, TestMySql, eventually};
+use seckill_testkit::{PrivateMySql, eventually};
 use sqlx::{Connection, MySqlConnection};
 
-use crate::setup::{SOON, ledger_at, new_sale, order};
-
-async fn ledger(mysql: &TestMySql) -> std::sync::Arc<dyn Ledger> {
-    seckill_cluster::migrate(&mysql.url).await.unwrap();
-    ledger_at(&mysql.url).ledger
-}
+use crate::setup::{SOON, ledger, ledger_at, new_sale, order};
 
 async fn run(url: &str, sql: &'static str) {
     let mut connection = MySqlConnection::connect(url).await.unwrap();

@@ -1,7 +1,6 @@
 //! What only MySQL can get wrong when a sale changes under a batch, when a session is frozen, and when an answer does not
 //! come.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_core::{
@@ -14,15 +13,10 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::setup::{SOON, ledger_at, new_sale, order};
+use crate::setup::{SOON, ledger, ledger_at, new_sale, order};
 
 /// Longer than a session may be idle, with all that may come on top.
 const AFTER_IDLE: Duration = Duration::from_secs(60);
-
-async fn ledger(mysql: &TestMySql) -> Arc<dyn Ledger> {
-    seckill_cluster::migrate(&mysql.url).await.unwrap();
-    ledger_at(&mysql.url).ledger
-}
 
 async fn run(connection: &mut MySqlConnection, sql: impl Into<String>) {
     sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(connection).await.unwrap();

@@ -1,32 +1,18 @@
 //! The queue on RabbitMQ: messages that cannot be read or routed, and a broker that dies, hangs or is not there.
 
 use futures_util::future::join_all;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::Channel;
+use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use seckill_cluster::names;
 use seckill_core::{Fault, OrderBatch, OrderQueue, SaleId};
 use seckill_testkit::{FaultProxy, PrivateRabbit, eventually};
 
+use crate::queue_limits::{channel, publish};
 use crate::setup::{SOON, claim, queue_at};
 
 fn batch(users: std::ops::Range<u64>) -> OrderBatch {
     OrderBatch::new(SaleId(1), 1, users.map(claim).collect())
-}
-
-/// A channel that goes around seckill.
-async fn channel(url: &str) -> (Connection, Channel) {
-    let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-    (connection, channel)
-}
-
-async fn publish(channel: &Channel, key: &'static str, body: &[u8]) {
-    let options = BasicPublishOptions::default();
-    let properties = BasicProperties::default().with_delivery_mode(2);
-    let sent = channel.basic_publish(names::ORDERS.into(), key.into(), options, body, properties).await;
-    assert!(sent.unwrap().await.unwrap().is_ack());
 }
 
 /// Publishes as a lane of the gateway does: after a fault with a new publisher.

@@ -1,11 +1,12 @@
 //! Back ends on the tests' servers, and what goes into them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use seckill_cluster::ClusterConfig;
-use seckill_core::{Backend, KnownSales, LedgerId, NewSale, Sale, SaleId};
-use seckill_testkit::fixtures;
+use seckill_core::{Backend, KnownSales, Ledger, LedgerId, NewSale, Sale, SaleId, StockGate};
 pub(crate) use seckill_testkit::fixtures::{claim, order};
+use seckill_testkit::{TestMySql, fixtures};
 
 /// Longer than anything takes; only a failing test waits so long.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -37,6 +38,13 @@ pub(crate) async fn know_ledger(backend: &Backend) {
     backend.gate.keep_known_sales(&KnownSales { ledger_id: LEDGER, sales: Vec::new() }).await.unwrap();
 }
 
+/// A gate at `url` that has found its ledger's id.
+pub(crate) async fn ready_gate_at(url: &str) -> Arc<dyn StockGate> {
+    let backend = gate_at(url);
+    know_ledger(&backend).await;
+    backend.gate
+}
+
 /// A back end with the queue at `url`; its other servers do not exist.
 pub(crate) fn queue_at(url: &str) -> Backend {
     backend(&format!("redis://{NOWHERE}"), url, &format!("mysql://{NOWHERE}/none"))
@@ -45,6 +53,12 @@ pub(crate) fn queue_at(url: &str) -> Backend {
 /// A back end with the ledger at `url`; its other servers do not exist.
 pub(crate) fn ledger_at(url: &str) -> Backend {
     backend(&format!("redis://{NOWHERE}"), &format!("amqp://{NOWHERE}"), url)
+}
+
+/// The ledger in this database, with its schema.
+pub(crate) async fn ledger(mysql: &TestMySql) -> Arc<dyn Ledger> {
+    seckill_cluster::migrate(&mysql.url).await.unwrap();
+    ledger_at(&mysql.url).ledger
 }
 
 fn backend(redis: &str, amqp: &str, mysql: &str) -> Backend {

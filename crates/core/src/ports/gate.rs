@@ -150,8 +150,10 @@ pub enum GateCondition {
     },
     /// It is on another epoch: an older copy came back, or the ledger did, or a rebuild has fenced it.
     OtherEpoch {
-        /// The later of the epoch that it is on and the one that it is fenced for.
+        /// The epoch that it is on: the one that its holders were set aside in.
         epoch: Epoch,
+        /// It refuses reservations of earlier epochs than this; 0: it is not fenced.
+        fenced: Epoch,
     },
 }
 

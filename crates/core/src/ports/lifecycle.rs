@@ -76,8 +76,8 @@ pub enum Effect {
         /// Added; below 0: taken away.
         points: i64,
     },
-    /// A user is told something.
-    Notice(Notice),
+    /// Users are told something.
+    Notices(Vec<Notice>),
     /// Orders of a sale have come to a stage.
     Counted {
         /// The sale.

@@ -122,7 +122,7 @@ impl Filling {
 
     pub(crate) fn condition(&self, epoch: Epoch) -> GateCondition {
         if self.epoch != epoch || self.fence > epoch {
-            GateCondition::OtherEpoch { epoch: self.epoch.max(self.fence) }
+            GateCondition::OtherEpoch { epoch: self.epoch, fenced: self.fence }
         } else {
             GateCondition::Sound
         }

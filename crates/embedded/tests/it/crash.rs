@@ -40,10 +40,10 @@ async fn everything_that_was_accepted_survives_a_kill() {
 
     let backend = open(dir.path()).await;
     let sale = backend.ledger.sales(1).await.unwrap().remove(0);
-    let report = audit(&backend, &sale).await;
+    let report = audit(&backend, sale.id).await;
     assert_ne!(report.verdict, Verdict::Violated, "{report:?}");
     drain(&backend).await;
-    let report = audit(&backend, &sale).await;
+    let report = audit(&backend, sale.id).await;
     assert_eq!(report.verdict, Verdict::Clean, "{report:?}");
     for id in &accepted {
         assert!(backend.ledger.order(*id).await.unwrap().is_some(), "order {id} was accepted and is lost");
@@ -56,7 +56,7 @@ async fn everything_that_was_accepted_survives_a_kill() {
         sold.extend(accept(&backend, &sale, claims).await.iter().map(|claim| claim.order_id));
     }
     drain(&backend).await;
-    let report = audit(&backend, &sale).await;
+    let report = audit(&backend, sale.id).await;
     assert_eq!((report.verdict, report.sold), (Verdict::Clean, u64::from(STOCK)), "{report:?}");
     assert!(sold.len() <= STOCK as usize);
 }

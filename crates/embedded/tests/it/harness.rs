@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use seckill_core::{AuditReport, Backend, Claim, Consumer, Decision, Delivery, OrderBatch, Reserved, Sale};
+use seckill_core::{Backend, Claim, Consumer, Decision, Delivery, OrderBatch, Reserved, Sale};
 use seckill_testkit::fixtures;
-pub(crate) use seckill_testkit::fixtures::{EPOCH, claim, new_sale, order};
+pub(crate) use seckill_testkit::fixtures::{EPOCH, audit, claim, new_sale, order};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
@@ -72,10 +72,6 @@ pub(crate) async fn drain(backend: &Backend) {
         writer.commit(&orders).await.expect("the ledger takes it");
         consumer.ack(tag).await.expect("the queue takes it back");
     }
-}
-
-pub(crate) async fn audit(backend: &Backend, sale: &Sale) -> AuditReport {
-    fixtures::audit(backend, sale.id).await
 }
 
 /// A connection of a stranger to one of the files.

@@ -81,7 +81,7 @@ async fn a_batch_longer_than_one_statement_is_still_one_transaction() {
     let fates = writer.commit(&orders).await.unwrap();
     assert_eq!(fates.iter().filter(|fate| **fate == Fate::Committed).count(), 1_999);
     assert_eq!(fates[1_999], Fate::Rejected(RejectReason::SoldOut));
-    let report = audit(&backend, &sale).await;
+    let report = audit(&backend, sale.id).await;
     assert_eq!((report.oversold, report.duplicates, report.sold), (0, 0, 1_999));
     // The orders never went through the gate, and the audit says so.
     assert_eq!(report.verdict, Verdict::Violated);

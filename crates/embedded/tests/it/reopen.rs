@@ -50,7 +50,7 @@ fn queued_orders_survive_and_the_gate_is_rebuilt() {
         }
 
         drain(&backend).await;
-        let report = audit(&backend, &sale).await;
+        let report = audit(&backend, sale.id).await;
         assert_eq!(
             (report.verdict, report.sold, report.remaining),
             (Verdict::Clean, 10, Some(0)),
@@ -86,7 +86,7 @@ fn rejected_orders_give_their_units_back_and_their_users_may_buy() {
     in_a_process_of_its_own(async {
         let backend = open(dir.path()).await;
         drain(&backend).await;
-        let report = audit(&backend, &sale).await;
+        let report = audit(&backend, sale.id).await;
         assert_eq!(
             (report.verdict, report.sold, report.rejected_orders),
             (Verdict::Clean, 1, 1),

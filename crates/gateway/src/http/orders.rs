@@ -11,8 +11,8 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use seckill_core::{
-    Claim, FieldError, Holding, LedgerOrder, Mode, OrderId, OrderStatus, Phase, RejectReason, Sale, SaleId,
-    SaleState, Timestamp, UserId, now,
+    CancelReason, Changed, Claim, FieldError, Holding, LedgerOrder, Mode, OrderId, OrderStatus, Phase,
+    RejectReason, Sale, SaleId, SaleState, Timestamp, UserId, now,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -117,14 +117,16 @@ async fn try_place(
 /// The answer to a request for a sale that is closed out: the gate is gone, and the ledger knows who has an order.
 async fn from_ledger(app: &App, sale: &Sale, user: UserId, quantity: u32) -> Result<(Placed, bool), Refusal> {
     let orders = app.backend.ledger.orders_of(user, sale.id).await?;
-    let Some(order) = orders.into_iter().find(|order| order.rejected.is_none()) else {
+    let stands =
+        |order: &LedgerOrder| !matches!(order.status, OrderStatus::Rejected | OrderStatus::Cancelled);
+    let Some(order) = orders.into_iter().find(stands) else {
         return Err(Refusal::Closed { ends_at: sale.ends_at });
     };
     let Claim { order_id, quantity: first, .. } = order.claim;
     if first != quantity {
         return Err(Refusal::OrderDiffers { order_id, quantity: first });
     }
-    Ok((Placed { order_id, sale_id: sale.id, quantity, status: OrderStatus::Committed }, true))
+    Ok((Placed { order_id, sale_id: sale.id, quantity, status: order.status }, true))
 }
 
 /// Seconds until a rebuild may be over: what is left of its shortest time, and for the orders that it still has to drain.
@@ -194,25 +196,52 @@ pub(super) struct OrderView {
     status: OrderStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     amount_cents: Option<u64>,
+    /// Why it was rejected or cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<RejectReason>,
+    reason: Option<Reason>,
+    /// The last moment for paying it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pay_by: Option<Timestamp>,
     accepted_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     recorded_at: Option<Timestamp>,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Reason {
+    Rejected(RejectReason),
+    Cancelled(CancelReason),
+}
+
 impl From<LedgerOrder> for OrderView {
-    fn from(LedgerOrder { sale_id, claim, amount_cents, rejected, recorded_at }: LedgerOrder) -> Self {
+    fn from(order: LedgerOrder) -> Self {
+        let LedgerOrder { sale_id, claim, amount_cents, status, rejected, cancelled, recorded_at } = order;
         Self {
             order_id: claim.order_id,
             sale_id,
             quantity: claim.quantity,
-            status: if rejected.is_some() { OrderStatus::Rejected } else { OrderStatus::Committed },
+            status,
             amount_cents: rejected.is_none().then_some(amount_cents),
-            reason: rejected,
+            reason: rejected.map(Reason::Rejected).or(cancelled.map(Reason::Cancelled)),
+            pay_by: None,
             accepted_at: claim.accepted_at,
             recorded_at: Some(recorded_at),
         }
+    }
+}
+
+impl OrderView {
+    /// Whether its buyer may order again.
+    fn has_ended(&self) -> bool {
+        matches!(self.status, OrderStatus::Rejected | OrderStatus::Cancelled | OrderStatus::Refunded)
+    }
+
+    /// Whether nothing more happens to it unless its buyer asks for it.
+    fn rests(&self) -> bool {
+        self.has_ended()
+            || self.status == OrderStatus::Paid
+            || (self.status == OrderStatus::Committed && self.pay_by.is_none())
     }
 }
 
@@ -226,6 +255,7 @@ impl From<Holding> for OrderView {
             status,
             amount_cents: None,
             reason: None,
+            pay_by: None,
             accepted_at,
             recorded_at: None,
         }
@@ -248,7 +278,10 @@ async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal
     let held = holding(app, id, user).await;
     if let Some(order) = app.backend.ledger.order(id).await? {
         // Another user's order is as good as none.
-        return if order.claim.user_id == user { Ok(order.into()) } else { Err(Refusal::NoSuchOrder(id)) };
+        if order.claim.user_id != user {
+            return Err(Refusal::NoSuchOrder(id));
+        }
+        return Ok(with_deadline(app, order.into()).await);
     }
     match held? {
         Some(holding) => Ok(holding.into()),
@@ -257,6 +290,41 @@ async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal
             Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS })
         }
         None => Err(Refusal::NoSuchOrder(id)),
+    }
+}
+
+/// Says until when an order can be paid, where its sale has payments.
+async fn with_deadline(app: &App, order: OrderView) -> OrderView {
+    let (OrderStatus::Committed, Some(recorded_at)) = (order.status, order.recorded_at) else { return order };
+    let sale = app.directory.desk(order.sale_id).await.ok().flatten();
+    let window = sale.and_then(|desk| desk.sale.payment_window_ms);
+    let pay_by = window.and_then(|window| {
+        recorded_at.checked_add_signed(chrono::Duration::milliseconds(i64::try_from(window).ok()?))
+    });
+    OrderView { pay_by, ..order }
+}
+
+/// `POST /api/v1/orders/{id}/cancel`: gives an unpaid order back; the order as it is then.
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    Id(id): Id<OrderId>,
+    Buyer(user): Buyer,
+) -> Result<Json<OrderView>, Refusal> {
+    app.order_limit.check(user)?;
+    let order = find(&app, id, user).await?;
+    let desk = app.directory.desk(order.sale_id).await?.ok_or(Refusal::NoSuchSale(order.sale_id))?;
+    if desk.sale.payment_window_ms.is_none() {
+        return Err(Refusal::NoPayments(order.sale_id));
+    }
+    if matches!(order.status, OrderStatus::Queued | OrderStatus::Rejected) {
+        return Err(Refusal::OrderState { order_id: id, status: order.status });
+    }
+    match app.orders.cancel(id).await {
+        Ok(Changed::Done) => find(&app, id, user).await.map(Json),
+        Ok(Changed::NotPossible(status)) => Err(Refusal::OrderState { order_id: id, status }),
+        Ok(Changed::NoSuchOrder) => Err(Refusal::NoSuchOrder(id)),
+        Err(fault) if fault.may_have_happened() => Err(Refusal::ChangeUnknown(id)),
+        Err(fault) => Err(fault.into()),
     }
 }
 
@@ -287,8 +355,8 @@ pub(super) async fn mine(
     let queued =
         held.into_iter().find(|holding| orders.iter().all(|order| order.order_id != holding.order_id));
     orders.extend(queued.map(OrderView::from));
-    // A rejected order is not the last word: its buyer may have ordered again since.
-    let none = orders.iter().all(|order| order.status == OrderStatus::Rejected);
+    // An order that has ended is not the last word: its buyer may have ordered again since.
+    let none = orders.iter().all(OrderView::has_ended);
     if none && !app.directory.gates_are_sound().await? {
         return Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS });
     }
@@ -314,10 +382,10 @@ pub(super) async fn events(
 
 fn status_events(app: Arc<App>, first: &OrderView, user: UserId) -> impl Stream<Item = Event> + use<> {
     let event = |order: &OrderView| Event::default().event("status").json_data(order).unwrap_or_default();
-    let seen = (first.order_id, first.status);
+    let seen = (first.order_id, first.status, first.rests());
     let opening = event(first);
-    let changes = stream::unfold((app, seen), move |(app, (id, status))| async move {
-        if status != OrderStatus::Queued {
+    let changes = stream::unfold((app, seen), move |(app, (id, status, rests))| async move {
+        if rests {
             return None;
         }
         loop {
@@ -325,7 +393,7 @@ fn status_events(app: Arc<App>, first: &OrderView, user: UserId) -> impl Stream<
             // While a back end is away the stream waits.
             let Ok(order) = find(&app, id, user).await else { continue };
             if order.status != status {
-                return Some((event(&order), (app, (id, order.status))));
+                return Some((event(&order), (app, (id, order.status, order.rests()))));
             }
         }
     });

@@ -5,8 +5,9 @@ use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use problem_details::ProblemDetails;
-use seckill_core::{Dependency, Fault, FieldError, OrderId, SaleId, Timestamp};
+use seckill_core::{Dependency, Fault, FieldError, OrderId, OrderStatus, SaleId, Timestamp};
 use serde::Serialize;
+use uuid::Uuid;
 
 /// One kind of problem: `type` is `/problems/{slug}`, and a GET there gives this text.
 #[derive(Debug, Serialize)]
@@ -48,6 +49,11 @@ kinds! {
     OUTCOME_UNKNOWN: "outcome-unknown" 503 "The order is not confirmed yet",
         "It may stand. Poll `/api/v1/orders/{order_id}`, or send the same request again: it takes no second unit.";
     NO_GATE: "no-gate" 409 "The sale has no gate", "Only a sale that was opened and is not closed out has one.";
+    ORDER_STATE: "order-state" 409 "The order is not in a state for that", "Look at the order's `status`; nothing was changed.";
+    NO_PAYMENTS: "no-payments" 409 "The sale has no payments",
+        "Orders of a sale without a payment window stay as they are once they are committed.";
+    CHANGE_UNKNOWN: "change-unknown" 503 "The change is not confirmed yet",
+        "It may have happened. Look at the order, or send the same request again: it has no second effect.";
     // What only the dashboard's controls answer with.
     CROSS_SITE: "cross-site" 403 "Another site cannot change anything here",
         "Use the gateway's own page, or send the admin token in `Authorization: Bearer <token>`.";
@@ -89,6 +95,14 @@ pub(crate) enum Refusal {
         order_id: OrderId,
         quantity: u32,
     },
+    OrderState {
+        order_id: OrderId,
+        status: OrderStatus,
+    },
+    NoPayments(SaleId),
+    ChangeUnknown(OrderId),
+    NoSuchEvent(Uuid),
+    NoSuchSubscriber(String),
     Overloaded,
     Unavailable(String),
     /// The gate has lost the sale; the whole seconds after which to come back.
@@ -135,6 +149,7 @@ impl Refusal {
             Dependency::Gate => "the gate, which keeps the stock, cannot be used",
             Dependency::Queue => "the queue takes no orders at the moment",
             Dependency::Ledger => "the database cannot be used",
+            Dependency::Events => "the event bus cannot be used",
             Dependency::ControlPlane => "the control plane cannot be used",
         };
         Self::Unavailable(what.to_owned())
@@ -144,9 +159,15 @@ impl Refusal {
         match self {
             Self::Malformed(_) => &MALFORMED,
             Self::Unauthenticated { .. } => &UNAUTHENTICATED,
-            Self::NoSuchSale(_) | Self::NoSuchOrder(_) | Self::NoSuchMessage(_) | Self::NoSuchPath(_) => {
-                &NOT_FOUND
-            }
+            Self::NoSuchSale(_)
+            | Self::NoSuchOrder(_)
+            | Self::NoSuchMessage(_)
+            | Self::NoSuchEvent(_)
+            | Self::NoSuchSubscriber(_)
+            | Self::NoSuchPath(_) => &NOT_FOUND,
+            Self::OrderState { .. } => &ORDER_STATE,
+            Self::NoPayments(_) => &NO_PAYMENTS,
+            Self::ChangeUnknown(_) => &CHANGE_UNKNOWN,
             Self::NoGate(_) => &NO_GATE,
             Self::MethodNotAllowed => &METHOD,
             Self::TooLarge => &TOO_LARGE,
@@ -175,6 +196,15 @@ impl Refusal {
             Self::NoSuchSale(id) => format!("There is no sale {id}."),
             Self::NoSuchOrder(id) => format!("You have no order {id}."),
             Self::NoSuchMessage(id) => format!("No message {id} is parked."),
+            Self::NoSuchEvent(id) => format!("The outbox has no event {id} for which that can be done."),
+            Self::NoSuchSubscriber(name) => format!("There is no subscriber {name}."),
+            Self::OrderState { order_id, status } => {
+                format!("Order {order_id} is {}; nothing was changed.", status.as_str())
+            }
+            Self::NoPayments(id) => format!("Sale {id} has no payment window; nothing was changed."),
+            Self::ChangeUnknown(id) => {
+                format!("The database did not say whether order {id} was changed.")
+            }
             Self::NoGate(id) => {
                 format!("Sale {id} has no gate: it is direct, not opened yet, or closed out.")
             }
@@ -212,7 +242,9 @@ impl Refusal {
                 let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
                 Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
             }
-            Self::Overloaded | Self::Unavailable(_) | Self::OutcomeUnknown(_) => Some(1),
+            Self::Overloaded | Self::Unavailable(_) | Self::OutcomeUnknown(_) | Self::ChangeUnknown(_) => {
+                Some(1)
+            }
             _ => None,
         }
     }
@@ -234,9 +266,10 @@ impl IntoResponse for Refusal {
             _ => None,
         };
         let members = match self {
-            Self::OrderDiffers { order_id, .. } | Self::OutcomeUnknown(order_id) => {
-                Members { order_id: Some(order_id), ..Members::default() }
-            }
+            Self::OrderDiffers { order_id, .. }
+            | Self::OrderState { order_id, .. }
+            | Self::ChangeUnknown(order_id)
+            | Self::OutcomeUnknown(order_id) => Members { order_id: Some(order_id), ..Members::default() },
             Self::SoldOut { remaining } => Members { remaining: Some(remaining), ..Members::default() },
             Self::NotOpen { starts_at } => Members { starts_at: Some(starts_at), ..Members::default() },
             Self::Invalid(errors) => Members { errors, ..Members::default() },

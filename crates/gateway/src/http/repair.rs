@@ -29,7 +29,8 @@ pub(super) async fn rebuild(
     if sale.state == SaleState::Open {
         // Above every epoch that the gate knows, so that it lets itself be filled.
         let newest = match app.backend.gate.condition(id, sale.epoch).await? {
-            GateCondition::OtherRun { epoch } | GateCondition::OtherEpoch { epoch } => epoch.max(sale.epoch),
+            GateCondition::OtherRun { epoch } => epoch.max(sale.epoch),
+            GateCondition::OtherEpoch { epoch, fenced } => epoch.max(fenced).max(sale.epoch),
             GateCondition::Sound | GateCondition::Missing => sale.epoch,
         };
         app.backend.ledger.begin_rebuild(id, sale.epoch, newest + 1, 0).await?;

@@ -143,9 +143,9 @@ pub(super) async fn audit_orders(
     Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(head.chain(pages))))
 }
 
-fn audit_line(LedgerOrder { claim, rejected, recorded_at, .. }: &LedgerOrder) -> String {
+fn audit_line(LedgerOrder { claim, status, recorded_at, .. }: &LedgerOrder) -> String {
     let Claim { order_id, user_id, quantity, accepted_at } = claim;
-    let status = if rejected.is_some() { "rejected" } else { "committed" };
+    let status = status.as_str();
     let (accepted, recorded) = (accepted_at.timestamp_millis(), recorded_at.timestamp_millis());
     format!("{order_id},{user_id},{quantity},{status},{accepted},{recorded}\n")
 }

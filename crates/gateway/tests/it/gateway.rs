@@ -1,6 +1,6 @@
 //! A gateway that serves on a port of its own, and its clients.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use seckill_core::{Backend, OrderId, SaleId, now};
 use seckill_gateway::Config;
 use seckill_gateway::recover::RecoverConfig;
+use seckill_lifecycle::Service;
 use seckill_token::Signer;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -72,6 +73,7 @@ impl Gateway {
         let run = seckill_gateway::run(
             listener,
             backend.clone(),
+            Arc::new(Service::new(backend.clone())),
             config,
             Router::new(),
             prometheus(),

@@ -9,7 +9,8 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use seckill_core::{AuditReport, Backend, DrainRate, Mode, SaleId, Verdict};
 use seckill_gateway::Config;
 use seckill_lab::load::{LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus};
-use seckill_testkit::eventually;
+use seckill_lifecycle::Service;
+use seckill_testkit::{eventually, fixtures};
 use seckill_token::Signer;
 use seckill_worker::Pace;
 use serde_json::json;
@@ -58,6 +59,7 @@ impl Server {
         let run = seckill_gateway::run(
             listener,
             backend.clone(),
+            Arc::new(Service::new(backend.clone())),
             config,
             Router::new(),
             prometheus,
@@ -106,8 +108,7 @@ impl Setup {
     }
 
     async fn audit(&self, sale: u64) -> AuditReport {
-        let report = AuditReport::read(&self.backend, SaleId(sale)).await;
-        report.expect("the back end answers").expect("the sale exists")
+        fixtures::audit(&self.backend, SaleId(sale)).await
     }
 }
 

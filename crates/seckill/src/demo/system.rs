@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use seckill_core::Backend;
+use seckill_lifecycle::expire;
 use seckill_worker::Pace;
 use secrecy::SecretString;
 use tempfile::TempDir;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::cli::demo::{DemoArgs, DemoBackend};
-use crate::gateway_process::GatewayProcess;
+use crate::gateway_process::{GatewayProcess, WorkerParts};
 use crate::lab::Lab;
 use crate::options::{BackendKind, BackendOptions};
 use crate::secrets::Secrets;
@@ -39,7 +40,12 @@ impl System {
         let config = seckill_gateway::Config::new(jwt_secret.clone(), admin_token.clone());
         let pace = Pace::new(args.drain_rate, seckill_worker::MAX_BATCH);
         let lab = Lab::new().with_direct_gateway(&options, &config, log_json).await;
-        let worker = Some((seckill_worker::Config::default(), pace));
+
+        let worker = Some(WorkerParts {
+            config: seckill_worker::Config::default(),
+            pace,
+            expiry: expire::Config::default(),
+        });
         let process = GatewayProcess { listener, backend, config, worker, lab: Some(lab), prometheus };
         let stop = shutdown.child_token();
         let gateway = tokio::spawn(process.run(stop.clone()));

@@ -181,7 +181,8 @@ async fn worker_dies_before_it_releases(point: AbortPoint) {
 async fn rebuild_owner_dies(point: AbortPoint) {
     let bed = Bed::start().await;
     let gateway = bed.urls.gateway(GATEWAY).await;
-    let mut victim = bed.urls.armed("worker", &[], point, 1).await;
+    // So slow that most orders still wait in the queue when it dies.
+    let mut victim = bed.urls.armed("worker", &["--drain-rate", "10"], point, 1).await;
     let sale = gateway.open_sale(STOCK).await;
     let buyers = Buyers::of(sale, &[&gateway]);
     buyers.ordering(1..=30, PAUSE).await.unwrap();

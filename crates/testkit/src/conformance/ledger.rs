@@ -3,7 +3,7 @@
 
 use seckill_core::{
     Backend, Claim, Fate, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason, Sale,
-    SaleId, SaleState, UserId,
+    SaleId, UserId,
 };
 
 use super::support::{Subject, assert_totals};
@@ -26,6 +26,7 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
         per_user_limit: NewSale::MAX_PER_USER_LIMIT,
         starts_at: "2000-01-01T00:00:00.001Z".parse().unwrap(),
         ends_at: "2999-12-31T23:59:59.999Z".parse().unwrap(),
+        payment_window_ms: Some(NewSale::MAX_PAYMENT_WINDOW_MS),
     };
     for (new, mode) in [(plain, Mode::Queue), (longest, Mode::Direct)] {
         assert_eq!(new.check(), Ok(()));
@@ -35,26 +36,7 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
             age.abs() < chrono::Duration::minutes(10),
             "created {age} ago: is the ledger's clock in UTC?"
         );
-        let expected = Sale {
-            id: sale.id,
-            product: new.product().to_owned(),
-            name: new.name,
-            stock: new.stock,
-            sold: 0,
-            orders: 0,
-            rejected_orders: 0,
-            price_cents: new.price_cents,
-            currency: new.currency,
-            per_user_limit: new.per_user_limit,
-            starts_at: new.starts_at,
-            ends_at: new.ends_at,
-            mode,
-            epoch: 0,
-            state: SaleState::Open,
-            rebuild: None,
-            open_epoch: 0,
-            created_at: sale.created_at,
-        };
+        let expected = Sale { mode, created_at: sale.created_at, ..fixtures::sale(sale.id, new) };
         assert_eq!(sale, expected);
         assert_eq!(ledger.sale(sale.id).await.unwrap(), Some(expected));
         assert_eq!(ledger.totals(sale.id).await.unwrap(), LedgerTotals::default());

@@ -52,10 +52,12 @@ async fn check_not_older(backend: &Backend, sale: &Sale) -> Result<(), Fault> {
         return Ok(());
     }
     match backend.gate.condition(sale.id, sale.epoch).await {
-        Ok(GateCondition::OtherEpoch { epoch }) if epoch > sale.epoch => {
+        Ok(GateCondition::OtherEpoch { epoch, fenced }) if epoch.max(fenced) > sale.epoch => {
             let reason = format!(
-                "sale {} is on epoch {} there and on {epoch} at the gate: it is rebuilt first",
-                sale.id, sale.epoch
+                "sale {} is on epoch {} there and on {} at the gate: it is rebuilt first",
+                sale.id,
+                sale.epoch,
+                epoch.max(fenced)
             );
             Err(Fault::unavailable(Dependency::Ledger, reason))
         }

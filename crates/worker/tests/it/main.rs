@@ -3,5 +3,6 @@
 mod drain;
 mod failing;
 mod pacing;
+mod rebuilding;
 mod stopping;
 mod test_bed;

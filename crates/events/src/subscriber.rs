@@ -1,0 +1,107 @@
+//! Subscribers that are part of seckill: each has a name, the types of event that it wants, and what it does with one. It runs by
+//! itself: one that is slow or fails slows down nobody else.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use seckill_core::{
+    AbortPoint, Backend, Event, EventDelivery, EventPattern, Fault, SubscriberName, Subscription, abort_point,
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Events that a subscriber has in hand, at the most.
+const PREFETCH: u16 = 32;
+
+/// What a subscriber does with events.
+#[async_trait]
+pub trait Subscriber: Send + Sync {
+    /// Its name: events are kept under it while it is away.
+    fn name(&self) -> &'static str;
+
+    /// The types of event that it wants.
+    fn patterns(&self) -> &'static [&'static str];
+
+    /// Takes one event in: false, if it had been taken in before. The same event may come again, also while it is being taken in
+    /// elsewhere, and events of one order may come in another order than they happened.
+    ///
+    /// # Errors
+    /// A part of the system is away; the event is tried again.
+    async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault>;
+}
+
+/// Receives for `subscriber` until `shutdown`, through every fault.
+pub async fn run(backend: Backend, subscriber: impl Subscriber, shutdown: CancellationToken) {
+    let receiving = async {
+        let mut pauses = pauses();
+        loop {
+            let fault = match receive(&backend, &subscriber, &mut pauses).await {
+                Ok(never) => match never {},
+                Err(fault) => fault,
+            };
+            tracing::warn!(subscriber = subscriber.name(), error = %fault, "a subscriber is cut off");
+            sleep(pauses.next().unwrap_or_default()).await;
+        }
+    };
+    let _: Option<std::convert::Infallible> = shutdown.run_until_cancelled(receiving).await;
+}
+
+/// Pauses from 50 ms up to 5 s, jittered, without an end.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+async fn receive(
+    backend: &Backend,
+    subscriber: &impl Subscriber,
+    reconnects: &mut ExponentialBackoff,
+) -> Result<std::convert::Infallible, Fault> {
+    let name: SubscriberName = subscriber.name().parse().expect("a built-in name is a name");
+    let patterns = subscriber.patterns().iter().map(|text| text.parse().expect("a built-in pattern is one"));
+    let patterns: Vec<EventPattern> = patterns.collect();
+    let mut subscription = backend.events.subscribe(&name, &patterns, PREFETCH).await?;
+    loop {
+        let delivery = subscription.next().await?;
+        *reconnects = pauses();
+        take_in(backend, subscriber, &mut *subscription, delivery).await?;
+    }
+}
+
+/// Takes in one event, waiting for whatever is away, and acknowledges it. One that cannot be read is parked.
+async fn take_in(
+    backend: &Backend,
+    subscriber: &impl Subscriber,
+    subscription: &mut dyn Subscription,
+    delivery: EventDelivery,
+) -> Result<(), Fault> {
+    let name = subscriber.name();
+    let event = match delivery.message.event() {
+        Ok(event) => event,
+        Err(reason) => {
+            tracing::error!(subscriber = name, %reason, "an event is parked");
+            metrics::counter!("seckill_events_taken_total", "subscriber" => name, "outcome" => "parked")
+                .increment(1);
+            return subscription.park(delivery, &reason).await;
+        }
+    };
+    let mut pauses = pauses();
+    let first = loop {
+        match subscriber.take_in(backend, &event).await {
+            Ok(first) => break first,
+            Err(fault) => {
+                tracing::warn!(subscriber = name, event = %event.id, error = %fault, "an event waits");
+                sleep(pauses.next().unwrap_or_default()).await;
+            }
+        }
+    };
+    let outcome = if first { "taken" } else { "repeated" };
+    metrics::counter!("seckill_events_taken_total", "subscriber" => name, "outcome" => outcome).increment(1);
+    abort_point(AbortPoint::EventTaken);
+    subscription.ack(delivery.tag).await
+}
