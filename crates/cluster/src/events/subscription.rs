@@ -25,7 +25,7 @@ pub(super) struct RabbitSubscription {
     unreadable: Option<(lapin::message::Delivery, String)>,
 }
 
-/// What is read of every event, whatever else it carries.
+/// What is read of an event whose message does not say it.
 #[derive(Deserialize)]
 struct Envelope {
     id: Uuid,
@@ -68,7 +68,7 @@ impl RabbitSubscription {
                 Some(Err(error)) => return Err(unavailable(format!("RabbitMQ was lost: {error}"))),
                 None => return Err(unavailable("RabbitMQ ended the subscription")),
             };
-            match read(&message.data) {
+            match read(&message) {
                 Ok(event) => {
                     return Ok(EventDelivery { message: event, tag: DeliveryTag(message.delivery_tag) });
                 }
@@ -109,9 +109,13 @@ impl Subscription for RabbitSubscription {
     }
 }
 
-fn read(data: &[u8]) -> Result<EventMessage, String> {
+fn read(message: &lapin::message::Delivery) -> Result<EventMessage, String> {
     let unreadable = |error: &dyn std::fmt::Display| format!("it is no CloudEvent: {error}");
-    let text = std::str::from_utf8(data).map_err(|error| unreadable(&error))?;
-    let Envelope { id, kind } = serde_json::from_str(text).map_err(|error| unreadable(&error))?;
-    Ok(EventMessage { id, kind, text: text.to_owned() })
+    let text = std::str::from_utf8(&message.data).map_err(|error| unreadable(&error))?.to_owned();
+    let id = message.properties.message_id().as_ref().and_then(|id| id.as_str().parse().ok());
+    if let (Some(id), Some(kind)) = (id, message.properties.kind()) {
+        return Ok(EventMessage { id, kind: kind.to_string(), text });
+    }
+    let Envelope { id, kind } = serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+    Ok(EventMessage { id, kind, text })
 }

@@ -189,7 +189,7 @@ impl Later {
                 let sum = self.points.entry(*user).or_default();
                 *sum = sum.saturating_add(*points);
             }
-            Effect::Notice(notice) => self.notices.push(notice.clone()),
+            Effect::Notices(notices) => self.notices.extend_from_slice(notices),
             Effect::Counted { sale, count } => {
                 let counted = self.counts.entry((*sale, count.stage.clone())).or_default();
                 counted.orders += count.orders;
