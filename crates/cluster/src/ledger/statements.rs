@@ -183,23 +183,30 @@ pub(super) async fn insert_unpaid(
 
 /// Puts events into the outbox whose texts are made of numbers, ids and words of our own.
 pub(super) async fn insert_events(connection: &mut MySqlConnection, events: &[Event]) -> Result<()> {
-    const INSERT: &str = "INSERT INTO outbox (id, kind, subject, body, next_attempt_at, created_at) VALUES ";
-    let mut sql = String::new();
-    for event in events {
-        let EventMessage { id, kind, text } = event.message();
-        let (id, subject, text) = (id.simple(), Text(&event.subject), Text(&text));
-        let row =
-            format!(concat!("(x'{}','{}',{},{},", now_ms!(), ",", now_ms!(), ")"), id, kind, subject, text);
-        if !sql.is_empty() && sql.len() + 1 + row.len() > LONGEST {
-            execute(connection, std::mem::take(&mut sql)).await?;
-        }
-        sql += if sql.is_empty() { INSERT } else { "," };
-        sql += &row;
-    }
-    if !sql.is_empty() {
+    for sql in event_inserts(events) {
         execute(connection, sql).await?;
     }
     Ok(())
+}
+
+/// As few statements as the limit allows.
+fn event_inserts(events: &[Event]) -> Vec<String> {
+    const INSERT: &str = "INSERT INTO outbox (id, kind, subject, body, next_attempt_at, created_at) VALUES ";
+    let mut statements: Vec<String> = Vec::new();
+    for event in events {
+        let EventMessage { id, kind, text } = event.message();
+        let (id, subject, text) = (binary(&id), Text(&event.subject), Text(&text));
+        let row =
+            format!(concat!("({},'{}',{},{},", now_ms!(), ",", now_ms!(), ")"), id, kind, subject, text);
+        match statements.last_mut() {
+            Some(sql) if sql.len() + 1 + row.len() <= LONGEST => {
+                sql.push(',');
+                sql.push_str(&row);
+            }
+            _ => statements.push(format!("{INSERT}{row}")),
+        }
+    }
+    statements
 }
 
 pub(super) async fn insert_rejections(
@@ -333,5 +340,43 @@ impl<T: Display> Display for List<'_, T> {
             write!(f, "{}{value}", if at > 0 { "," } else { "" })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seckill_core::{EventBody, EventOrder, LedgerId, MAX_EVENT_ORDERS};
+
+    use super::*;
+
+    fn events(orders: usize) -> Vec<Event> {
+        let order = EventOrder {
+            order_id: OrderId(Uuid::max()),
+            user_id: UserId(u64::MAX),
+            quantity: 1_000,
+            amount_cents: 100_000_000_000_000,
+            sequence: 1,
+        };
+        let (ledger, sale) = (LedgerId(Uuid::max()), SaleId(u64::MAX));
+        Event::of_orders(ledger, sale, None, &vec![order; orders], EventBody::OrderCommitted)
+    }
+
+    #[test]
+    fn no_statement_for_events_is_longer_than_one_write() {
+        let full = event_inserts(&events(3 * MAX_EVENT_ORDERS));
+        assert_eq!(full.len(), 3);
+        let small: Vec<_> = (0..40).flat_map(|_| events(1)).collect();
+        let packed = event_inserts(&small);
+        assert!(packed.len() < 4, "{}", packed.len());
+        assert_eq!(packed.iter().map(|sql| sql.matches("specversion").count()).sum::<usize>(), 40);
+        for sql in full.iter().chain(&packed) {
+            assert!(sql.len() <= LONGEST, "{}", sql.len());
+        }
+        assert!(event_inserts(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_text_cannot_end_its_literal() {
+        assert_eq!(Text(r"it's \' -- 秒").to_string(), r"'it''s \\'' -- 秒'");
     }
 }
