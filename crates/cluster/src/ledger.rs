@@ -1,8 +1,12 @@
 //! The ledger on MySQL and MariaDB: the port's methods. What is asked of the database is in `queries`, how a batch is
 //! committed in `writer`, `commit` and `statements`, how the server is reached in `server` and `readers`, what a lost gate
-//! needs in `rebuild` and `refill`.
+//! needs in `rebuild` and `refill`. What happens to orders after their commit is in `lifecycle`, `changes` and
+//! `transactions`, the events that tell of it in `outbox`.
 
+mod changes;
 mod commit;
+mod lifecycle;
+mod outbox;
 mod queries;
 mod readers;
 mod rebuild;
@@ -10,6 +14,7 @@ mod refill;
 mod schema;
 mod server;
 mod statements;
+mod transactions;
 mod writer;
 
 use std::collections::HashSet;
@@ -26,6 +31,7 @@ use uuid::Uuid;
 
 use self::readers::{Effect, Readers};
 use self::server::Server;
+use self::transactions::Transactions;
 use crate::identity::Identity;
 
 pub(crate) use schema::migrate;
@@ -45,6 +51,7 @@ pub(crate) struct MySqlLedger {
     server: Server,
     readers: Readers,
     counters: Readers,
+    transactions: Arc<Transactions>,
 }
 
 impl MySqlLedger {
@@ -53,6 +60,7 @@ impl MySqlLedger {
         Self {
             readers: Readers::new(server.clone(), READERS, ANSWER),
             counters: Readers::new(server.clone(), COUNTERS, COUNT),
+            transactions: Arc::new(Transactions::new(server.clone())),
             server,
         }
     }

@@ -3,6 +3,7 @@
 
 mod config;
 mod control;
+mod events;
 mod gate;
 mod identity;
 mod ledger;
@@ -12,7 +13,7 @@ mod redis;
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use seckill_core::{Backend, Fault};
+use seckill_core::{Backend, EventBus, Fault, Ledger, LedgerId};
 use thiserror::Error;
 
 pub use config::{ClusterConfig, UrlError};
@@ -28,15 +29,59 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
     let mysql = config::mysql(&config.mysql_url)?;
     let identity = Arc::new(identity::Identity::default());
     let gate = gate::RedisGate::new(redis.clone(), config, config::place(&mysql), Arc::clone(&identity));
-    let queue = queue::RabbitQueue::new(config::amqp(&config.amqp_url)?, Arc::clone(&identity));
-    let ledger = ledger::MySqlLedger::new(mysql, identity);
+    let broker = config::amqp(&config.amqp_url)?;
+    let queue = queue::RabbitQueue::new(broker.clone(), Arc::clone(&identity));
+    let ledger = Arc::new(ledger::MySqlLedger::new(mysql, Arc::clone(&identity)));
+    let events = events::RabbitEvents::new(broker, identity, Some(Arc::clone(&ledger) as Arc<dyn Ledger>));
     Ok(Backend {
         name: "cluster",
         gate: Arc::new(gate),
         queue: Arc::new(queue),
-        ledger: Arc::new(ledger),
+        ledger: Arc::clone(&ledger) as _,
+        lifecycle: Arc::clone(&ledger) as _,
+        outbox: ledger,
+        events: Arc::new(events),
         control: Arc::new(control::RedisControl::new(redis)),
     })
+}
+
+/// Whose events a bus carries.
+#[derive(Clone, Copy)]
+pub enum EventsOf<'a> {
+    /// The ledger of this id.
+    Ledger(LedgerId),
+    /// The ledger in the database of this MySQL URL.
+    Database(&'a str),
+}
+
+/// The event bus alone, for a process that needs neither gate nor ledger, such as a subscriber. RabbitMQ itself does not know
+/// which ledgers use it; so where the ledger's id is not given, it is read from the database, once. RabbitMQ is connected to
+/// on first use. Must be called within a Tokio runtime with time and I/O enabled.
+///
+/// # Errors
+/// A URL that cannot be used, or a database that the id cannot be read from.
+pub async fn connect_events(amqp_url: &str, whose: EventsOf<'_>) -> Result<Arc<dyn EventBus>, ConnectError> {
+    let broker = config::amqp(amqp_url)?;
+    let identity = Arc::new(identity::Identity::default());
+    match whose {
+        EventsOf::Ledger(id) => identity.learn(id)?,
+        EventsOf::Database(url) => {
+            // It takes in what it reads, and closes its connections when it is dropped here.
+            ledger::MySqlLedger::new(config::mysql(url)?, Arc::clone(&identity)).id().await?;
+        }
+    }
+    Ok(Arc::new(events::RabbitEvents::new(broker, identity, None)))
+}
+
+/// Why the event bus cannot be used.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// A URL cannot be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The database did not say whose events they are.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 /// Brings the database of `mysql_url` to this version's schema. Calling it again changes nothing; of several callers at

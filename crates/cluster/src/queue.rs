@@ -1,14 +1,14 @@
 //! The queue on RabbitMQ: one connection for publishing, one for consuming. A broker that is short of memory or disk stops
 //! everything on a connection that publishes, acknowledgements too; so what drains the queue goes another way.
 
-mod connection;
+pub(crate) mod connection;
 mod consumer;
 mod greeting;
 mod intake;
 mod newer;
-mod parked;
-mod publisher;
-mod topology;
+pub(crate) mod parked;
+pub(crate) mod publisher;
+pub(crate) mod topology;
 mod walk;
 mod wire;
 
@@ -22,15 +22,15 @@ use seckill_core::{
 };
 
 use crate::identity::Identity;
-use connection::{Lane, Link};
+use connection::{Lane, Link, Topology};
 use intake::Intake;
 
 pub use topology::names;
 
 /// The longest wait for the broker's answer to anything but connecting and publishing.
-const STEP: Duration = Duration::from_secs(3);
+pub(crate) const STEP: Duration = Duration::from_secs(3);
 
-const BLOCKED: &str = "RabbitMQ takes no messages at the moment: it is short of memory or disk";
+pub(crate) const BLOCKED: &str = "RabbitMQ takes no messages at the moment: it is short of memory or disk";
 
 pub(crate) struct RabbitQueue {
     shared: Arc<Shared>,
@@ -56,12 +56,13 @@ struct Shared {
 impl RabbitQueue {
     pub(crate) fn new(broker: AMQPUri, identity: Arc<Identity>) -> Self {
         let declaring = Arc::default();
-        let publishing = Link::new(broker.clone(), "seckill publishing", Arc::clone(&declaring));
+        let topology = || Topology::Orders(Arc::clone(&declaring));
+        let publishing = Link::new(broker.clone(), "seckill publishing", topology());
         let shared =
             Shared { identity, publishing, intake: Intake::default(), newer_logged_at: Mutex::default() };
         Self {
             shared: Arc::new(shared),
-            consuming: Link::new(broker, "seckill consuming", declaring),
+            consuming: Link::new(broker, "seckill consuming", topology()),
             asking: Mutex::default(),
             walking: tokio::sync::Mutex::default(),
             look_for_newer_at: tokio::sync::Mutex::default(),
@@ -154,7 +155,7 @@ impl OrderQueue for RabbitQueue {
 }
 
 /// Runs one step with the broker that changes nothing that matters, or that may be done twice.
-async fn step<T>(what: &str, work: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
+pub(crate) async fn step<T>(what: &str, work: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
     match tokio::time::timeout(STEP, work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => Err(unavailable(format!("RabbitMQ did not {what}: {error}"))),
@@ -162,10 +163,10 @@ async fn step<T>(what: &str, work: impl Future<Output = lapin::Result<T>>) -> Re
     }
 }
 
-fn unavailable(reason: impl std::fmt::Display) -> Fault {
+pub(crate) fn unavailable(reason: impl std::fmt::Display) -> Fault {
     Fault::unavailable(Dependency::Queue, reason)
 }
 
-fn unknown(reason: impl std::fmt::Display) -> Fault {
+pub(crate) fn unknown(reason: impl std::fmt::Display) -> Fault {
     Fault::unknown(Dependency::Queue, reason)
 }

@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use seckill_core::{
-    AbortPoint, Fate, Known, Order, RejectReason, Room, SaleId, abort_point, decide, decided_anew,
+    AbortPoint, Event, EventBody, EventOrder, Fate, Known, LedgerId, Order, RejectReason, Room, SaleId,
+    abort_point, decide, decided_anew,
 };
 use sqlx::mysql::MySqlConnection;
 
@@ -31,6 +32,7 @@ impl From<sqlx::Error> for NotWritten {
 /// orders of a user; the condition of the update finds what would oversell.
 pub(super) async fn write_whole(
     connection: &mut MySqlConnection,
+    ledger: LedgerId,
     orders: &[Order],
 ) -> Result<Vec<Fate>, NotWritten> {
     statements::begin(connection).await?;
@@ -39,6 +41,7 @@ pub(super) async fn write_whole(
     let rows = sorted(orders.iter());
     let added = add_up(&rows, &sales).ok_or(NotWritten::DoesNotFit)?;
     statements::insert_orders(connection, &rows, &sales).await?;
+    await_payment(connection, ledger, &rows, &sales).await?;
     abort_point(AbortPoint::LedgerInserted);
     for (id, added) in &added {
         if !statements::add_if_it_fits(connection, *id, added, &sales[id]).await? {
@@ -81,6 +84,7 @@ fn add_up(rows: &[&Order], sales: &HashMap<SaleId, Terms>) -> Option<BTreeMap<Sa
 /// sale waits for the lock, too, and then finds the sale changed, or one of the two ends in a deadlock and tries again.
 pub(super) async fn write_sorted(
     connection: &mut MySqlConnection,
+    ledger: LedgerId,
     orders: &[Order],
 ) -> Result<Vec<Fate>, NotWritten> {
     statements::begin(connection).await?;
@@ -110,12 +114,41 @@ pub(super) async fn write_sorted(
             Fate::AlreadyCommitted | Fate::AlreadyRejected(_) => {}
         }
     }
-    statements::insert_orders(connection, &sorted(committed.into_iter()), &sales).await?;
+    let rows = sorted(committed.into_iter());
+    statements::insert_orders(connection, &rows, &sales).await?;
+    await_payment(connection, ledger, &rows, &sales).await?;
     statements::insert_rejections(connection, &rejected).await?;
     for (id, added) in &added {
         statements::add(connection, *id, added).await?;
     }
     Ok(fates)
+}
+
+/// Records until when each of `rows`, which are committed, can be paid, and writes the events that tell of them; for sales
+/// without a payment window nothing.
+async fn await_payment(
+    connection: &mut MySqlConnection,
+    ledger: LedgerId,
+    rows: &[&Order],
+    sales: &HashMap<SaleId, Terms>,
+) -> sqlx::Result<()> {
+    let mut events = Vec::new();
+    for rows in rows.chunk_by(|one, other| one.sale_id == other.sale_id) {
+        let terms = &sales[&rows[0].sale_id];
+        let Some(window) = terms.payment_window_ms else { continue };
+        let ids: Vec<_> = rows.iter().map(|order| order.claim.order_id).collect();
+        statements::insert_unpaid(connection, &ids, window).await?;
+        let in_event = |Order { claim, .. }: &&Order| EventOrder {
+            order_id: claim.order_id,
+            user_id: claim.user_id,
+            quantity: claim.quantity,
+            amount_cents: terms.amount_cents(claim.quantity),
+            sequence: 1,
+        };
+        let orders: Vec<_> = rows.iter().map(in_event).collect();
+        events.extend(Event::of_orders(ledger, rows[0].sale_id, None, &orders, EventBody::OrderCommitted));
+    }
+    statements::insert_events(connection, &events).await
 }
 
 /// Reads what the ledger has of the batch's orders and buyers. The sales are locked, so it stays that way.

@@ -4,8 +4,8 @@
 //! TIMESTAMP after 2038 MariaDB makes NULL.
 
 use seckill_core::{
-    Claim, Epoch, LedgerId, LedgerOrder, LedgerTotals, Mode, NewSale, OrderId, Rebuild, RebuildStep,
-    RejectReason, Sale, SaleId, SaleState, Timestamp, UserId,
+    CancelReason, Claim, Ended, Epoch, LedgerId, LedgerOrder, LedgerTotals, Mode, NewSale, OrderId,
+    OrderStatus, Rebuild, RebuildStep, RejectReason, Sale, SaleId, SaleState, Timestamp, UserId,
 };
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Error, FromRow, Result, Row};
@@ -24,6 +24,14 @@ macro_rules! sales_and {
 }
 pub(super) use sales_and;
 
+/// The server's clock in milliseconds since 1970: what `UTC_TIMESTAMP(3)` says, also after 2038. A signed number.
+macro_rules! now_ms {
+    () => {
+        "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)"
+    };
+}
+pub(super) use now_ms;
+
 pub(super) async fn ledger_id(connection: &mut MySqlConnection) -> Result<LedgerId> {
     let row = sqlx::raw_sql("SELECT id FROM ledger_identity").fetch_one(connection).await?;
     uuid(row.try_get("id")?).map(LedgerId)
@@ -38,7 +46,7 @@ pub(super) async fn insert_sale(
     statements::begin(connection).await?;
     let inserted = sqlx::query(
         "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, epoch, \
-         created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))",
+         payment_window_ms, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))",
     )
     .bind(&sale.name)
     .bind(sale.product())
@@ -49,6 +57,7 @@ pub(super) async fn insert_sale(
     .bind(sale.starts_at.naive_utc())
     .bind(sale.ends_at.naive_utc())
     .bind(mode.stored_epoch())
+    .bind(sale.payment_window_ms)
     .execute(&mut *connection)
     .await?;
     let id = SaleId(inserted.last_insert_id());
@@ -90,10 +99,10 @@ pub(super) async fn sales(connection: &mut MySqlConnection, limit: u32) -> Resul
 pub(super) async fn order(connection: &mut MySqlConnection, id: OrderId) -> Result<Option<LedgerOrder>> {
     // CAST: a plain 0 and an unsigned column would make a DECIMAL of both.
     let found = sqlx::query_as(
-        "SELECT id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, committed_at AS recorded_at \
+        "SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, accepted_at, committed_at AS recorded_at \
          FROM orders WHERE id = ? \
          UNION ALL \
-         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), reason, accepted_at, created_at \
+         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, accepted_at, created_at \
          FROM rejections WHERE order_id = ?",
     );
     let id = id.0.as_bytes().as_slice();
@@ -107,10 +116,10 @@ pub(super) async fn orders_of(
     sale: SaleId,
 ) -> Result<Vec<LedgerOrder>> {
     let found = sqlx::query_as(
-        "SELECT id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, committed_at AS recorded_at \
+        "SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, accepted_at, committed_at AS recorded_at \
          FROM orders WHERE sale_id = ? AND user_id = ? \
          UNION ALL \
-         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), reason, accepted_at, created_at \
+         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, accepted_at, created_at \
          FROM rejections WHERE sale_id = ? AND user_id = ? \
          ORDER BY accepted_at, id LIMIT ?",
     )
@@ -133,10 +142,10 @@ pub(super) async fn orders_after(
     // In the order of the primary key, so that a page costs its own rows; by the key of sale and user the server would
     // sort the whole sale for each page.
     let found = sqlx::query_as(
-        "(SELECT id, sale_id, user_id, quantity, amount_cents, NULL AS reason, accepted_at, committed_at AS recorded_at \
+        "(SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, accepted_at, committed_at AS recorded_at \
           FROM orders FORCE INDEX (PRIMARY) WHERE sale_id = ? AND id > ? ORDER BY id LIMIT ?) \
          UNION ALL \
-         (SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), reason, accepted_at, created_at \
+         (SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, accepted_at, created_at \
           FROM rejections FORCE INDEX (PRIMARY) WHERE sale_id = ? AND order_id > ? ORDER BY order_id LIMIT ?) \
          ORDER BY id LIMIT ?",
     );
@@ -220,6 +229,13 @@ impl FromRow<'_, MySqlRow> for SaleRow {
             sold: row.try_get("sold")?,
             orders: row.try_get("orders")?,
             rejected_orders: row.try_get("rejected_orders")?,
+            payment_window_ms: row.try_get("payment_window_ms")?,
+            ended: Ended {
+                orders: row.try_get("ended_orders")?,
+                units: row.try_get("ended_units")?,
+                returned_orders: row.try_get("returned_orders")?,
+                returned_units: row.try_get("returned_units")?,
+            },
             price_cents: row.try_get("price_cents")?,
             currency: row.try_get("currency")?,
             per_user_limit: row.try_get("per_user_limit")?,
@@ -260,11 +276,18 @@ impl FromRow<'_, MySqlRow> for OrderRow {
     fn from_row(row: &MySqlRow) -> Result<Self> {
         let claim = claim(row)?;
         let reason: Option<String> = row.try_get("reason")?;
+        let rejected = reason.as_deref().map(reject_reason).transpose()?;
+        let status = match rejected {
+            Some(_) => OrderStatus::Rejected,
+            None => order_status(row)?,
+        };
         Ok(Self(LedgerOrder {
             sale_id: SaleId(row.try_get("sale_id")?),
             claim,
             amount_cents: row.try_get("amount_cents")?,
-            rejected: reason.as_deref().map(reject_reason).transpose()?,
+            status,
+            rejected,
+            cancelled: cancel_reason(row)?,
             recorded_at: row.try_get("recorded_at")?,
         }))
     }
@@ -280,11 +303,34 @@ pub(super) fn claim(row: &MySqlRow) -> Result<Claim> {
     })
 }
 
+pub(super) fn order_status(row: &MySqlRow) -> Result<OrderStatus> {
+    let text: String = row.try_get("status")?;
+    OrderStatus::parse_committed(&text)
+        .ok_or_else(|| Error::Decode(format!("no state of an order: {text:?}").into()))
+}
+
+pub(super) fn cancel_reason(row: &MySqlRow) -> Result<Option<CancelReason>> {
+    let text: Option<String> = row.try_get("cancel_reason")?;
+    let read = |text: String| {
+        CancelReason::parse(&text)
+            .ok_or_else(|| Error::Decode(format!("no reason for a cancellation: {text:?}").into()))
+    };
+    text.map(read).transpose()
+}
+
+/// A moment that is stored in milliseconds since 1970.
+pub(super) fn moment(millis: u64) -> Result<Timestamp> {
+    i64::try_from(millis)
+        .ok()
+        .and_then(Timestamp::from_timestamp_millis)
+        .ok_or_else(|| Error::Decode(format!("no moment: {millis} ms since 1970").into()))
+}
+
 pub(super) fn order_id(bytes: &[u8]) -> Result<OrderId> {
     uuid(bytes).map(OrderId)
 }
 
-fn uuid(bytes: &[u8]) -> Result<Uuid> {
+pub(super) fn uuid(bytes: &[u8]) -> Result<Uuid> {
     Uuid::from_slice(bytes).map_err(|error| Error::Decode(error.into()))
 }
 

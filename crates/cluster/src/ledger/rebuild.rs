@@ -43,7 +43,7 @@ pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -
         .then(|| sale.rebuild.map_or_else(seckill_core::now, |rebuild| rebuild.since).naive_utc());
     let inserted = sqlx::query(
         "INSERT INTO sales (id, name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, \
-         epoch, state, rebuild_since, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         epoch, state, rebuild_since, payment_window_ms, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(sale.id.0)
     .bind(&sale.name)
@@ -57,6 +57,7 @@ pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -
     .bind(stored_epoch)
     .bind(sale.state.as_str())
     .bind(rebuilding_since)
+    .bind(sale.payment_window_ms)
     .bind(sale.created_at.naive_utc())
     .execute(&mut *connection)
     .await;

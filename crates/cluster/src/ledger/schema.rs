@@ -18,6 +18,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
         include_str!("../../../../migrations/mysql/0001_sales_orders_rejections.sql"),
     ),
     ("identity and rebuild", include_str!("../../../../migrations/mysql/0002_identity_and_rebuild.sql")),
+    ("after the order", include_str!("../../../../migrations/mysql/0003_after_the_order.sql")),
 ];
 
 fn migrator() -> Migrator {

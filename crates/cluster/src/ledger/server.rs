@@ -125,6 +125,15 @@ impl Server {
         self.identity.learn(id)
     }
 
+    /// Whose database it is, as every connection has read it.
+    ///
+    /// # Errors
+    /// [`Fault::Misconfigured`] where another id was found meanwhile; [`Fault::Unavailable`] before the first connection.
+    pub(super) fn ledger_id(&self) -> Result<LedgerId, Fault> {
+        let id = self.identity.known(Dependency::Ledger)?;
+        id.ok_or_else(|| Fault::unavailable(Dependency::Ledger, "it has not been reached yet"))
+    }
+
     /// A new connection to a database that may have no schema yet.
     pub(super) async fn connect_for_schema(&self) -> Result<MySqlConnection, Fault> {
         within(CONNECT, self.open(Purpose::Schema)).await.map_err(|failure| self.unavailable(&failure))
@@ -144,6 +153,14 @@ impl Server {
             return Fault::misconfigured(Dependency::Ledger, reason);
         }
         Fault::unavailable(Dependency::Ledger, reason)
+    }
+
+    /// What a failure is of a statement in a transaction whose COMMIT was not sent: nothing is committed then.
+    pub(super) fn before_commit(&self, failure: &Failure) -> Fault {
+        if failure.is_unreadable() || failure.is_bad_data() {
+            return Fault::corrupt(Dependency::Ledger, self.sentence(failure));
+        }
+        self.unavailable(failure)
     }
 
     pub(super) fn unknown(&self, failure: &Failure) -> Fault {

@@ -9,14 +9,20 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::{Display, Write};
 
-use seckill_core::{Epoch, Mode, Order, OrderId, RejectReason, SaleId, SaleState, UserId};
+use seckill_core::{
+    Epoch, Event, EventMessage, Mode, Order, OrderId, RejectReason, SaleId, SaleState, UserId,
+};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Result, Row};
+use uuid::Uuid;
 
-use super::queries;
+use super::queries::{self, now_ms};
 
 /// Rows of one INSERT: at some 130 bytes each they fit the 16 KiB of one TLS record.
 const ROWS_AT_ONCE: usize = 100;
+
+/// The longest statement, with some bytes left for what the protocol puts before it.
+const LONGEST: usize = 16 * 1_024 - 16;
 
 /// Ids of one lookup: at up to 36 bytes each they fit, too.
 pub(super) const IDS_AT_ONCE: usize = 400;
@@ -25,9 +31,10 @@ pub(super) const IDS_AT_ONCE: usize = 400;
 pub(super) struct Terms {
     pub(super) stock: u32,
     pub(super) sold: u32,
-    pub(super) price_cents: u64,
+    price_cents: u64,
     pub(super) per_user_limit: u32,
     pub(super) rejected_orders: u64,
+    pub(super) payment_window_ms: Option<u64>,
     stored_epoch: Epoch,
     open_epoch: Epoch,
     state: SaleState,
@@ -41,6 +48,11 @@ impl Terms {
             SaleState::Rebuilding => self.open_epoch,
             SaleState::Open | SaleState::ClosedOut => Mode::from_stored_epoch(self.stored_epoch).1,
         }
+    }
+
+    /// What so many units cost.
+    pub(super) fn amount_cents(&self, quantity: u32) -> u64 {
+        self.price_cents.saturating_mul(u64::from(quantity))
     }
 }
 
@@ -88,6 +100,7 @@ fn terms(row: &MySqlRow) -> Result<(SaleId, Terms)> {
         price_cents: row.try_get("price_cents")?,
         per_user_limit: row.try_get("per_user_limit")?,
         rejected_orders: row.try_get("rejected_orders")?,
+        payment_window_ms: row.try_get("payment_window_ms")?,
         stored_epoch: row.try_get("epoch")?,
         open_epoch: row.try_get("open_epoch")?,
         state: queries::sale_state(row.try_get("state")?)?,
@@ -137,7 +150,7 @@ pub(super) async fn insert_orders(
 ) -> Result<()> {
     let row = |sql: &mut String, Order { sale_id, claim, .. }: &Order| {
         let (id, user, quantity) = (uuid(&claim.order_id), claim.user_id, claim.quantity);
-        let amount_cents = sales[sale_id].price_cents.saturating_mul(u64::from(quantity));
+        let amount_cents = sales[sale_id].amount_cents(quantity);
         let accepted_at = claim.accepted_at.format(DATETIME);
         write!(
             sql,
@@ -147,6 +160,53 @@ pub(super) async fn insert_orders(
     let columns =
         "orders (id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, committed_at)";
     insert(connection, columns, rows, |sql, order| row(sql, order)).await
+}
+
+/// Records how long orders can be paid that were just inserted: `window` milliseconds from the moment that their rows say.
+pub(super) async fn insert_unpaid(
+    connection: &mut MySqlConnection,
+    orders: &[OrderId],
+    window: u64,
+) -> Result<()> {
+    for some in orders.chunks(IDS_AT_ONCE) {
+        let ids: Vec<_> = some.iter().map(uuid).collect();
+        let sql = format!(
+            "INSERT INTO unpaid (order_id, pay_by) \
+             SELECT id, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', committed_at) DIV 1000 + {window} \
+             FROM orders FORCE INDEX (PRIMARY) WHERE id IN ({})",
+            List(&ids)
+        );
+        execute(connection, sql).await?;
+    }
+    Ok(())
+}
+
+/// Puts events into the outbox whose texts are made of numbers, ids and words of our own.
+pub(super) async fn insert_events(connection: &mut MySqlConnection, events: &[Event]) -> Result<()> {
+    for sql in event_inserts(events) {
+        execute(connection, sql).await?;
+    }
+    Ok(())
+}
+
+/// As few statements as the limit allows.
+fn event_inserts(events: &[Event]) -> Vec<String> {
+    const INSERT: &str = "INSERT INTO outbox (id, kind, subject, body, next_attempt_at, created_at) VALUES ";
+    let mut statements: Vec<String> = Vec::new();
+    for event in events {
+        let EventMessage { id, kind, text } = event.message();
+        let (id, subject, text) = (binary(&id), Text(&event.subject), Text(&text));
+        let row =
+            format!(concat!("({},'{}',{},{},", now_ms!(), ",", now_ms!(), ")"), id, kind, subject, text);
+        match statements.last_mut() {
+            Some(sql) if sql.len() + 1 + row.len() <= LONGEST => {
+                sql.push(',');
+                sql.push_str(&row);
+            }
+            _ => statements.push(format!("{INSERT}{row}")),
+        }
+    }
+    statements
 }
 
 pub(super) async fn insert_rejections(
@@ -214,11 +274,19 @@ pub(super) async fn add(connection: &mut MySqlConnection, sale: SaleId, added: &
 /// A time as a literal, to the millisecond.
 const DATETIME: &str = "'%Y-%m-%d %H:%M:%S%.3f'";
 
-fn uuid(id: &OrderId) -> String {
-    format!("x'{}'", id.0.simple())
+pub(super) fn uuid(id: &OrderId) -> String {
+    binary(&id.0)
 }
 
-async fn fetch(connection: &mut MySqlConnection, sql: String) -> Result<Vec<MySqlRow>> {
+pub(super) fn binary(id: &Uuid) -> String {
+    format!("x'{}'", id.simple())
+}
+
+pub(super) async fn execute(connection: &mut MySqlConnection, sql: String) -> Result<u64> {
+    Ok(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?.rows_affected())
+}
+
+pub(super) async fn fetch(connection: &mut MySqlConnection, sql: String) -> Result<Vec<MySqlRow>> {
     sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await
 }
 
@@ -229,6 +297,17 @@ async fn insert<T>(
     rows: &[T],
     write_row: impl Fn(&mut String, &T) -> std::fmt::Result,
 ) -> Result<()> {
+    upsert(connection, table_and_columns, rows, write_row, "").await
+}
+
+/// The same, with what is to be done where a row of the same key exists.
+pub(super) async fn upsert<T>(
+    connection: &mut MySqlConnection,
+    table_and_columns: &str,
+    rows: &[T],
+    write_row: impl Fn(&mut String, &T) -> std::fmt::Result,
+    on_duplicate: &str,
+) -> Result<()> {
     for some in rows.chunks(ROWS_AT_ONCE) {
         let mut sql = format!("INSERT INTO {table_and_columns} VALUES ");
         for (at, row) in some.iter().enumerate() {
@@ -237,13 +316,23 @@ async fn insert<T>(
             }
             write_row(&mut sql, row).expect("a string takes everything");
         }
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
+        sql += on_duplicate;
+        execute(connection, sql).await?;
     }
     Ok(())
 }
 
+/// A text as a literal. The session's mode has a backslash escape what follows it.
+pub(super) struct Text<'a>(pub(super) &'a str);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "'{}'", self.0.replace('\\', "\\\\").replace('\'', "''"))
+    }
+}
+
 /// Literals with commas between them.
-struct List<'a, T>(&'a [T]);
+pub(super) struct List<'a, T>(pub(super) &'a [T]);
 
 impl<T: Display> Display for List<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -251,5 +340,43 @@ impl<T: Display> Display for List<'_, T> {
             write!(f, "{}{value}", if at > 0 { "," } else { "" })?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use seckill_core::{EventBody, EventOrder, LedgerId, MAX_EVENT_ORDERS};
+
+    use super::*;
+
+    fn events(orders: usize) -> Vec<Event> {
+        let order = EventOrder {
+            order_id: OrderId(Uuid::max()),
+            user_id: UserId(u64::MAX),
+            quantity: 1_000,
+            amount_cents: 100_000_000_000_000,
+            sequence: 1,
+        };
+        let (ledger, sale) = (LedgerId(Uuid::max()), SaleId(u64::MAX));
+        Event::of_orders(ledger, sale, None, &vec![order; orders], EventBody::OrderCommitted)
+    }
+
+    #[test]
+    fn no_statement_for_events_is_longer_than_one_write() {
+        let full = event_inserts(&events(3 * MAX_EVENT_ORDERS));
+        assert_eq!(full.len(), 3);
+        let small: Vec<_> = (0..40).flat_map(|_| events(1)).collect();
+        let packed = event_inserts(&small);
+        assert!(packed.len() < 4, "{}", packed.len());
+        assert_eq!(packed.iter().map(|sql| sql.matches("specversion").count()).sum::<usize>(), 40);
+        for sql in full.iter().chain(&packed) {
+            assert!(sql.len() <= LONGEST, "{}", sql.len());
+        }
+        assert!(event_inserts(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_text_cannot_end_its_literal() {
+        assert_eq!(Text(r"it's \' -- 秒").to_string(), r"'it''s \\'' -- 秒'");
     }
 }

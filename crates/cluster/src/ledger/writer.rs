@@ -79,10 +79,11 @@ impl MySqlWriter {
 
     async fn attempt(&mut self, way: Way, orders: &[Order]) -> Result<Vec<Fate>, Setback> {
         let mut connection = self.take_out().await.map_err(Setback::Fault)?;
+        let ledger = self.server.ledger_id().map_err(Setback::Fault)?;
         let written = tokio::time::timeout(STATEMENTS, async {
             match way {
-                Way::Whole => commit::write_whole(&mut connection, orders).await,
-                Way::Sorted => commit::write_sorted(&mut connection, orders).await,
+                Way::Whole => commit::write_whole(&mut connection, ledger, orders).await,
+                Way::Sorted => commit::write_sorted(&mut connection, ledger, orders).await,
             }
         });
         match written.await {
@@ -112,7 +113,7 @@ impl MySqlWriter {
                 Setback::InTheWay(self.server.sentence(&failure))
             }
             _ if failure.is_unreadable() || failure.is_bad_data() => {
-                Setback::Fault(Fault::corrupt(Dependency::Ledger, self.server.sentence(&failure)))
+                Setback::Fault(self.server.before_commit(&failure))
             }
             _ => Setback::Fault(self.remember(&failure, self.server.unavailable(&failure))),
         }

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use super::topology::{self, Declaring};
 use super::wire::{self, Wire};
 use super::{BLOCKED, STEP, step, unavailable};
+use crate::events::topology as events;
 
 /// The longest that connecting may take, from the first packet to the declared topology.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -21,12 +22,19 @@ const CONNECT: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Makes the connection for one purpose, when it is needed.
-pub(super) struct Link {
+pub(crate) struct Link {
     broker: AMQPUri,
     purpose: &'static str,
-    /// Shared by the links of a process: whoever finds the queue declared must not find it too new.
-    declaring: Arc<Mutex<Declaring>>,
+    topology: Topology,
     slot: Mutex<Slot>,
+}
+
+/// What is declared on every new connection.
+pub(crate) enum Topology {
+    /// What carries orders. Shared by the links of a process: whoever finds the queue declared must not find it too new.
+    Orders(Arc<Mutex<Declaring>>),
+    /// What carries events.
+    Events,
 }
 
 #[derive(Default)]
@@ -37,29 +45,40 @@ struct Slot {
 }
 
 /// A channel, and the connection that carries it.
-pub(super) struct Lane {
-    pub(super) channel: Channel,
+pub(crate) struct Lane {
+    pub(crate) channel: Channel,
     live: Arc<Live>,
 }
 
 impl Lane {
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.channel.status().connected() && self.live.connection.status().connected()
     }
 
+    /// Another channel on the same connection.
+    pub(crate) async fn another(&self) -> Result<Self, Fault> {
+        let channel = step("open a channel", self.live.connection.create_channel()).await?;
+        Ok(Self { channel, live: Arc::clone(&self.live) })
+    }
+
+    /// The first number of the broker's version, such as 4; `None` where it has not said one.
+    pub(crate) fn broker_version(&self) -> Option<u32> {
+        self.live.wire.broker_version()
+    }
+
     /// Whether the broker has told this connection to stop publishing: an alarm about memory or disk.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.live.connection.status().blocked()
     }
 }
 
 impl Link {
-    pub(super) fn new(broker: AMQPUri, purpose: &'static str, declaring: Arc<Mutex<Declaring>>) -> Self {
-        Self { broker, purpose, declaring, slot: Mutex::default() }
+    pub(crate) fn new(broker: AMQPUri, purpose: &'static str, topology: Topology) -> Self {
+        Self { broker, purpose, topology, slot: Mutex::default() }
     }
 
     /// Opens a channel; connects first where there is no connection.
-    pub(super) async fn open(&self) -> Result<Lane, Fault> {
+    pub(crate) async fn open(&self) -> Result<Lane, Fault> {
         let live = self.live().await?;
         // Nothing goes out on a blocked connection, this request neither. It is not broken, though, and a new one would
         // not know that it is blocked before it had published something in vain.
@@ -76,7 +95,7 @@ impl Link {
     }
 
     /// Whether the broker has blocked the connection, as far as is known at once: while a new one is made, it is not.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         let is_blocked = |live: &Arc<Live>| {
             let status = live.connection.status();
             status.connected() && status.blocked()
@@ -85,7 +104,7 @@ impl Link {
     }
 
     /// Has the next channel opened on a new connection. The channels of the old one live on.
-    pub(super) async fn discard(&self, lane: &Lane) {
+    pub(crate) async fn discard(&self, lane: &Lane) {
         self.discard_live(&lane.live).await;
     }
 
@@ -156,9 +175,13 @@ impl Link {
             Connection::connector(self.broker.clone(), wire::runtime(), open, properties).await?;
         handshake.keep();
         let live = Live { connection, wire };
-        let mut declaring = self.declaring.lock().await;
-        topology::declare(&live.connection, live.wire.broker_version(), &mut declaring).await?;
-        drop(declaring);
+        match &self.topology {
+            Topology::Orders(declaring) => {
+                let mut declaring = declaring.lock().await;
+                topology::declare(&live.connection, live.wire.broker_version(), &mut declaring).await?;
+            }
+            Topology::Events => events::declare(&live.connection).await?,
+        }
         Ok(live)
     }
 }

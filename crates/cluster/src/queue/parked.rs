@@ -13,12 +13,12 @@ use super::topology::names;
 use super::walk::{LONGEST_WALK, Walk};
 use super::{BLOCKED, RabbitQueue, step, unavailable};
 
-const REASON: &str = "x-seckill-reason";
+pub(crate) const REASON: &str = "x-seckill-reason";
 /// Milliseconds since 1970, UTC.
-const PARKED_AT: &str = "x-seckill-parked-at";
+pub(crate) const PARKED_AT: &str = "x-seckill-parked-at";
 
 /// A longer reason would not fit into a frame together with the other headers.
-const LONGEST_REASON: usize = 1_024;
+pub(crate) const LONGEST_REASON: usize = 1_024;
 /// A longer body is cut off where messages are listed.
 const LONGEST_BODY: usize = 64 * 1_024;
 /// An id that a stranger gave to a message is cut off after this.
@@ -222,7 +222,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
-fn cut(text: &str, longest: usize) -> &str {
+pub(crate) fn cut(text: &str, longest: usize) -> &str {
     &text[..text.floor_char_boundary(longest)]
 }
 

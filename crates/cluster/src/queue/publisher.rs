@@ -93,14 +93,14 @@ impl Drop for RabbitPublisher {
 }
 
 /// Why a message has no confirm.
-pub(super) enum NotSent {
+pub(crate) enum NotSent {
     /// The broker is there, and refused the message or did not confirm it in time.
     Refused(String),
     Lost(String),
 }
 
 impl NotSent {
-    pub(super) fn into_reason(self) -> String {
+    pub(crate) fn into_reason(self) -> String {
         match self {
             Self::Refused(reason) | Self::Lost(reason) => reason,
         }
@@ -108,26 +108,35 @@ impl NotSent {
 }
 
 /// A channel on which every message is confirmed.
-pub(super) async fn confirming_lane(link: &Link) -> Result<Lane, Fault> {
+pub(crate) async fn confirming_lane(link: &Link) -> Result<Lane, Fault> {
     let lane = link.open().await?;
     step("confirm messages", lane.channel.confirm_select(ConfirmSelectOptions::default())).await?;
     Ok(lane)
 }
 
-/// Sends one message to the exchange `name`, whose queue has the same name, and waits until it is confirmed.
+/// Sends one message to the exchange `name`, whose queue has the same name, and waits until it is confirmed. What no queue is
+/// bound for is confirmed, too, and waits in the queue for the unrouted.
 pub(super) async fn send(
     lane: &Lane,
     name: &'static str,
     message: &[u8],
     properties: BasicProperties,
 ) -> Result<(), NotSent> {
-    let sending = async {
-        let options = BasicPublishOptions::default();
-        lane.channel.basic_publish(name.into(), name.into(), options, message, properties).await?.await
-    };
+    send_to(lane, (name.into(), name.into()), BasicPublishOptions::default(), message, properties).await
+}
+
+/// Sends one message to an exchange under a routing key, and waits until it is confirmed.
+pub(crate) async fn send_to(
+    lane: &Lane,
+    (exchange, key): (ShortString, ShortString),
+    options: BasicPublishOptions,
+    message: &[u8],
+    properties: BasicProperties,
+) -> Result<(), NotSent> {
+    let sending =
+        async { lane.channel.basic_publish(exchange, key, options, message, properties).await?.await };
     match tokio::time::timeout(CONFIRM, sending).await {
-        // Nothing is published as mandatory, so nothing is returned. What no queue is bound for is confirmed, and waits in
-        // the queue for the unrouted.
+        // What was returned, because it was mandatory and no queue was bound for it, is no success.
         Ok(Ok(Confirmation::Ack(None))) => Ok(()),
         Ok(Ok(Confirmation::Nack(_))) => Err(NotSent::Refused(
             "RabbitMQ refused a message: the queue is at its length limit, or has failed".to_owned(),
@@ -139,7 +148,7 @@ pub(super) async fn send(
 }
 
 /// Of a message that outlives a restart of the broker and never expires.
-pub(super) fn properties(id: ShortString) -> BasicProperties {
+pub(crate) fn properties(id: ShortString) -> BasicProperties {
     BasicProperties::default()
         .with_delivery_mode(PERSISTENT)
         .with_content_type("application/json".into())

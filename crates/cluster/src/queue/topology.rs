@@ -24,23 +24,23 @@ pub mod names {
 ///
 /// The queue has no limit because a worker that dies fails every message in its hands: one that is restarted again and again
 /// must not park good orders.
-const NO_LIMIT: i64 = -1;
+pub(crate) const NO_LIMIT: i64 = -1;
 
 /// For queues that nothing is dead-lettered from: what reaches their limit is dropped, and these messages wait for a
 /// human or for a newer worker. The same number for all versions of RabbitMQ and of seckill, since declaring a queue with
 /// another one is refused.
-const UNREACHED_LIMIT: i64 = 1_000_000_000;
+pub(crate) const UNREACHED_LIMIT: i64 = 1_000_000_000;
 
-const DELIVERY_LIMIT: &str = "x-delivery-limit";
+pub(crate) const DELIVERY_LIMIT: &str = "x-delivery-limit";
 
 /// How long a new queue is left alone. RabbitMQ writes down that it exists only half a second after it was declared
 /// (`auto_save` in `ra_directory`); killed before that, it comes back with an empty queue and without the messages it
 /// had confirmed. Seen on 3.10 and on 4.3.
-const WRITTEN_DOWN: Duration = Duration::from_secs(1);
+pub(crate) const WRITTEN_DOWN: Duration = Duration::from_secs(1);
 
 /// What the links of a process know together about declaring.
 #[derive(Default)]
-pub(super) struct Declaring {
+pub(crate) struct Declaring {
     /// Whether the warning about a queue of an older version was logged.
     warned: bool,
 }
@@ -115,14 +115,14 @@ fn is_about_the_limit(error: &lapin::Error) -> bool {
 }
 
 /// Asks about a queue without changing anything: how many messages no consumer has taken, and how many consumers there are.
-pub(super) async fn inspect(channel: &Channel, name: &'static str) -> Result<Queue> {
+pub(crate) async fn inspect(channel: &Channel, name: impl Into<ShortString>) -> Result<Queue> {
     let options = QueueDeclareOptions::default().passive();
     channel.queue_declare(name.into(), options, FieldTable::default()).await
 }
 
-async fn exchange(
+pub(crate) async fn exchange(
     channel: &Channel,
-    name: &'static str,
+    name: impl Into<ShortString>,
     kind: ExchangeKind,
     arguments: &[(&'static str, AMQPValue)],
 ) -> Result<()> {
@@ -131,7 +131,11 @@ async fn exchange(
 }
 
 /// Declares a quorum queue, which confirms a message only once it is on disk.
-async fn queue(channel: &Channel, name: &'static str, arguments: &[(&'static str, AMQPValue)]) -> Result<()> {
+pub(crate) async fn queue(
+    channel: &Channel,
+    name: impl Into<ShortString>,
+    arguments: &[(&'static str, AMQPValue)],
+) -> Result<()> {
     let mut arguments = table(arguments);
     arguments.insert("x-queue-type".into(), text("quorum"));
     channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await.map(drop)

@@ -78,7 +78,8 @@ async fn units_sold_between_reading_the_sale_and_updating_it_are_not_sold_again(
     run(
         &mut other,
         format!(
-            "INSERT INTO orders VALUES (UNHEX(REPLACE(UUID(), '-', '')), {sale}, 2, 1, 250, 'committed', 1, NOW(), NOW()); \
+            "INSERT INTO orders VALUES \
+             (UNHEX(REPLACE(UUID(), '-', '')), {sale}, 2, 1, 250, 'committed', 1, NOW(), NOW(), 1, NULL); \
              UPDATE sales SET sold = 1, orders = 1 WHERE id = {sale}; COMMIT"
         ),
     )

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 mod conformance;
+mod events;
 mod gate;
 mod gate_lost;
 mod ledger;
 mod ledger_rebuild;
+mod lifecycle;
 mod queue;
 mod queue_limits;
 mod queue_newer;

@@ -1,0 +1,111 @@
+//! What becomes of orders after their commit, on MySQL: the port's methods. The statements are in `changes`.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use seckill_core::{
+    Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice, OrderId,
+    OrderRecord, Overdue, SaleId, UserId,
+};
+use uuid::Uuid;
+
+use super::changes::{self, Later, MoveOf};
+use super::transactions::Transaction;
+use super::{MySqlLedger, readers};
+
+#[async_trait]
+impl Lifecycle for MySqlLedger {
+    async fn begin(&self) -> Result<Box<dyn LifecycleTransaction>, Fault> {
+        let transaction = self.transactions.begin().await?;
+        Ok(Box::new(MySqlTransaction { transaction, later: Later::default() }))
+    }
+
+    async fn overdue(&self, after: Option<Overdue>, limit: u32) -> Result<Vec<Overdue>, Fault> {
+        self.readers.run(readers::Effect::Nothing, |c| Box::pin(changes::overdue(c, after, limit))).await
+    }
+
+    async fn points(&self, user: UserId) -> Result<i64, Fault> {
+        self.readers.run(readers::Effect::Nothing, |c| Box::pin(changes::points(c, user))).await
+    }
+
+    async fn notices(&self, order: OrderId) -> Result<Vec<Notice>, Fault> {
+        self.readers.run(readers::Effect::Nothing, |c| Box::pin(changes::notices(c, order))).await
+    }
+
+    async fn funnel(&self, sale: SaleId) -> Result<Vec<FunnelCount>, Fault> {
+        self.readers.run(readers::Effect::Nothing, |c| Box::pin(changes::funnel(c, sale))).await
+    }
+}
+
+/// One transaction. Rows that many transactions want are written with the commit: their locks are held for a moment only, and
+/// are taken in one order everywhere.
+struct MySqlTransaction {
+    transaction: Transaction,
+    later: Later,
+}
+
+#[async_trait]
+impl LifecycleTransaction for MySqlTransaction {
+    async fn lock_orders(
+        &mut self,
+        orders: &[OrderId],
+        skip_locked: bool,
+    ) -> Result<Vec<OrderRecord>, Fault> {
+        let mut orders = orders.to_vec();
+        orders.sort_unstable();
+        orders.dedup();
+        self.transaction.run(|c| Box::pin(changes::lock_orders(c, orders, skip_locked))).await
+    }
+
+    async fn move_orders(&mut self, from: &[OrderRecord], to: &[OrderRecord]) -> Result<(), Fault> {
+        let mut moves: BTreeMap<MoveOf, Vec<OrderId>> = BTreeMap::new();
+        let (mut payable, mut expected) = (Vec::new(), 0);
+        for (from, to) in from.iter().zip(to) {
+            moves.entry(MoveOf::new(from, to)).or_default().push(from.claim.order_id);
+            expected += 1;
+            if MoveOf::ends_waiting(from, to) {
+                payable.push(from.claim.order_id);
+            }
+        }
+        let moved = self.transaction.run(|c| Box::pin(changes::move_orders(c, moves, payable))).await?;
+        if moved != expected {
+            let reason = format!("{moved} of {expected} orders were as they had been read under a lock");
+            return Err(self.fail(reason));
+        }
+        for (from, to) in from.iter().zip(to) {
+            if from.ends_with(to) {
+                self.later.ended(from);
+            }
+        }
+        Ok(())
+    }
+
+    async fn add_event(&mut self, event: &Event) -> Result<(), Fault> {
+        let (message, subject) = (event.message(), event.subject.clone());
+        self.transaction.run(|c| Box::pin(changes::insert_event(c, message, subject))).await
+    }
+
+    async fn first_time(&mut self, consumer: &str, event: Uuid) -> Result<bool, Fault> {
+        let consumer = consumer.to_owned();
+        self.transaction.run(|c| Box::pin(changes::first_time(c, consumer, event))).await
+    }
+
+    async fn apply(&mut self, effect: &Effect) -> Result<(), Fault> {
+        self.later.add(effect);
+        Ok(())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), Fault> {
+        let Self { mut transaction, later } = *self;
+        transaction.run(|c| Box::pin(changes::write(c, later))).await?;
+        transaction.commit().await
+    }
+}
+
+impl MySqlTransaction {
+    /// What was written in this transaction must not be committed.
+    fn fail(&mut self, reason: String) -> Fault {
+        self.transaction.spoil();
+        Fault::corrupt(Dependency::Ledger, reason)
+    }
+}
