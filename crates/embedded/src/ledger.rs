@@ -4,6 +4,7 @@
 
 mod commit;
 mod lifecycle;
+mod money;
 mod outbox;
 mod rebuild;
 mod rows;
@@ -36,6 +37,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("names as on mysql", include_str!("../../../migrations/sqlite/ledger/0002_names_as_on_mysql.sql")),
     ("identity and rebuild", include_str!("../../../migrations/sqlite/ledger/0003_identity_and_rebuild.sql")),
     ("after the order", include_str!("../../../migrations/sqlite/ledger/0004_after_the_order.sql")),
+    ("money", include_str!("../../../migrations/sqlite/ledger/0005_money.sql")),
 ];
 /// Rows of one read when all orders are gone through.
 const PAGE: i64 = 4_096;

@@ -12,7 +12,8 @@ use uuid::Uuid;
 pub async fn once(backend: &Backend, consumer: &str, event: Uuid, effects: &[Effect]) -> Result<bool, Fault> {
     let mut transaction = backend.lifecycle.begin().await?;
     if !transaction.first_time(consumer, event).await? {
-        return Ok(false);
+        // Nothing is in it; ended like this, its connection can be used again.
+        return transaction.commit().await.map(|()| false);
     }
     for effect in effects {
         transaction.apply(effect).await?;

@@ -95,7 +95,8 @@ impl Shared {
     ) -> Result<(i64, i64), Fault> {
         const SUBSCRIBER: &str = "INSERT INTO subscribers (name, patterns) VALUES (?, ?) \
                                   ON CONFLICT (name) DO UPDATE SET patterns = excluded.patterns RETURNING id";
-        const RECEIVER: &str = "INSERT INTO receivers (subscriber, alive_until, has_the_lock) VALUES (?, ?, ?)";
+        const RECEIVER: &str =
+            "INSERT INTO receivers (subscriber, alive_until, has_the_lock) VALUES (?, ?, ?)";
         let patterns: Vec<_> = patterns.iter().map(EventPattern::as_str).collect();
         let mut connections = self.writing.lock().await;
         let mut transaction = connections.durable.begin().await?;

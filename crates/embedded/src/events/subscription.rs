@@ -95,7 +95,8 @@ impl Subscription for SqliteSubscription {
             let shared = Arc::clone(&self.shared);
             // Made before looking, so that what arrives in between is not missed.
             let arrived = shared.arrived.notified();
-            self.taken.extend(self.take().await?);
+            let taken = self.take().await?;
+            self.taken.extend(taken);
             if self.taken.is_empty() {
                 // That the time is over is no failure: it is time to look again.
                 let _ = tokio::time::timeout(LOOK_EVERY, arrived).await;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use seckill_core::money::{Entry, Money, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
-    CancelReason, Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice, OrderId,
-    OrderRecord, OrderStatus, Overdue, SaleId, UserId,
+    CancelReason, Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice,
+    OrderId, OrderRecord, OrderStatus, Overdue, SaleId, UserId,
 };
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
@@ -15,7 +16,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use super::{SqliteLedger, Writing, fault, outbox, rows};
+use super::{SqliteLedger, Writing, fault, money, outbox, rows};
 use crate::sqlite::{ROWS_A_STATEMENT, Transaction, WriteConnection};
 
 #[async_trait]
@@ -81,6 +82,26 @@ impl Lifecycle for SqliteLedger {
                 })
             })
             .collect()
+    }
+
+    async fn due_sagas(&self, kind: SagaKind, limit: u32) -> Result<Vec<OrderId>, Fault> {
+        money::due(&self.readers, kind, limit).await
+    }
+
+    async fn sagas(&self, kind: SagaKind, state: SagaState, limit: u32) -> Result<Vec<Saga>, Fault> {
+        money::sagas(&self.readers, kind, state, limit).await
+    }
+
+    async fn find_saga(&self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault> {
+        money::saga(&self.readers, kind, order).await
+    }
+
+    async fn balance(&self, user: UserId) -> Result<u64, Fault> {
+        money::balance(&self.readers, user).await
+    }
+
+    async fn money(&self, sale: SaleId) -> Result<Money, Fault> {
+        money::money(&self.readers, sale).await
     }
 }
 
@@ -163,22 +184,64 @@ impl LifecycleTransaction for SqliteTransaction {
     }
 
     async fn first_time(&mut self, consumer: &str, event: Uuid) -> Result<bool, Fault> {
-        let insert = sqlx::query("INSERT INTO inbox (consumer, event_id) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(consumer)
-            .bind(event.as_bytes().to_vec());
+        let insert =
+            sqlx::query("INSERT INTO inbox (consumer, event_id) VALUES (?, ?) ON CONFLICT DO NOTHING")
+                .bind(consumer)
+                .bind(event.as_bytes().to_vec());
         Ok(self.change(insert).await? == 1)
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), Fault> {
-        self.change(statement(effect)).await.map(drop)
+        for statement in statements(effect) {
+            self.change(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn saga(&mut self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault> {
+        money::saga(self.transaction.connection(), kind, order).await
+    }
+
+    async fn put_saga(&mut self, saga: &Saga) -> Result<(), Fault> {
+        money::put_saga(self.transaction.connection(), saga).await
+    }
+
+    async fn add_entries(&mut self, entries: &[Entry]) -> Result<(), Fault> {
+        money::add_entries(self.transaction.connection(), entries).await
+    }
+
+    async fn change_balance(&mut self, user: UserId, cents: i64) -> Result<bool, Fault> {
+        money::change_balance(self.transaction.connection(), user, cents).await
+    }
+
+    async fn add_coupon(&mut self, code: &str, cents: u64) -> Result<bool, Fault> {
+        money::add_coupon(self.transaction.connection(), code, cents).await
+    }
+
+    async fn use_coupon(&mut self, code: &str, order: OrderId) -> Result<Option<u64>, Fault> {
+        money::use_coupon(self.transaction.connection(), code, order).await
+    }
+
+    async fn free_coupon(&mut self, code: &str, order: OrderId) -> Result<(), Fault> {
+        money::free_coupon(self.transaction.connection(), code, order).await
+    }
+
+    async fn request(&mut self, user: UserId, key: &str, hash: &[u8; 32]) -> Result<Request, Fault> {
+        money::request(self.transaction.connection(), user, key, hash).await
+    }
+
+    async fn answer_request(&mut self, user: UserId, key: &str, answer: &str) -> Result<(), Fault> {
+        money::answer_request(self.transaction.connection(), user, key, answer).await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), Fault> {
         const SQL: &str = "UPDATE sales SET sold = sold - ?1, orders = orders - ?2, ended_units = ended_units + ?1, \
                            ended_orders = ended_orders + ?2 WHERE id = ?3";
         for (sale, (orders, units)) in std::mem::take(&mut self.ended) {
-            let update =
-                sqlx::query(SQL).bind(rows::count(units)).bind(rows::count(orders)).bind(sale.0.cast_signed());
+            let update = sqlx::query(SQL)
+                .bind(rows::count(units))
+                .bind(rows::count(orders))
+                .bind(sale.0.cast_signed());
             if self.change(update).await? == 0 {
                 return Err(rows::corrupt(format!("it has orders of sale {sale} and no such sale")));
             }
@@ -208,8 +271,18 @@ impl SqliteTransaction {
     }
 }
 
-fn statement(effect: &Effect) -> Query<'_, Sqlite, SqliteArguments> {
-    match effect {
+fn notice_statement(notice: &Notice) -> Query<'_, Sqlite, SqliteArguments> {
+    sqlx::query("INSERT INTO notices (order_id, user_id, kind, sequence, at) VALUES (?, ?, ?, ?, ?)")
+        .bind(rows::id_bytes(notice.order_id))
+        .bind(notice.user_id.0.cast_signed())
+        .bind(&notice.kind)
+        .bind(notice.sequence)
+        .bind(notice.at.timestamp_millis())
+}
+
+fn statements(effect: &Effect) -> Vec<Query<'_, Sqlite, SqliteArguments>> {
+    let one = match effect {
+        Effect::Notices(notices) => return notices.iter().map(notice_statement).collect(),
         Effect::Returned { sale, orders, units } => sqlx::query(
             "UPDATE sales SET returned_orders = returned_orders + ?, returned_units = returned_units + ? WHERE id = ?",
         )
@@ -222,14 +295,6 @@ fn statement(effect: &Effect) -> Query<'_, Sqlite, SqliteArguments> {
         )
         .bind(user.0.cast_signed())
         .bind(points),
-        Effect::Notice(notice) => {
-            sqlx::query("INSERT INTO notices (order_id, user_id, kind, sequence, at) VALUES (?, ?, ?, ?, ?)")
-                .bind(rows::id_bytes(notice.order_id))
-                .bind(notice.user_id.0.cast_signed())
-                .bind(&notice.kind)
-                .bind(notice.sequence)
-                .bind(notice.at.timestamp_millis())
-        }
         Effect::Counted { sale, count } => sqlx::query(
             "INSERT INTO funnel (sale_id, stage, orders, units, amount_cents) VALUES (?, ?, ?, ?, ?) \
              ON CONFLICT (sale_id, stage) DO UPDATE SET orders = orders + excluded.orders, \
@@ -240,5 +305,6 @@ fn statement(effect: &Effect) -> Query<'_, Sqlite, SqliteArguments> {
         .bind(rows::count(count.orders))
         .bind(rows::count(count.units))
         .bind(rows::cents(count.amount_cents)),
-    }
+    };
+    vec![one]
 }

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use seckill_core::{
-    Event, EventMessage, Fault, Outbox, OutboxDepth, OutboxEvent, OutboxState, Timestamp,
-};
+use seckill_core::{Event, EventMessage, Fault, Outbox, OutboxDepth, OutboxEvent, OutboxState, Timestamp};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
-use super::{SqliteLedger, fault, rows};
+use super::{SqliteLedger, fault, money, rows};
 use crate::sqlite::ROWS_A_STATEMENT;
 
 /// What is kept of the bus's words.
@@ -71,7 +69,8 @@ impl Outbox for SqliteLedger {
     async fn mark_sent(&self, events: &[Uuid]) -> Result<(), Fault> {
         for chunk in events.chunks(ROWS_A_STATEMENT) {
             // From now on the column says since when it has been sent.
-            let mut query = QueryBuilder::<Sqlite>::new("UPDATE outbox SET state = 'sent', next_attempt_at = ");
+            let mut query =
+                QueryBuilder::<Sqlite>::new("UPDATE outbox SET state = 'sent', next_attempt_at = ");
             query.push_bind(seckill_core::now().timestamp_millis());
             query.push(" WHERE state = 'pending' AND id IN (");
             rows::push_list(&mut query, chunk.iter().map(|id| id.as_bytes().to_vec()));
@@ -138,6 +137,7 @@ impl Outbox for SqliteLedger {
         const SQL: &str = "DELETE FROM outbox WHERE number IN (SELECT number FROM outbox INDEXED BY outbox_by_state \
                            WHERE state = 'sent' AND next_attempt_at <= ? LIMIT ?)";
         const ANY: &str = "SELECT 1 FROM outbox WHERE state = 'sent' AND next_attempt_at <= ? LIMIT 1";
+        self.change(money::forget_requests(age)).await?;
         let before = seckill_core::now().timestamp_millis().saturating_sub(millis(age));
         if !self.is_any(ANY, before).await? {
             return Ok(0);

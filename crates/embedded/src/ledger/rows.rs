@@ -178,7 +178,10 @@ pub(super) fn moment(row: &SqliteRow, column: &str) -> Result<Timestamp, Fault> 
         .ok_or_else(|| corrupt(format!("{millis} in {column} is no moment in milliseconds")))
 }
 
-pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(row: &'r SqliteRow, column: &str) -> Result<T, Fault> {
+pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
+    row: &'r SqliteRow,
+    column: &str,
+) -> Result<T, Fault> {
     row.try_get(column).map_err(corrupt)
 }
 

@@ -214,9 +214,10 @@ pub async fn an_unsubscribed_name_keeps_nothing(Subject { backend, .. }: Subject
 pub async fn events_survive_a_reopen(subject: Subject) {
     drop(subscribe(&subject.backend, "reader", &["*"], 10).await);
     let sent = publish(&subject.backend, &["order.paid", "order.cancelled"]).await;
-    let Subject { backend, .. } = subject.reopen().await;
-    let mut reader = subscribe(&backend, "reader", &["*"], 10).await;
+    let subject = subject.reopen().await;
+    let backend = &subject.backend;
+    let mut reader = subscribe(backend, "reader", &["*"], 10).await;
     assert_eq!(take(&mut *reader, 2).await, sent);
-    let more = publish(&backend, &["order.paid"]).await;
+    let more = publish(backend, &["order.paid"]).await;
     assert_eq!(take(&mut *reader, 1).await, more);
 }

@@ -322,8 +322,9 @@ pub async fn states_survive_a_reopen(subject: Subject) {
     step(&subject.backend, &ids[..1], Step::Cancel, Some(CancelReason::Buyer)).await.unwrap();
     let before = subject.backend.ledger.sale(sale.id).await.unwrap();
     let events = pending(&subject.backend).await;
-    let Subject { backend, .. } = subject.reopen().await;
+    let subject = subject.reopen().await;
+    let backend = &subject.backend;
     assert_eq!(backend.ledger.sale(sale.id).await.unwrap(), before);
     assert_eq!(backend.ledger.order(ids[0]).await.unwrap().unwrap().cancelled, Some(CancelReason::Buyer));
-    assert_eq!(pending(&backend).await, events);
+    assert_eq!(pending(backend).await, events);
 }

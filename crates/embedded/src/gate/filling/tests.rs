@@ -22,6 +22,8 @@ fn filling(stock: u32) -> Filling {
         sold: 0,
         orders: 0,
         rejected_orders: 0,
+        payment_window_ms: None,
+        ended: seckill_core::Ended::default(),
         price_cents: 1,
         currency: "USD".into(),
         per_user_limit: LIMIT,
