@@ -116,7 +116,7 @@ async fn a_buyer_cancels_once_however_often_it_is_asked_for() {
     let (_folder, backend) = back_end().await;
     let sale = sale(&backend, SOON * 100).await;
     let ids = commit(&backend, sale.id, 0..2).await;
-    let service = Service::new(backend.clone());
+    let service = Service::new(backend.clone(), None);
     for _ in 0..3 {
         assert_eq!(service.cancel(ids[0]).await.unwrap(), Changed::Done);
     }
