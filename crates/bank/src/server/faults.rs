@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const MAX_SLOW_MS: u64 = 60_000;
 
 /// What goes wrong. A request meets at most one of the first three, so together they are 1 at the most.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// The share, 0 to 1, of charges and refunds that are never answered and have no effect.
@@ -81,12 +81,12 @@ impl FaultSwitch {
     }
 
     pub(super) fn now(&self) -> Faults {
-        self.lock().0.clone()
+        self.lock().0
     }
 
     /// New faults, from the start of their seed.
     pub(super) fn set(&self, faults: Faults) {
-        *self.lock() = (faults.clone(), SplitMix(faults.seed));
+        *self.lock() = (faults, SplitMix(faults.seed));
     }
 
     /// Draws what the next charge or refund meets.
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn drawn(faults: &Faults, count: usize) -> Vec<Mishap> {
-        let switch = FaultSwitch::new(faults.clone());
+        let switch = FaultSwitch::new(*faults);
         (0..count).map(|_| switch.draw()).collect()
     }
 
@@ -135,7 +135,7 @@ mod tests {
     fn a_seed_repeats_its_faults_and_another_does_not() {
         let faults = Faults { timeout_before: 0.3, errors: 0.2, seed: 7, ..Faults::default() };
         assert_eq!(drawn(&faults, 200), drawn(&faults, 200));
-        let other = Faults { seed: 8, ..faults.clone() };
+        let other = Faults { seed: 8, ..faults };
         assert_ne!(drawn(&faults, 200), drawn(&other, 200));
     }
 
@@ -156,13 +156,13 @@ mod tests {
     fn what_cannot_be_is_refused() {
         let none = Faults::default();
         assert_eq!(none.check(), Ok(()));
-        let tenths = Faults { timeout_before: 0.1, timeout_after: 0.2, errors: 0.7, ..none.clone() };
+        let tenths = Faults { timeout_before: 0.1, timeout_after: 0.2, errors: 0.7, ..none };
         assert_eq!(tenths.check(), Ok(()));
         for (wrong, field) in [
-            (Faults { timeout_before: -0.1, ..none.clone() }, "timeout_before"),
-            (Faults { timeout_after: f64::NAN, ..none.clone() }, "timeout_after"),
-            (Faults { errors: 1.1, ..none.clone() }, "errors"),
-            (Faults { timeout_before: 0.6, errors: 0.6, ..none.clone() }, "timeout_before"),
+            (Faults { timeout_before: -0.1, ..none }, "timeout_before"),
+            (Faults { timeout_after: f64::NAN, ..none }, "timeout_after"),
+            (Faults { errors: 1.1, ..none }, "errors"),
+            (Faults { timeout_before: 0.6, errors: 0.6, ..none }, "timeout_before"),
             (Faults { slow_ms: MAX_SLOW_MS + 1, ..none }, "slow_ms"),
         ] {
             assert_eq!(wrong.check().unwrap_err().field, field);

@@ -222,6 +222,6 @@ async fn set_faults(
     let Json(faults) = body?;
     faults.check()?;
     tracing::info!(?faults, "the faults are set");
-    service.faults.set(faults.clone());
+    service.faults.set(faults);
     Ok(Json(faults))
 }

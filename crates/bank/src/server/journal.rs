@@ -182,3 +182,46 @@ pub(super) async fn write(journal: Arc<Journal>, mut file: File) -> io::Result<(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use seckill_core::{BankAnswer, GiveBack};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::server::books::Done;
+
+    fn entry() -> Entry {
+        let wanted = GiveBack { key: Uuid::now_v7(), charge: Uuid::now_v7(), amount_cents: 1 };
+        Entry::Refund(Done { wanted, answer: BankAnswer::Succeeded, created_at: seckill_core::now() })
+    }
+
+    #[tokio::test]
+    async fn a_line_that_does_not_get_to_disk_is_never_caught_up_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        fs::write(&path, "").unwrap();
+        // Open for reading alone, so that every write fails.
+        let file = File::open(&path).unwrap();
+        let journal = Arc::new(Journal::on_disk());
+        journal.append(&entry());
+        let (waited, ended) = tokio::join!(journal.caught_up(), write(Arc::clone(&journal), file));
+        assert!(waited.is_err() && ended.is_err());
+        journal.append(&entry());
+        assert!(journal.caught_up().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_entry_reads_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, file) = open(folder.path()).unwrap();
+        let journal = Arc::new(Journal::on_disk());
+        let written = entry();
+        journal.append(&written);
+        journal.close();
+        write(Arc::clone(&journal), file).await.unwrap();
+        let (books, _) = open(folder.path()).unwrap();
+        let Entry::Refund(refund) = &written else { panic!("not a refund") };
+        assert_eq!(books.refund(refund.wanted.key), Some(written.clone()));
+    }
+}
