@@ -1,5 +1,6 @@
 //! The command line: the commands and their arguments. The doc comments are the help.
 
+pub(crate) mod bank;
 #[cfg(feature = "lab")]
 pub(crate) mod demo;
 
@@ -49,6 +50,12 @@ pub(crate) enum Command {
     Gateway(GatewayArgs),
     /// Drains the queue into the database at the drain rate
     Worker(WorkerArgs),
+    /// Runs a bank to try payments with: charges and gives back over HTTP, once for each key
+    ///
+    /// It moves no real money. The card `tok_declined` is declined, every other `tok_...` succeeds. POST /v1/charges and
+    /// /v1/refunds with the header `Idempotency-Key: <uuid>`; ask again with GET /v1/charges/<uuid>. Read /v1/totals and
+    /// /v1/charges.csv to see what has been charged. With the flags below, or PUT /v1/faults, it fails as real banks do.
+    Bank(bank::BankArgs),
     /// Creates or updates the tables in MySQL
     Migrate(MigrateArgs),
     /// Opens, lists and shows sales of a running gateway
@@ -83,7 +90,7 @@ impl Command {
     /// The long-running roles log what they do; the other commands log only what is wrong.
     pub(crate) fn default_log_level(&self) -> &'static str {
         match self {
-            Self::Gateway(_) | Self::Worker(_) => "info",
+            Self::Gateway(_) | Self::Worker(_) | Self::Bank(_) => "info",
             _ => "warn",
         }
     }

@@ -3,6 +3,7 @@
 mod abort;
 mod after;
 mod backend;
+mod bank;
 mod cli;
 mod client;
 #[cfg(feature = "lab")]
@@ -43,6 +44,7 @@ async fn main() -> ExitCode {
         Command::Demo(_) => Ok(cli::usage_error(options::WITHOUT_LAB)),
         Command::Gateway(args) => Box::pin(roles::gateway(args, cli.log_json)).await,
         Command::Worker(args) => roles::worker(args).await,
+        Command::Bank(args) => bank::run(args).await,
         Command::Migrate(args) => roles::migrate(&args).await,
         Command::Sale(args) => client::sale(args).await,
         Command::Audit(args) => client::audit(args).await,
