@@ -280,7 +280,7 @@ pub(crate) struct MoneyOptions {
 impl MoneyOptions {
     pub(crate) fn bank(&self) -> Result<Option<Arc<dyn Bank>>> {
         let Some(url) = &self.bank_url else { return Ok(None) };
-        Ok(Some(Arc::new(HttpBank::new(url.clone())?)))
+        Ok(Some(Arc::new(HttpBank::new(seckill_bank::client::Config::new(url.clone()))?)))
     }
 
     pub(crate) fn rules(&self) -> refund::Rules {

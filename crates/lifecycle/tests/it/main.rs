@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod money;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use seckill_core::{
 };
 use seckill_lifecycle::{Service, expire};
 use seckill_testkit::eventually;
-use seckill_testkit::fixtures::{audit, new_sale, open, order};
+use seckill_testkit::fixtures::{EPOCH, audit, new_sale, open, order};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,9 @@ async fn sale(backend: &Backend, window: Duration) -> Sale {
 
 async fn commit(backend: &Backend, sale: SaleId, users: std::ops::Range<u64>) -> Vec<OrderId> {
     let orders: Vec<_> = users.map(|user| order(sale, user)).collect();
+    let claims: Vec<_> = orders.iter().map(|order| order.claim).collect();
+    let reserved = backend.gate.reserve(sale, EPOCH, &[], &claims).await.unwrap();
+    backend.gate.settle(sale, &[reserved.reservation.unwrap()]).await.unwrap();
     backend.ledger.writer().await.unwrap().commit(&orders).await.unwrap();
     orders.iter().map(|order| order.claim.order_id).collect()
 }
