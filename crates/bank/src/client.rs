@@ -24,7 +24,7 @@ pub struct Config {
     pub url: Url,
     /// How long a call may take.
     pub timeout: Duration,
-    /// Calls that may be under way at the same time.
+    /// Calls that may be under way at the same time, 1 or more. What is above waits as long as a call may take.
     pub calls: usize,
 }
 
@@ -65,7 +65,7 @@ impl HttpBank {
             .build()
             .map_err(|error| Fault::misconfigured(Dependency::Bank, said(&error)))?;
         let base = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { client, base, patience: timeout, calls: Semaphore::new(calls) })
+        Ok(Self { client, base, patience: timeout, calls: Semaphore::new(calls.max(1)) })
     }
 
     async fn permit(&self) -> Result<SemaphorePermit<'_>, Fault> {
@@ -80,7 +80,8 @@ impl HttpBank {
         let request = self.client.post(format!("{}{path}", self.base));
         let response = send(request.header(KEY_HEADER, key.to_string()).json(body)).await?;
         match response.status() {
-            StatusCode::OK | StatusCode::CREATED => answer(key, &read(response).await?),
+            // It has done something. What, it could not say so that this program understands it.
+            StatusCode::OK | StatusCode::CREATED => answer(key, &read(response).await?).map_err(unknown),
             status => Err(refused(status, &read(response).await?)),
         }
     }
@@ -91,7 +92,10 @@ impl HttpBank {
         let status = response.status();
         let body = read(response).await?;
         match status {
-            StatusCode::OK => answer(key, &body).map(Some),
+            StatusCode::OK => {
+                let answer = answer(key, &body);
+                answer.map(Some).map_err(|reason| Fault::corrupt(Dependency::Bank, reason))
+            }
             // Any server answers 404 to a path that it does not know. Only a bank can say that it does not know a key.
             StatusCode::NOT_FOUND if problem(&body).kind == UNKNOWN_KEY => Ok(None),
             _ => Err(refused(status, &body)),
@@ -152,14 +156,15 @@ struct Answered {
     answer: BankAnswer,
 }
 
-fn answer(key: Uuid, body: &[u8]) -> Result<BankAnswer, Fault> {
-    let answered: Answered = serde_json::from_slice(body)
-        .map_err(|error| Fault::corrupt(Dependency::Bank, format!("its answer for {key}: {error}")))?;
-    if answered.key != key {
-        let reason = format!("asked for {key}, it answered for {}", answered.key);
-        return Err(Fault::corrupt(Dependency::Bank, reason));
+/// What the bank answered, or why that cannot be read.
+fn answer(key: Uuid, body: &[u8]) -> Result<BankAnswer, String> {
+    let answered: Answered =
+        serde_json::from_slice(body).map_err(|error| format!("its answer for {key}: {error}"))?;
+    if answered.key == key {
+        Ok(answered.answer)
+    } else {
+        Err(format!("asked for {key}, it answered for {}", answered.key))
     }
-    Ok(answered.answer)
 }
 
 /// What a problem (RFC 9457) says; nothing, if it is none.
@@ -179,14 +184,15 @@ fn refused(status: StatusCode, body: &[u8]) -> Fault {
     let reason = format!("it answered {status}: {}", problem(body).detail);
     let reason = reason.trim_end_matches(": ").to_owned();
     match status {
-        _ if status.is_server_error() => unknown(reason),
+        _ if status.is_server_error() || status.is_success() => unknown(reason),
+        StatusCode::REQUEST_TIMEOUT => unknown(reason),
         // It reads the request and does not like it: the same request will be refused again.
         StatusCode::BAD_REQUEST
         | StatusCode::CONFLICT
         | StatusCode::PAYLOAD_TOO_LARGE
         | StatusCode::UNPROCESSABLE_ENTITY => Fault::corrupt(Dependency::Bank, reason),
         StatusCode::TOO_MANY_REQUESTS => unavailable(reason),
-        // No such path, not allowed, moved, or a success that no bank answers with: this is not the bank that was meant.
+        // No such path, not allowed, or moved: this is not the bank that was meant.
         _ => Fault::misconfigured(Dependency::Bank, format!("{reason}; is its address right?")),
     }
 }

@@ -102,11 +102,18 @@ async fn another_server_is_not_taken_for_a_bank_that_knows_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_read_is_corrupt() {
+async fn after_an_answer_that_cannot_be_read_money_may_have_moved() {
     for body in ["", "{}", "{\"key\":\"018f0000-0000-7000-8000-000000000000\",\"status\":\"succeeded\"}"] {
-        let bank = answering(StatusCode::OK, body).await;
-        assert_each(&bank, |fault| matches!(fault, Fault::Corrupt { .. })).await;
+        let (bank, charge) = (answering(StatusCode::OK, body).await, charge(100, "tok_1"));
+        let refund = give_back(&charge, 100);
+        assert!(bank.charge(&charge).await.unwrap_err().may_have_happened());
+        assert!(bank.give_back(&refund).await.unwrap_err().may_have_happened());
+        // To ask changes nothing.
+        for asked in [bank.charge_state(charge.key).await, bank.give_back_state(refund.key).await] {
+            assert!(matches!(asked, Err(Fault::Corrupt { .. })), "{asked:?}");
+        }
     }
+    assert_each(&answering(StatusCode::ACCEPTED, "").await, Fault::may_have_happened).await;
 }
 
 #[tokio::test]

@@ -31,6 +31,20 @@ async fn a_port_in_use_is_reported_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_bank_with_wrong_flags_is_refused_with_what_is_allowed() {
+    for (flags, part) in [
+        (&["--timeout-before", "1.5"][..], "give a share from 0 to 1"),
+        (&["--timeout-before", "0.6", "--errors", "0.6"], "more than 1 together"),
+        (&["--slow", "2m"], "--slow is longer than 1m"),
+        (&["--webhook", "https://127.0.0.1/bank"], "https is not spoken"),
+        (&["--webhook", "http://127.0.0.1/bank"], "--webhook needs a secret"),
+    ] {
+        let output = run(&[&["bank", "--listen", "127.0.0.1:0"][..], flags].concat()).await;
+        assert_fails(&output, 2, &[part]);
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_url_is_reported_with_the_right_form_and_without_the_password() {
     for (flag, url, name) in [
         ("--redis-url", "http://:hunter2@host", "the redis url"),
