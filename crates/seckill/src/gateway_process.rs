@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::after::{self, AfterConfig};
 use crate::lab::Lab;
-use crate::reporting;
 use crate::worker_task::WorkerTask;
+use crate::{bank_news, reporting};
 
 /// A worker inside the process, and what runs beside it.
 pub(crate) struct WorkerParts {
@@ -30,6 +30,8 @@ pub(crate) struct GatewayProcess {
     pub(crate) config: seckill_gateway::Config,
     /// `None`: nothing is paid by card.
     pub(crate) bank: Option<Arc<dyn Bank>>,
+    /// With which the bank signs its webhooks.
+    pub(crate) bank_secret: Option<String>,
     /// `None` where workers are processes of their own.
     pub(crate) worker: Option<WorkerParts>,
     /// Only in a demonstration.
@@ -40,7 +42,7 @@ pub(crate) struct GatewayProcess {
 impl GatewayProcess {
     /// Serves until `shutdown`. The worker stops after the gateway has answered everybody.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, backend, config, bank, worker, lab, prometheus } = self;
+        let Self { listener, backend, config, bank, bank_secret, worker, lab, prometheus } = self;
         let address = listener.local_addr()?;
         let identity = reporting::identity("gateway", address);
         let process = identity.process;
@@ -65,6 +67,9 @@ impl GatewayProcess {
             pages = pages.merge(lab.controls(&backend, &feed, &reporter, address, &config, shutdown.clone()));
         }
         let orders = Arc::new(Service::new(used.clone(), bank));
+        if let Some(secret) = bank_secret {
+            pages = pages.merge(bank_news::routes(Arc::clone(&orders) as _, secret));
+        }
         seckill_gateway::run(listener, used, orders, config, pages, prometheus, shutdown).await;
         stop_worker.cancel();
         if let Some(after) = after {

@@ -4,6 +4,7 @@ mod abort;
 mod after;
 mod backend;
 mod bank;
+mod bank_news;
 mod cli;
 mod client;
 #[cfg(feature = "lab")]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::builder::{FalseyValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use seckill_bank::client::HttpBank;
@@ -266,21 +266,44 @@ impl WorkerOptions {
     }
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub(crate) struct MoneyOptions {
     /// Address of the bank that charges cards, such as http://127.0.0.1:8090; `seckill bank` starts one to try things with
     /// [default: nothing is paid by card]
     #[arg(long, env = "SECKILL_BANK_URL", value_parser = words::server)]
     bank_url: Option<Url>,
+    /// Secret with which the bank signs its webhooks, 16 characters or more; with it the gateway takes them at /api/v1/bank/news
+    #[arg(long, env = "SECKILL_BANK_SECRET", hide_env_values = true)]
+    bank_secret: Option<String>,
+    /// File that holds the secret with which the bank signs, in place of the secret
+    #[arg(long, env = "SECKILL_BANK_SECRET_FILE", value_name = "FILE")]
+    bank_secret_file: Option<OsString>,
     /// Refunds of more than this, in hundredths of the currency, wait for a human
     #[arg(long, env = "SECKILL_REFUND_HOLD_ABOVE", default_value_t = refund::Rules::default().hold_above_cents)]
     refund_hold_above: u64,
+}
+
+/// Prints no secret.
+impl std::fmt::Debug for MoneyOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MoneyOptions").finish_non_exhaustive()
+    }
 }
 
 impl MoneyOptions {
     pub(crate) fn bank(&self) -> Result<Option<Arc<dyn Bank>>> {
         let Some(url) = &self.bank_url else { return Ok(None) };
         Ok(Some(Arc::new(HttpBank::new(seckill_bank::client::Config::new(url.clone()))?)))
+    }
+
+    pub(crate) fn bank_secret(&self) -> Result<Option<String>> {
+        let secret = Given::new("--bank-secret", &self.bank_secret, &self.bank_secret_file).read()?;
+        let short = secret.as_ref().is_some_and(|secret| secret.len() < 16);
+        ensure!(
+            !short,
+            "--bank-secret (SECKILL_BANK_SECRET) is shorter than 16 characters; give the bank's own"
+        );
+        Ok(secret)
     }
 
     pub(crate) fn rules(&self) -> refund::Rules {

@@ -53,10 +53,10 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     };
     // Only one process can use the embedded back end, so this one runs the worker, too.
     let embedded = args.backend.backend == BackendKind::Embedded;
-    let bank = args.money.bank()?;
+    let (bank, bank_secret) = (args.money.bank()?, args.money.bank_secret()?);
     let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules(), bank: bank.clone() };
     let worker = embedded.then(|| args.worker.parts(after));
-    let process = GatewayProcess { listener, backend, config, bank, worker, lab, prometheus };
+    let process = GatewayProcess { listener, backend, config, bank, bank_secret, worker, lab, prometheus };
     process.run(shutdown).await?;
     tracing::info!("the gateway has answered everyone and ends");
     Ok(ExitCode::SUCCESS)

@@ -46,8 +46,16 @@ impl System {
             pace,
             after: AfterConfig::without_bank(),
         });
-        let process =
-            GatewayProcess { listener, backend, config, bank: None, worker, lab: Some(lab), prometheus };
+        let process = GatewayProcess {
+            listener,
+            backend,
+            config,
+            bank: None,
+            bank_secret: None,
+            worker,
+            lab: Some(lab),
+            prometheus,
+        };
         let stop = shutdown.child_token();
         let gateway = tokio::spawn(process.run(stop.clone()));
         Ok(Self { server, jwt_secret, admin_token, backend_name, gateway, stop, _data_dir: data_dir })
