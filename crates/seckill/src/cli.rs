@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use seckill_core::Timestamp;
 
 use crate::exit;
@@ -72,6 +72,10 @@ pub(crate) enum Command {
     Reconcile(RepairArgs),
     /// Messages that wait for a human: what could not be read, what an order was wrong in, what no queue was bound for
     Parked(ParkedArgs),
+    /// What happened to an order, step by step
+    Order(OrderArgs),
+    /// Refunds: those that wait for a human, and the decision about them
+    Refund(RefundArgs),
     /// Lists the places at which SECKILL_ABORT_AT can make a process kill itself, and what must hold there
     AbortPoints,
     /// Prints bearer tokens for buyers
@@ -275,6 +279,93 @@ pub(crate) struct ParkedMessageArgs {
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OrderArgs {
+    #[command(subcommand)]
+    pub(crate) command: OrderCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OrderCommand {
+    /// Shows when an order was accepted, committed, paid, cancelled or refunded
+    Show(OrderShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OrderShowArgs {
+    /// The order's id, as its buyer was answered with
+    #[arg(value_parser = words::order_id)]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RefundArgs {
+    #[command(subcommand)]
+    pub(crate) command: RefundCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RefundCommand {
+    /// Lists refunds, by order id, 1,000 at the most
+    List(RefundListArgs),
+    /// Lets the refund of an order go on that waits for a human
+    Approve(RefundDecisionArgs),
+    /// Refuses the refund of an order that waits for a human; the order stays paid
+    Deny(RefundDecisionArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RefundListArgs {
+    /// Which refunds
+    #[arg(long, value_enum, default_value = "held")]
+    pub(crate) state: RefundState,
+    #[command(flatten)]
+    pub(crate) read: ReadArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RefundState {
+    /// Waits for a human
+    Held,
+    /// Is under way
+    Running,
+    /// All of the money is back
+    Succeeded,
+    /// Was refused
+    Failed,
+}
+
+impl RefundState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RefundDecisionArgs {
+    /// The order's id, as `seckill refund list` prints it
+    #[arg(value_parser = words::order_id)]
+    pub(crate) order: String,
+    /// Why, 200 characters at the most; kept with the refund
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerOptions,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }

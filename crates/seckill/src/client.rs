@@ -59,6 +59,17 @@ impl Api {
         self.read(&self.send(method, path, Some(admin), None).await?)
     }
 
+    /// The same with a body.
+    pub(crate) async fn order_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        admin: &SecretString,
+        body: Option<Value>,
+    ) -> Result<T> {
+        self.read(&self.send(method, path, Some(admin), body).await?)
+    }
+
     /// The body of the answer. Not generic, so that it is compiled once and not for each kind of answer.
     async fn send(
         &self,
@@ -101,8 +112,13 @@ fn problem(path: &str, status: StatusCode, body: &[u8]) -> String {
     };
     let kind = problem["type"].as_str().unwrap_or_default();
     let kind = kind.rsplit('/').next().unwrap_or_default();
-    let advice = match (kind, path.starts_with("/api/v1/parked")) {
+    let at = |prefix| path.starts_with(prefix);
+    let advice = match (kind, at("/api/v1/parked")) {
         ("not-found", true) => "`seckill parked list` shows what is parked",
+        ("not-found", _) if at("/api/v1/orders") || at("/api/v1/refunds") => {
+            "give the id that the buyer was answered with; an order is known once it is in the database"
+        }
+        ("order-state", _) if at("/api/v1/refunds") => "`seckill refund list` shows the refunds that wait",
         ("not-found", false) => "`seckill sale list` shows the newest sales",
         ("unauthenticated", _) => {
             "give the admin token of this gateway: --admin-token, --admin-token-file or SECKILL_ADMIN_TOKEN, or --data-dir with \

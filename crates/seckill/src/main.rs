@@ -16,6 +16,7 @@ mod given;
 mod lab;
 mod options;
 mod parent;
+mod refunds;
 mod repair;
 mod reporting;
 mod roles;
@@ -52,6 +53,8 @@ async fn main() -> ExitCode {
         Command::Rebuild(args) => repair::rebuild(args).await,
         Command::Reconcile(args) => repair::reconcile(args).await,
         Command::Parked(args) => repair::parked(args).await,
+        Command::Order(args) => refunds::order(args).await,
+        Command::Refund(args) => refunds::refund(args).await,
         Command::AbortPoints => Ok(repair::abort_points()),
         Command::Token(args) => token::print(&args),
         Command::Healthcheck(args) => client::healthcheck(&args).await,

@@ -19,7 +19,7 @@ use crate::secrets;
 /// Pause between two looks at a rebuild.
 const LOOK: Duration = Duration::from_millis(500);
 
-fn admin(args: &AdminArgs) -> Result<SecretString> {
+pub(crate) fn admin(args: &AdminArgs) -> Result<SecretString> {
     secrets::admin_token(&args.secrets, &args.data_dir)
 }
 

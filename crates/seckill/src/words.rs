@@ -9,6 +9,15 @@ pub(crate) fn sale_id(text: &str) -> Result<u64, String> {
     id.ok_or_else(|| "a sale's id is a whole number from 1; `seckill sale list` shows the newest".to_owned())
 }
 
+/// An order's id. It becomes a part of a path.
+pub(crate) fn order_id(text: &str) -> Result<String, String> {
+    let id: Result<seckill_core::OrderId, _> = text.parse();
+    id.map(|id| id.to_string()).map_err(|_| {
+        "an order's id looks like 01a21a7f-fed2-771c-85bf-a914b6af2a2f; the buyer was answered with it"
+            .to_owned()
+    })
+}
+
 /// The id of a parked message. It becomes a part of a path.
 pub(crate) fn message_id(text: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
