@@ -6,6 +6,7 @@
 mod changes;
 mod commit;
 mod lifecycle;
+mod money;
 mod outbox;
 mod queries;
 mod readers;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use seckill_core::money::{Entry, Money, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
     Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice, OrderId,
     OrderRecord, Overdue, SaleId, UserId,
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::changes::{self, Later, MoveOf};
 use super::transactions::Transaction;
-use super::{MySqlLedger, readers};
+use super::{MySqlLedger, money, readers};
 
 #[async_trait]
 impl Lifecycle for MySqlLedger {
@@ -34,6 +35,26 @@ impl Lifecycle for MySqlLedger {
 
     async fn funnel(&self, sale: SaleId) -> Result<Vec<FunnelCount>, Fault> {
         self.readers.run(readers::Effect::Nothing, |c| Box::pin(changes::funnel(c, sale))).await
+    }
+
+    async fn due_sagas(&self, kind: SagaKind, limit: u32) -> Result<Vec<OrderId>, Fault> {
+        self.readers.run(readers::Effect::Nothing, |c| Box::pin(money::due(c, kind, limit))).await
+    }
+
+    async fn sagas(&self, kind: SagaKind, state: SagaState, limit: u32) -> Result<Vec<Saga>, Fault> {
+        self.readers.run(readers::Effect::Nothing, |c| Box::pin(money::sagas(c, kind, state, limit))).await
+    }
+
+    async fn find_saga(&self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault> {
+        self.readers.run(readers::Effect::Nothing, |c| Box::pin(money::saga(c, kind, order, false))).await
+    }
+
+    async fn balance(&self, user: UserId) -> Result<u64, Fault> {
+        self.readers.run(readers::Effect::Nothing, |c| Box::pin(money::balance(c, user))).await
+    }
+
+    async fn money(&self, sale: SaleId) -> Result<Money, Fault> {
+        self.counters.run(readers::Effect::Nothing, |c| Box::pin(money::money(c, sale))).await
     }
 }
 
@@ -93,6 +114,49 @@ impl LifecycleTransaction for MySqlTransaction {
     async fn apply(&mut self, effect: &Effect) -> Result<(), Fault> {
         self.later.add(effect);
         Ok(())
+    }
+
+    async fn saga(&mut self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault> {
+        self.transaction.run(|c| Box::pin(money::saga(c, kind, order, true))).await
+    }
+
+    async fn put_saga(&mut self, saga: &Saga) -> Result<(), Fault> {
+        let saga = saga.clone();
+        self.transaction.run(|c| Box::pin(money::put_saga(c, saga))).await
+    }
+
+    async fn add_entries(&mut self, entries: &[Entry]) -> Result<(), Fault> {
+        let entries = entries.to_vec();
+        self.transaction.run(|c| Box::pin(money::add_entries(c, entries))).await
+    }
+
+    async fn change_balance(&mut self, user: UserId, cents: i64) -> Result<bool, Fault> {
+        self.transaction.run(|c| Box::pin(money::change_balance(c, user, cents))).await
+    }
+
+    async fn add_coupon(&mut self, code: &str, cents: u64) -> Result<bool, Fault> {
+        let code = code.to_owned();
+        self.transaction.run(|c| Box::pin(money::add_coupon(c, code, cents))).await
+    }
+
+    async fn use_coupon(&mut self, code: &str, order: OrderId) -> Result<Option<u64>, Fault> {
+        let code = code.to_owned();
+        self.transaction.run(|c| Box::pin(money::use_coupon(c, code, order))).await
+    }
+
+    async fn free_coupon(&mut self, code: &str, order: OrderId) -> Result<(), Fault> {
+        let code = code.to_owned();
+        self.transaction.run(|c| Box::pin(money::free_coupon(c, code, order))).await
+    }
+
+    async fn request(&mut self, user: UserId, key: &str, hash: &[u8; 32]) -> Result<Request, Fault> {
+        let (key, hash) = (key.to_owned(), *hash);
+        self.transaction.run(|c| Box::pin(money::request(c, user, key, hash))).await
+    }
+
+    async fn answer_request(&mut self, user: UserId, key: &str, answer: &str) -> Result<(), Fault> {
+        let (key, answer) = (key.to_owned(), answer.to_owned());
+        self.transaction.run(|c| Box::pin(money::answer_request(c, user, key, answer))).await
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Fault> {

@@ -11,10 +11,10 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Error, Result as SqlResult, Row};
 use uuid::Uuid;
 
-use super::MySqlLedger;
 use super::queries::{self, now_ms};
 use super::readers::Effect;
 use super::statements::{IDS_AT_ONCE, List, binary, execute};
+use super::{MySqlLedger, money};
 
 /// The longest text about an error that is kept, in characters.
 const LONGEST_ERROR: usize = 500;
@@ -217,6 +217,7 @@ async fn depth(connection: &mut MySqlConnection) -> SqlResult<OutboxDepth> {
 
 /// Finds the events by the index of states without locking them, and removes them by their numbers.
 async fn forget_sent(connection: &mut MySqlConnection, age: Duration, limit: u32) -> SqlResult<u64> {
+    money::forget_requests(connection, age).await?;
     let old = sqlx::query_scalar(concat!(
         "SELECT number FROM outbox FORCE INDEX (outbox_by_state) WHERE state = 'sent' AND next_attempt_at <= ",
         now_ms!(),
