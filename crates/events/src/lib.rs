@@ -5,3 +5,32 @@ pub mod inbox;
 pub mod relay;
 pub mod subscriber;
 pub mod subscribers;
+
+use std::sync::Arc;
+
+use seckill_core::Backend;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use subscriber::Subscriber;
+
+/// Runs the relay and these subscribers until `shutdown`. The relay begins once the bus knows all of them: it keeps events only for
+/// subscribers that it knows, and those that are part of seckill must miss none.
+pub async fn run(backend: Backend, subscribers: Vec<Arc<dyn Subscriber>>, shutdown: CancellationToken) {
+    let mut running = JoinSet::new();
+    let known = subscribers.clone();
+    for subscriber in subscribers {
+        running.spawn(subscriber::run(backend.clone(), subscriber, shutdown.clone()));
+    }
+    running.spawn(async move {
+        let introduced = subscriber::introduce(&backend, &known);
+        if shutdown.run_until_cancelled(introduced).await.is_some() {
+            relay::run(backend, shutdown).await;
+        }
+    });
+    while let Some(ended) = running.join_next().await {
+        if let Err(panic) = ended {
+            tracing::error!(error = %panic, "the relay or a subscriber panicked");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Subscribers that are part of seckill: each has a name, the types of event that it wants, and what it does with one. It runs by
 //! itself: one that is slow or fails slows down nobody else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,12 +32,30 @@ pub trait Subscriber: Send + Sync {
     async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault>;
 }
 
+/// Subscribes for all of them and receives nothing, through every fault: from then on the bus keeps their events.
+pub(crate) async fn introduce(backend: &Backend, subscribers: &[Arc<dyn Subscriber>]) {
+    for subscriber in subscribers {
+        let mut pauses = pauses();
+        while let Err(fault) = subscribe(backend, &**subscriber).await {
+            tracing::warn!(subscriber = subscriber.name(), error = %fault, "events wait for a subscriber to be known");
+            sleep(pauses.next().unwrap_or_default()).await;
+        }
+    }
+}
+
+async fn subscribe(backend: &Backend, subscriber: &dyn Subscriber) -> Result<Box<dyn Subscription>, Fault> {
+    let name: SubscriberName = subscriber.name().parse().expect("a built-in name is a name");
+    let patterns = subscriber.patterns().iter().map(|text| text.parse().expect("a built-in pattern is one"));
+    let patterns: Vec<EventPattern> = patterns.collect();
+    backend.events.subscribe(&name, &patterns, PREFETCH).await
+}
+
 /// Receives for `subscriber` until `shutdown`, through every fault.
-pub async fn run(backend: Backend, subscriber: impl Subscriber, shutdown: CancellationToken) {
+pub(crate) async fn run(backend: Backend, subscriber: Arc<dyn Subscriber>, shutdown: CancellationToken) {
     let receiving = async {
         let mut pauses = pauses();
         loop {
-            let fault = match receive(&backend, &subscriber, &mut pauses).await {
+            let fault = match receive(&backend, &*subscriber, &mut pauses).await {
                 Ok(never) => match never {},
                 Err(fault) => fault,
             };
@@ -59,13 +78,10 @@ fn pauses() -> ExponentialBackoff {
 
 async fn receive(
     backend: &Backend,
-    subscriber: &impl Subscriber,
+    subscriber: &dyn Subscriber,
     reconnects: &mut ExponentialBackoff,
 ) -> Result<std::convert::Infallible, Fault> {
-    let name: SubscriberName = subscriber.name().parse().expect("a built-in name is a name");
-    let patterns = subscriber.patterns().iter().map(|text| text.parse().expect("a built-in pattern is one"));
-    let patterns: Vec<EventPattern> = patterns.collect();
-    let mut subscription = backend.events.subscribe(&name, &patterns, PREFETCH).await?;
+    let mut subscription = subscribe(backend, subscriber).await?;
     loop {
         let delivery = subscription.next().await?;
         *reconnects = pauses();
@@ -76,7 +92,7 @@ async fn receive(
 /// Takes in one event, waiting for whatever is away, and acknowledges it. One that cannot be read is parked.
 async fn take_in(
     backend: &Backend,
-    subscriber: &impl Subscriber,
+    subscriber: &dyn Subscriber,
     subscription: &mut dyn Subscription,
     delivery: EventDelivery,
 ) -> Result<(), Fault> {

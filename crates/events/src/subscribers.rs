@@ -10,27 +10,18 @@ pub use loyalty::Loyalty;
 pub use notifications::Notifications;
 pub use restock::Restock;
 
-use seckill_core::{Event, EventBody, EventOrder, SaleId};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use std::sync::Arc;
 
-use crate::subscriber;
+use seckill_core::{Event, EventBody, EventOrder, SaleId};
+
+use crate::subscriber::Subscriber;
 
 /// The names of all of them.
 pub const NAMES: [&str; 4] = ["restock", "loyalty", "notifications", "funnel"];
 
-/// Runs all of them until `shutdown`.
-pub async fn run(backend: seckill_core::Backend, shutdown: CancellationToken) {
-    let mut running = JoinSet::new();
-    running.spawn(subscriber::run(backend.clone(), Restock, shutdown.clone()));
-    running.spawn(subscriber::run(backend.clone(), Loyalty, shutdown.clone()));
-    running.spawn(subscriber::run(backend.clone(), Notifications, shutdown.clone()));
-    running.spawn(subscriber::run(backend, Funnel, shutdown));
-    while let Some(ended) = running.join_next().await {
-        if let Err(panic) = ended {
-            tracing::error!(error = %panic, "a subscriber panicked");
-        }
-    }
+/// All of them.
+pub fn all() -> Vec<Arc<dyn Subscriber>> {
+    vec![Arc::new(Restock), Arc::new(Loyalty), Arc::new(Notifications), Arc::new(Funnel)]
 }
 
 /// The orders that an event is about, and their sale.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use seckill_core::{Backend, Bank, Event, EventBody, Fault};
-use seckill_events::subscriber::{self, Subscriber};
-use seckill_events::{relay, subscribers};
+use seckill_events::subscriber::Subscriber;
+use seckill_events::subscribers;
 use seckill_lifecycle::{expire, pay, refund};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,11 +33,11 @@ pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: Cancell
     let AfterConfig { expiry, rules, bank } = config;
     let mut running = JoinSet::new();
     running.spawn(expire::run(backend.clone(), expiry, shutdown.clone()));
-    running.spawn(relay::run(backend.clone(), shutdown.clone()));
-    running.spawn(subscribers::run(backend.clone(), shutdown.clone()));
-    running.spawn(subscriber::run(backend.clone(), RiskControl { rules }, shutdown.clone()));
-    running.spawn(subscriber::run(backend.clone(), Transfers { bank: bank.clone() }, shutdown.clone()));
-    running.spawn(subscriber::run(backend.clone(), RefundEnd, shutdown.clone()));
+    let mut readers = subscribers::all();
+    readers.push(Arc::new(RiskControl { rules }));
+    readers.push(Arc::new(Transfers { bank: bank.clone() }));
+    readers.push(Arc::new(RefundEnd));
+    running.spawn(seckill_events::run(backend.clone(), readers, shutdown.clone()));
     if let Some(bank) = bank {
         running.spawn(pay::look_after(backend, bank, shutdown));
     }

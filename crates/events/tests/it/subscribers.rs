@@ -4,7 +4,7 @@ use seckill_core::{
     Backend, CancelReason, Claim, Decision, Event, EventBody, EventMessage, EventOrder, NewSale, OrderId,
     Orders, OutboxState, Refund, Sale, Step, UserId, Verdict,
 };
-use seckill_events::{relay, subscribers};
+use seckill_events::subscribers;
 use seckill_testkit::eventually;
 use seckill_testkit::fixtures::{EPOCH, audit, claim, level, new_sale, open};
 use tokio::task::JoinHandle;
@@ -16,24 +16,19 @@ use crate::setup::{SOON, back_end, event, order, paid, write};
 /// The relay and all subscribers.
 struct Running {
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Running {
     fn start(backend: &Backend) -> Self {
         let stop = CancellationToken::new();
-        let tasks = vec![
-            tokio::spawn(relay::run(backend.clone(), stop.clone())),
-            tokio::spawn(subscribers::run(backend.clone(), stop.clone())),
-        ];
-        Self { stop, tasks }
+        let task = tokio::spawn(seckill_events::run(backend.clone(), subscribers::all(), stop.clone()));
+        Self { stop, task }
     }
 
     async fn stop(self) {
         self.stop.cancel();
-        for task in self.tasks {
-            task.await.unwrap();
-        }
+        self.task.await.unwrap();
     }
 }
 
@@ -179,6 +174,24 @@ async fn an_event_that_comes_three_times_gives_points_notices_and_counts_once() 
     quiet(&backend).await;
     assert_eq!(backend.lifecycle.points(UserId(1)).await.unwrap(), 0);
     assert_eq!(backend.outbox.list(OutboxState::Sent, 10).await.unwrap().len(), 2);
+    running.stop().await;
+}
+
+/// Events that were written before any subscriber was ever there, and a relay that starts together with the subscribers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_events_ever_reach_every_built_in_subscriber() {
+    let (_folder, backend) = back_end().await;
+    let (sale, claims) = sold(&backend, 3, 0..3).await;
+    cancel(&backend, &[claims[0].order_id]).await;
+    write(&backend, &[paid(sale.id, vec![order(8)])]).await;
+    let running = Running::start(&backend);
+    quiet(&backend).await;
+    assert_eq!(level(&backend, sale.id).await.remaining, 1);
+    assert_eq!(backend.lifecycle.points(UserId(8)).await.unwrap(), 12);
+    assert_eq!(backend.lifecycle.notices(claims[0].order_id).await.unwrap().len(), 1);
+    let stages: Vec<_> = backend.lifecycle.funnel(sale.id).await.unwrap();
+    let stages: Vec<_> = stages.iter().map(|count| (count.stage.as_str(), count.orders)).collect();
+    assert_eq!(stages, [("order.cancelled", 1), ("order.committed", 3), ("order.paid", 1)]);
     running.stop().await;
 }
 
