@@ -25,7 +25,8 @@ pub async fn run(backend: Backend, subscribers: Vec<Arc<dyn Subscriber>>, shutdo
     running.spawn(async move {
         let introduced = subscriber::introduce(&backend, &known);
         if shutdown.run_until_cancelled(introduced).await.is_some() {
-            relay::run(backend, shutdown).await;
+            let lost = relay::look_for_lost(backend.clone(), known);
+            tokio::join!(relay::run(backend, shutdown.clone()), shutdown.run_until_cancelled(lost));
         }
     });
     while let Some(ended) = running.join_next().await {

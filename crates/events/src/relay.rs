@@ -4,13 +4,16 @@
 //! under a lease, waits for the bus's confirm, and only then marks it as sent. Killed at any point, the lease ends, and the event is
 //! published again: at least once, and never lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use seckill_core::{AbortPoint, Backend, EventPublisher, Fault, OutboxEvent, abort_point};
+use seckill_core::{AbortPoint, Backend, EventBody, EventPublisher, Fault, OutboxEvent, abort_point};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+use crate::subscriber::{self, Subscriber};
 
 /// Relays that work side by side in one process. Two, so that one slow confirm does not hold up everything.
 const LANES: usize = 2;
@@ -152,6 +155,60 @@ fn retry_after(attempts: u32, outage: bool) -> Duration {
         return FIRST_RETRY;
     }
     FIRST_RETRY.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LAST_RETRY)
+}
+
+/// How long an event may take from the bus to a subscriber of seckill while nothing waits for that one.
+const LOST_AFTER: Duration = Duration::from_secs(60);
+/// How often it is looked for events that the bus has lost, and how many are sent again at a time.
+const LOOK_FOR_LOST: Duration = Duration::from_secs(30);
+const LOST_BATCH: u32 = 1_000;
+
+/// Sends again what the bus has lost, for as long as the process runs.
+pub(crate) async fn look_for_lost(
+    backend: Backend,
+    subscribers: Vec<Arc<dyn Subscriber>>,
+) -> std::convert::Infallible {
+    loop {
+        sleep(LOOK_FOR_LOST).await;
+        for subscriber in &subscribers {
+            match send_lost_again(&backend, &**subscriber, LOST_AFTER).await {
+                Ok(0) => {}
+                Ok(events) => {
+                    tracing::warn!(
+                        subscriber = subscriber.name(),
+                        events,
+                        "the bus has lost events; they are sent again"
+                    );
+                }
+                Err(fault) => tracing::debug!(error = %fault, "nobody can look for lost events"),
+            }
+        }
+    }
+}
+
+/// Makes events due again that were sent `age` ago, that the subscriber has not taken in, and that do not wait for it either: a bus
+/// that was emptied has lost them. Whoever has taken one in already takes it in once. Returns how many.
+///
+/// # Errors
+/// The outbox or the bus is away.
+pub async fn send_lost_again(
+    backend: &Backend,
+    subscriber: &dyn Subscriber,
+    age: Duration,
+) -> Result<u64, Fault> {
+    let name = subscriber.name().parse().expect("a built-in name is a name");
+    if backend.events.waiting(&name).await?.is_none_or(|waiting| waiting.events > 0) {
+        return Ok(0);
+    }
+    let patterns = subscriber::patterns(subscriber);
+    let wanted = |kind: &&str| patterns.iter().any(|pattern| pattern.matches(kind));
+    let kinds: Vec<&str> = EventBody::KINDS.into_iter().filter(wanted).collect();
+    let lost = backend.outbox.not_taken_in(subscriber.name(), &kinds, age, LOST_BATCH).await?;
+    for event in &lost {
+        backend.outbox.redrive(*event).await?;
+    }
+    metrics::counter!("seckill_events_sent_again_total").increment(lost.len() as u64);
+    Ok(lost.len() as u64)
 }
 
 async fn tidy(backend: Backend) -> std::convert::Infallible {

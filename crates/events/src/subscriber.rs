@@ -24,7 +24,8 @@ pub trait Subscriber: Send + Sync {
     /// The types of event that it wants.
     fn patterns(&self) -> &'static [&'static str];
 
-    /// Takes one event in: false, if it had been taken in before. The same event may come again, also while it is being taken in
+    /// Takes one event in, and records that in the inbox, also where there is nothing to do; false, if it had been taken in before. The
+    /// same event may come again, also while it is being taken in
     /// elsewhere, and events of one order may come in another order than they happened.
     ///
     /// # Errors
@@ -45,9 +46,12 @@ pub(crate) async fn introduce(backend: &Backend, subscribers: &[Arc<dyn Subscrib
 
 async fn subscribe(backend: &Backend, subscriber: &dyn Subscriber) -> Result<Box<dyn Subscription>, Fault> {
     let name: SubscriberName = subscriber.name().parse().expect("a built-in name is a name");
-    let patterns = subscriber.patterns().iter().map(|text| text.parse().expect("a built-in pattern is one"));
-    let patterns: Vec<EventPattern> = patterns.collect();
-    backend.events.subscribe(&name, &patterns, PREFETCH).await
+    backend.events.subscribe(&name, &patterns(subscriber), PREFETCH).await
+}
+
+pub(crate) fn patterns(subscriber: &dyn Subscriber) -> Vec<EventPattern> {
+    let parse = |text: &&str| text.parse().expect("a built-in pattern is one");
+    subscriber.patterns().iter().map(parse).collect()
 }
 
 /// Receives for `subscriber` until `shutdown`, through every fault.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use seckill_core::{Backend, Bank, Event, EventBody, Fault};
 use seckill_events::subscriber::Subscriber;
-use seckill_events::subscribers;
+use seckill_events::{inbox, subscribers};
 use seckill_lifecycle::{expire, pay, refund};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -86,7 +86,9 @@ impl Subscriber for Transfers {
 
     async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault> {
         let EventBody::RefundApproved(refund) = &event.body else { return Ok(true) };
-        refund::transfer(backend, self.bank.as_ref(), refund.order.order_id).await
+        // The saga's row keeps each transfer from being made twice.
+        refund::transfer(backend, self.bank.as_ref(), refund.order.order_id).await?;
+        inbox::once(backend, self.name(), event.id, &[]).await
     }
 }
 

@@ -157,6 +157,7 @@ macro_rules! conformance {
             a_parked_event_holds_up_nobody
             a_parked_event_is_discarded_for_good
             the_depth_tells_what_waits
+            sent_events_that_nobody_took_in_are_found
             old_sent_events_are_removed
         }
         $crate::conformance_checks! { $subject, events:

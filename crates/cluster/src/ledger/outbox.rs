@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use seckill_core::{EventMessage, Fault, Outbox, OutboxDepth, OutboxEvent, OutboxState};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
-use sqlx::{Error, Result as SqlResult, Row};
+use sqlx::{AssertSqlSafe, Error, Result as SqlResult, Row};
 use uuid::Uuid;
 
 use super::queries::{self, now_ms};
@@ -77,6 +77,17 @@ impl Outbox for MySqlLedger {
 
     async fn depth(&self) -> Result<OutboxDepth, Fault> {
         self.counters.run(Effect::Nothing, |c| Box::pin(depth(c))).await
+    }
+
+    async fn not_taken_in(
+        &self,
+        consumer: &str,
+        kinds: &[&str],
+        age: Duration,
+        limit: u32,
+    ) -> Result<Vec<Uuid>, Fault> {
+        let (consumer, kinds) = (consumer.to_owned(), kinds.iter().map(|kind| format!("'{kind}'")).collect());
+        self.counters.run(Effect::Nothing, |c| Box::pin(not_taken_in(c, consumer, kinds, age, limit))).await
     }
 
     async fn forget_sent(&self, age: Duration, limit: u32) -> Result<u64, Fault> {
@@ -216,6 +227,28 @@ async fn depth(connection: &mut MySqlConnection) -> SqlResult<OutboxDepth> {
 }
 
 /// Finds the events by the index of states without locking them, and removes them by their numbers.
+async fn not_taken_in(
+    connection: &mut MySqlConnection,
+    consumer: String,
+    kinds: Vec<String>,
+    age: Duration,
+    limit: u32,
+) -> SqlResult<Vec<Uuid>> {
+    let sql = format!(
+        "SELECT id FROM outbox FORCE INDEX (outbox_by_state) WHERE state = 'sent' AND next_attempt_at <= {} - ? \
+         AND kind IN ({}) AND NOT EXISTS (SELECT 1 FROM inbox WHERE consumer = ? AND event_id = outbox.id) \
+         ORDER BY number LIMIT ?",
+        now_ms!(),
+        List(&kinds)
+    );
+    let found = sqlx::query(AssertSqlSafe(sql)).bind(millis(age)).bind(consumer).bind(limit);
+    let read = |row: &MySqlRow| {
+        let id: Vec<u8> = row.try_get(0)?;
+        Uuid::from_slice(&id).map_err(|error| Error::Decode(error.into()))
+    };
+    found.fetch_all(connection).await?.iter().map(read).collect()
+}
+
 async fn forget_sent(connection: &mut MySqlConnection, age: Duration, limit: u32) -> SqlResult<u64> {
     money::forget_requests(connection, age).await?;
     let old = sqlx::query_scalar(concat!(

@@ -13,7 +13,8 @@ use crate::{Event, EventMessage, Fault, OrderId, OrderRecord, Overdue, SaleId, T
 /// Changes of orders after their commit. It is the ledger's database, so that all of a change is one transaction.
 #[async_trait]
 pub trait Lifecycle: Send + Sync {
-    /// Begins a transaction. Dropped without [`LifecycleTransaction::commit`] it changes nothing.
+    /// Begins a transaction. Dropped without [`LifecycleTransaction::commit`] it changes nothing. Keep it short, and call nothing
+    /// else that writes before it has ended: a back end may have one writer at a time, and such a call would wait for itself.
     async fn begin(&self) -> Result<Box<dyn LifecycleTransaction>, Fault>;
 
     /// Orders whose time to pay is over by the ledger's clock and that come after `after`, soonest first, `limit` at the most.
@@ -195,6 +196,16 @@ pub trait Outbox: Send + Sync {
     /// What waits. Changes nothing.
     async fn depth(&self) -> Result<OutboxDepth, Fault>;
 
+    /// Up to `limit` events of `kinds` that were sent at least `age` ago and that `consumer` has not taken in, oldest first. Where
+    /// nothing waits for the consumer any more, the bus has lost them. Changes nothing.
+    async fn not_taken_in(
+        &self,
+        consumer: &str,
+        kinds: &[&str],
+        age: Duration,
+        limit: u32,
+    ) -> Result<Vec<Uuid>, Fault>;
+
     /// Removes up to `limit` events that were sent longer ago than `age`; how many. What the inbox remembers stays: a copy of an
     /// event may come to a subscriber that was away for longer than any age. Also forgets requests under idempotency keys that are
     /// older than that.
@@ -238,7 +249,7 @@ pub struct OutboxEvent {
     pub subject: String,
     /// Where it stands.
     pub state: OutboxState,
-    /// How often the bus has refused it, or not answered in time.
+    /// How often it was taken to be published.
     pub attempts: u32,
     /// When it is due next, by the ledger's clock.
     pub next_attempt_at: Timestamp,

@@ -133,6 +133,26 @@ impl Outbox for SqliteLedger {
         Ok(OutboxDepth { pending, parked, oldest_pending, now: seckill_core::now() })
     }
 
+    async fn not_taken_in(
+        &self,
+        consumer: &str,
+        kinds: &[&str],
+        age: Duration,
+        limit: u32,
+    ) -> Result<Vec<Uuid>, Fault> {
+        let before = seckill_core::now().timestamp_millis().saturating_sub(millis(age));
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT id FROM outbox INDEXED BY outbox_by_state WHERE state = 'sent' AND next_attempt_at <= ",
+        );
+        query.push_bind(before).push(" AND NOT EXISTS (SELECT 1 FROM inbox WHERE consumer = ");
+        query.push_bind(consumer.to_owned()).push(" AND event_id = outbox.id) AND kind IN (");
+        rows::push_list(&mut query, kinds.iter().map(|kind| (*kind).to_owned()));
+        query.push(" ORDER BY number LIMIT ").push_bind(limit);
+        let found = query.build().fetch_all(&self.readers).await.map_err(fault)?;
+        let id = |row: &SqliteRow| Uuid::from_slice(rows::get(row, "id")?).map_err(rows::corrupt);
+        found.iter().map(id).collect()
+    }
+
     async fn forget_sent(&self, age: Duration, limit: u32) -> Result<u64, Fault> {
         const SQL: &str = "DELETE FROM outbox WHERE number IN (SELECT number FROM outbox INDEXED BY outbox_by_state \
                            WHERE state = 'sent' AND next_attempt_at <= ? LIMIT ?)";

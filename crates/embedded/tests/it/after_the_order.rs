@@ -1,5 +1,7 @@
 //! The ledger's file after an order's commit: what is written in one transaction, and what is not.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use seckill_core::{

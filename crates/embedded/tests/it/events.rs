@@ -1,5 +1,7 @@
 //! The bus's file: several handles on it, as several processes have, and receivers that go without a word.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -27,7 +27,7 @@ impl Subscriber for Restock {
             _ => false,
         };
         if !ends {
-            return Ok(true);
+            return inbox::once(backend, self.name(), event.id, &[]).await;
         }
         let (sale, orders) = orders(event);
         let releases: Vec<Release> = orders

@@ -4,7 +4,7 @@ use seckill_core::{
     Backend, CancelReason, Claim, Decision, Event, EventBody, EventMessage, EventOrder, NewSale, OrderId,
     Orders, OutboxState, Refund, Sale, Step, UserId, Verdict,
 };
-use seckill_events::subscribers;
+use seckill_events::{relay, subscribers};
 use seckill_testkit::eventually;
 use seckill_testkit::fixtures::{EPOCH, audit, claim, level, new_sale, open};
 use tokio::task::JoinHandle;
@@ -192,6 +192,34 @@ async fn the_first_events_ever_reach_every_built_in_subscriber() {
     let stages: Vec<_> = backend.lifecycle.funnel(sale.id).await.unwrap();
     let stages: Vec<_> = stages.iter().map(|count| (count.stage.as_str(), count.orders)).collect();
     assert_eq!(stages, [("order.cancelled", 1), ("order.committed", 3), ("order.paid", 1)]);
+    running.stop().await;
+}
+
+/// The bus was emptied after it had confirmed an event and before anybody took it in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_the_bus_has_lost_is_sent_again() {
+    let (_folder, backend) = back_end().await;
+    let running = Running::start(&backend);
+    subscribed(&backend).await;
+    let (sale, claims) = sold(&backend, 3, 0..3).await;
+    quiet(&backend).await;
+    running.stop().await;
+    let lost = cancel(&backend, &[claims[0].order_id]).await;
+    backend.outbox.mark_sent(&[lost.id]).await.unwrap();
+
+    let running = Running::start(&backend);
+    let mut sent_again = 0;
+    for subscriber in subscribers::all() {
+        // Only events of some age count as lost.
+        let minute = std::time::Duration::from_secs(60);
+        assert_eq!(relay::send_lost_again(&backend, &*subscriber, minute).await.unwrap(), 0);
+        sent_again +=
+            relay::send_lost_again(&backend, &*subscriber, std::time::Duration::ZERO).await.unwrap();
+        quiet(&backend).await;
+    }
+    assert_eq!(sent_again, 1, "once it is sent again, everybody who wants it gets it");
+    assert_eq!(level(&backend, sale.id).await.remaining, 1);
+    assert_eq!(audit(&backend, sale.id).await.verdict, Verdict::Clean);
     running.stop().await;
 }
 

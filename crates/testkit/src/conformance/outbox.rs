@@ -155,6 +155,23 @@ pub async fn the_depth_tells_what_waits(Subject { backend, .. }: Subject) {
     assert!((0..600_000).contains(&age.num_milliseconds()), "{age}");
 }
 
+/// Sent events that a consumer has not taken in are found, by type and age.
+pub async fn sent_events_that_nobody_took_in_are_found(Subject { backend, .. }: Subject) {
+    let written = write(&backend, 3).await;
+    backend.outbox.mark_sent(&written[..2]).await.unwrap();
+    let mut transaction = backend.lifecycle.begin().await.unwrap();
+    assert!(transaction.first_time("reader", written[0]).await.unwrap());
+    transaction.commit().await.unwrap();
+    let find = async |consumer: &str, kinds: &[&str], age: Duration| {
+        backend.outbox.not_taken_in(consumer, kinds, age, 10).await.unwrap()
+    };
+    let both = ["order.paid", "order.cancelled"];
+    assert_eq!(find("reader", &both, Duration::ZERO).await, written[1..2]);
+    assert_eq!(find("other", &both, Duration::ZERO).await, written[..2]);
+    assert!(find("other", &["order.cancelled"], Duration::ZERO).await.is_empty());
+    assert!(find("other", &both, LEASE).await.is_empty(), "they were sent a moment ago");
+}
+
 /// Sent events are removed once they are old; nothing else is.
 pub async fn old_sent_events_are_removed(Subject { backend, .. }: Subject) {
     let written = write(&backend, 4).await;
