@@ -76,6 +76,19 @@ pub enum EventBody {
 }
 
 impl EventBody {
+    /// The types of all events.
+    pub const KINDS: [&str; 9] = [
+        "order.committed",
+        "order.paid",
+        "order.cancelled",
+        "refund.requested",
+        "refund.held",
+        "refund.approved",
+        "refund.denied",
+        "refund.transferred",
+        "refund.succeeded",
+    ];
+
     /// The event's type, such as `order.paid`. The relay publishes under it, and subscribers choose by it.
     pub fn kind(&self) -> &'static str {
         match self {
