@@ -162,8 +162,7 @@ impl Shared {
             .await
             .map_err(fault)?;
         if !receivers.contains(&receiver) {
-            let reason = "it was silent for too long, and others may have what it had; subscribe again";
-            return Err(Fault::unavailable(Dependency::Events, reason));
+            return Err(silent());
         }
         let limit = if receivers.len() == 1 { room.min(ROWS_A_STATEMENT) } else { 1 };
         let taken = take(transaction.connection(), subscriber, receiver, limit).await?;
@@ -273,6 +272,12 @@ impl Shared {
         delete.bind(now).execute(transaction.connection()).await.map_err(fault)?;
         Ok((transaction, dropped))
     }
+}
+
+/// What a receiver is told whose row is gone.
+pub(super) fn silent() -> Fault {
+    let reason = "this subscriber was silent for too long, and others may have what it had in hand";
+    Fault::unavailable(Dependency::Events, reason)
 }
 
 fn lease_end() -> i64 {

@@ -73,7 +73,7 @@ async fn renew(shared: Arc<Shared>, receiver: i64) {
         tokio::time::sleep(RENEW_EVERY).await;
         match shared.renew(receiver).await {
             Ok(true) => {}
-            // The next take finds the same, and says it to whoever waits.
+            // Whoever waits for an event sees that this has ended.
             Ok(false) => return,
             Err(fault) => tracing::warn!(%fault, "a subscriber could not say that it is alive"),
         }
@@ -87,6 +87,9 @@ impl Subscription for SqliteSubscription {
             if let Some(Taken { number, message }) = self.taken.pop_front() {
                 self.given_out.insert(number);
                 return Ok(EventDelivery { message, tag: DeliveryTag(number.cast_unsigned()) });
+            }
+            if self.renewing.is_finished() {
+                return Err(store::silent());
             }
             if self.given_out.len() >= self.prefetch {
                 // An acknowledgement needs this subscription too, so nothing can change while this future is waited for.

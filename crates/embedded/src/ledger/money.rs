@@ -1,11 +1,10 @@
 //! Money: sagas, entries, balances, coupons and requests, one function a statement. Reads go by a pool, writes belong to a
 //! transaction of `lifecycle`.
 
-use std::time::Duration;
-
 use seckill_core::money::{Entry, Money, Request, Saga, SagaKind, SagaState};
 use seckill_core::{Fault, OrderId, SaleId, UserId};
-use sqlx::sqlite::SqliteRow;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Sqlite, SqliteConnection, SqliteExecutor, SqlitePool};
 
 use super::{fault, rows};
@@ -170,12 +169,11 @@ pub(super) async fn answer_request(
         .map_err(fault)
 }
 
-/// Removes requests that are older than `age`.
-pub(super) fn forget_requests(
-    age: Duration,
-) -> sqlx::query::Query<'static, Sqlite, sqlx::sqlite::SqliteArguments> {
-    let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-    let before = seckill_core::now().timestamp_millis().saturating_sub(age);
+/// Whether there is a request of up to a moment.
+pub(super) const OLD_REQUESTS: &str = "SELECT 1 FROM requests WHERE at <= ? LIMIT 1";
+
+/// Removes requests of up to `before`, in milliseconds since 1970.
+pub(super) fn forget_requests(before: i64) -> Query<'static, Sqlite, SqliteArguments> {
     sqlx::query("DELETE FROM requests WHERE at <= ?").bind(before)
 }
 

@@ -137,8 +137,10 @@ impl Outbox for SqliteLedger {
         const SQL: &str = "DELETE FROM outbox WHERE number IN (SELECT number FROM outbox INDEXED BY outbox_by_state \
                            WHERE state = 'sent' AND next_attempt_at <= ? LIMIT ?)";
         const ANY: &str = "SELECT 1 FROM outbox WHERE state = 'sent' AND next_attempt_at <= ? LIMIT 1";
-        self.change(money::forget_requests(age)).await?;
         let before = seckill_core::now().timestamp_millis().saturating_sub(millis(age));
+        if self.is_any(money::OLD_REQUESTS, before).await? {
+            self.change(money::forget_requests(before)).await?;
+        }
         if !self.is_any(ANY, before).await? {
             return Ok(0);
         }

@@ -89,6 +89,26 @@ async fn only_the_admin_opens_sales_and_lists_everyones_orders() {
     let create = || gateway.request(Method::POST, "/api/v1/sales").json(&body);
     let list = || gateway.request(Method::GET, &format!("/api/v1/sales/{open}/audit/orders"));
     let requests: [&dyn Fn() -> RequestBuilder; 2] = [&create, &list];
+    let id = "01a21a7f-fed2-771c-85bf-a914b6af2a2f";
+    for (method, path) in [
+        (Method::GET, "/api/v1/outbox".to_owned()),
+        (Method::GET, format!("/api/v1/outbox/{id}")),
+        (Method::DELETE, format!("/api/v1/outbox/{id}")),
+        (Method::POST, format!("/api/v1/outbox/{id}/redrive")),
+        (Method::GET, "/api/v1/subscribers/restock".to_owned()),
+        (Method::DELETE, "/api/v1/subscribers/restock".to_owned()),
+        (Method::POST, "/api/v1/subscribers/restock/redrive".to_owned()),
+        (Method::GET, "/api/v1/refunds".to_owned()),
+        (Method::POST, format!("/api/v1/refunds/{id}/approve")),
+        (Method::POST, format!("/api/v1/refunds/{id}/deny")),
+        (Method::POST, "/api/v1/users/7/balance".to_owned()),
+        (Method::POST, "/api/v1/coupons".to_owned()),
+    ] {
+        let request = || gateway.request(method.clone(), &path);
+        expect_challenge(request(), &path, "Bearer realm=\"seckill\"").await;
+        let challenge = "Bearer realm=\"seckill\", error=\"invalid_token\"";
+        expect_challenge(request().bearer_auth(token(7)), &path, challenge).await;
+    }
     for request in requests {
         expect_challenge(request(), "no token", "Bearer realm=\"seckill\"").await;
         for token in [token(7), format!("{ADMIN_TOKEN}x"), ADMIN_TOKEN.to_uppercase()] {
