@@ -136,8 +136,10 @@ impl Deliverer<'_> {
         // Nobody takes more into the hand than is wanted.
         let wanted = self.left.and_then(|left| u16::try_from(left).ok()).unwrap_or(u16::MAX);
         let mut subscription = bus.subscribe(name, patterns, self.sink.prefetch().min(wanted).max(1)).await?;
-        if self.outage.replace(false) == Some(true) {
-            tracing::warn!(subscriber = %name, "events come again");
+        match self.outage.replace(false) {
+            None => tracing::info!(subscriber = %name, "subscribed; events are kept from now on"),
+            Some(true) => tracing::warn!(subscriber = %name, "events come again"),
+            Some(false) => {}
         }
         while self.left != Some(0) {
             let event = subscription.next().await?;

@@ -10,6 +10,7 @@ use seckill_core::{EventBody, EventBus, EventPattern, SubscriberName};
 use seckill_events::deliver::{Delivery, Lines, Sink, deliver};
 use seckill_events::webhook::{MIN_SECRET, Webhook};
 use tokio::time::sleep;
+use url::Url;
 
 use crate::cli::events::{EventsArgs, EventsCommand, SubscribeArgs, TailArgs};
 use crate::{backend, cli, telemetry};
@@ -24,7 +25,7 @@ const REMOVE_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) async fn subscribe(args: SubscribeArgs) -> Result<ExitCode> {
     let mut sink: Box<dyn Sink> = match &args.webhook {
         None => Box::new(Lines(tokio::io::stdout())),
-        Some(_) => match webhook(&args).await? {
+        Some(url) => match webhook(url, &args).await? {
             Ok(webhook) => Box::new(webhook),
             Err(wrong) => return Ok(cli::usage_error(&wrong)),
         },
@@ -32,7 +33,6 @@ pub(crate) async fn subscribe(args: SubscribeArgs) -> Result<ExitCode> {
     warn_of_unknown(&args.on);
     let shutdown = telemetry::shutdown_on_signal()?;
     let bus = backend::events(&args.events).await?;
-    tracing::info!(subscriber = %args.name, "events of this name are received from now on");
     let delivery = Delivery { name: &args.name, patterns: &args.on, count: args.count };
     let ended = deliver(&*bus, delivery, &mut *sink, shutdown).await;
     sleep(GIVING_BACK).await;
@@ -41,22 +41,23 @@ pub(crate) async fn subscribe(args: SubscribeArgs) -> Result<ExitCode> {
 }
 
 /// The webhook of the flags, or what is wrong with them.
-async fn webhook(args: &SubscribeArgs) -> Result<Result<Webhook, String>> {
-    let Some(url) = &args.webhook else { return Ok(Err("--webhook is not given".to_owned())) };
-    let Some(secret) = args.webhook_secret()? else {
+async fn webhook(url: &Url, args: &SubscribeArgs) -> Result<Result<Webhook, String>> {
+    let secret = args.webhook_secret()?.filter(|secret| secret.len() >= MIN_SECRET);
+    let Some(secret) = secret else {
         return Ok(Err(format!(
-            "--webhook needs a secret that signs, {MIN_SECRET} characters or more: give --webhook-secret or \
-             --webhook-secret-file, for example the output of `openssl rand -hex 32`"
+            "--webhook needs a secret that signs, {MIN_SECRET} characters or more: give --webhook-secret or --webhook-secret-file, \
+             for example the output of `openssl rand -hex 32`"
         )));
     };
-    let webhook = match Webhook::new(url, secret.as_bytes(), args.allow_private_addresses) {
+    let allow = args.allow_private_addresses;
+    let refused = |wrong| format!("--webhook: {wrong} (--allow-private-addresses)");
+    let webhook = match Webhook::new(url, secret.as_bytes(), allow) {
         Ok(webhook) => webhook,
-        Err(wrong) => {
-            return Ok(Err(format!("--webhook: {wrong} (--allow-private-addresses, --webhook-secret)")));
-        }
+        Err(wrong) if !allow && url.domain().is_none() => return Ok(Err(refused(wrong))),
+        Err(wrong) => return Ok(Err(format!("--webhook: {wrong}"))),
     };
-    let looked_at = webhook.check_address().await;
-    Ok(looked_at.map(|()| webhook).map_err(|wrong| format!("--webhook: {wrong} (--allow-private-addresses)")))
+    let checked = webhook.check_address().await;
+    Ok(checked.map(|()| webhook).map_err(refused))
 }
 
 /// `seckill events …`

@@ -45,11 +45,11 @@ pub(crate) fn ledger_id(text: &str) -> Result<Uuid, String> {
 
 /// The name of a subscriber that is not part of seckill. Whoever received under such a name would take events away from the part
 /// that needs them.
-pub(crate) fn new_subscriber(text: &str) -> Result<SubscriberName, String> {
+pub(crate) fn foreign_subscriber(text: &str) -> Result<SubscriberName, String> {
     match after::subscriber_names().find(|name| *name == text) {
-        Some(name) => Err(format!(
-            "seckill itself receives under the name {name}; choose another one, such as my-{name}"
-        )),
+        Some(name) => {
+            Err(format!("seckill itself receives under the name {name}; give another one, such as my-{name}"))
+        }
         None => text.parse(),
     }
 }

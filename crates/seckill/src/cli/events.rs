@@ -18,7 +18,7 @@ use crate::words;
 pub(crate) struct SubscribeArgs {
     /// Name of the subscriber, 1 to 40 of the characters a-z, 0-9 and -. Events are kept under it while it is away; several
     /// processes of one name share its events
-    #[arg(long, env = "SECKILL_SUBSCRIBER_NAME", value_parser = words::new_subscriber)]
+    #[arg(long, env = "SECKILL_SUBSCRIBER_NAME", value_parser = words::foreign_subscriber)]
     pub(crate) name: SubscriberName,
     /// Types of event, separated by commas: order.paid, refund.*, *.paid, or * for all. Takes the place of what the name was
     /// subscribed to before
@@ -178,7 +178,7 @@ pub(crate) struct SubscriberReadArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SubscriberRemoveArgs {
     /// The subscriber's name, as it was given to `seckill subscribe`
-    #[arg(value_parser = words::new_subscriber)]
+    #[arg(value_parser = words::foreign_subscriber)]
     pub(crate) name: SubscriberName,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
