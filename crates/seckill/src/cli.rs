@@ -84,8 +84,9 @@ pub(crate) enum Command {
     /// on stdout counts once it is written; a webhook once it is answered with 2xx. What a receiver refuses ten times is parked
     /// (`seckill subscriber`).
     ///
-    /// Examples: seckill subscribe --name crm --on 'order.paid,refund.*' |
-    /// jq .type; seckill subscribe --name mail --on '*' --webhook https://example.com/events --webhook-secret-file secret
+    /// Lines of JSON: seckill subscribe --name crm --on 'order.paid,refund.*' | jq .type
+    ///
+    /// A webhook: seckill subscribe --name mail --on '*' --webhook https://example.com/events --webhook-secret-file secret
     Subscribe(Box<events::SubscribeArgs>),
     /// Shows events as they happen
     Events(events::EventsArgs),

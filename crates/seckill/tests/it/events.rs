@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::process::{Role, SOON, end, run, seckill, text};
+use crate::process::{Role, SOON, Urls, end, run, seckill, text};
 
 /// A gateway on a folder, with a sale whose orders have events.
 struct Shop {
@@ -192,4 +192,37 @@ async fn a_folder_without_events_is_reported() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains(data_dir), "{}", text(&output));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is created");
+}
+
+#[tokio::test]
+async fn on_a_cluster_a_subscriber_needs_no_database_where_the_ledger_is_named() {
+    let cluster = seckill_testkit::cluster().await;
+    let urls = Urls::from(&cluster);
+    urls.migrate().await;
+    let (gateway, _worker) = (urls.gateway(&[]).await, urls.worker(&[]).await);
+    let create = ["sale", "create", "--name", "test", "--stock", "100", "--payment-window", "1h", "--json"];
+    let output = run(&[&create[..], &["--server", &gateway.url()]].concat()).await;
+    assert!(output.status.success(), "{}", text(&output));
+    let sale: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut buyers = 0;
+    let mut subscribed = async |args: &[&str], mysql: &str| {
+        let mut command = seckill();
+        command.args(["subscribe", "--name", "crm", "--on", "order.*", "--count", "1"]).args(args);
+        command.args(["--backend", "cluster", "--amqp-url", &urls.amqp, "--mysql-url", mysql]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut waiting = tokio::spawn(child.wait_with_output());
+        let output = eventually(SOON, async || {
+            buyers += 1;
+            assert_eq!(gateway.order(sale["id"].as_u64().unwrap(), buyers).await.0, 202);
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(1), &mut waiting).await;
+            ended.map(|output| output.unwrap().unwrap()).map_err(|_| "no event")
+        })
+        .await;
+        assert_eq!(types(&output.stdout), ["order.committed"], "{}", text(&output));
+        let event: Value = serde_json::from_slice(&output.stdout).unwrap();
+        event["source"].as_str().unwrap().trim_start_matches("/seckill/").to_owned()
+    };
+    let ledger = subscribed(&[], &urls.mysql).await;
+    // Nobody listens on the discard port.
+    assert_eq!(subscribed(&["--ledger-id", &ledger], "mysql://root@127.0.0.1:9/none").await, ledger);
 }
