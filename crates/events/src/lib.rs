@@ -1,10 +1,13 @@
 //! Events on their way: from the outbox to the bus ([`relay`]), and from the bus to one effect at each subscriber
-//! ([`subscriber`], [`inbox`]). The relay does not know who reads, and the subscribers do not know who wrote.
+//! ([`subscriber`], [`inbox`]), or to somebody outside ([`deliver`], [`webhook`]). The relay does not know who reads, and the
+//! subscribers do not know who wrote.
 
+pub mod deliver;
 pub mod inbox;
 pub mod relay;
 pub mod subscriber;
 pub mod subscribers;
+pub mod webhook;
 
 use std::sync::Arc;
 

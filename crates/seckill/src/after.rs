@@ -48,6 +48,13 @@ pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: Cancell
     }
 }
 
+/// The names under which seckill itself receives events.
+pub(crate) fn subscriber_names() -> impl Iterator<Item = &'static str> {
+    let steps: [&dyn Subscriber; 3] =
+        [&RiskControl { rules: refund::Rules::default() }, &Transfers { bank: None }, &RefundEnd];
+    subscribers::NAMES.into_iter().chain(steps.map(Subscriber::name))
+}
+
 /// Decides whether a refund may go on.
 struct RiskControl {
     rules: refund::Rules,

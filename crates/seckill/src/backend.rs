@@ -1,10 +1,12 @@
 //! Opens the back end that the options name.
 
-use anyhow::{Result, bail};
-use seckill_cluster::ClusterConfig;
-use seckill_core::{Backend, Fault};
+use std::sync::Arc;
 
-use crate::options::{BackendKind, BackendOptions, ClusterOptions, SecretOptions};
+use anyhow::{Result, bail};
+use seckill_cluster::{ClusterConfig, EventsOf};
+use seckill_core::{Backend, EventBus, Fault, LedgerId};
+
+use crate::options::{BackendKind, BackendOptions, ClusterOptions, EventsOptions, SecretOptions};
 use crate::secrets::Secrets;
 
 impl ClusterOptions {
@@ -46,6 +48,22 @@ pub(crate) async fn open(options: &BackendOptions, secrets: &SecretOptions) -> R
         BackendKind::Cluster => {
             let secrets = Secrets::given(secrets)?;
             Ok((cluster(&options.cluster).await?, secrets))
+        }
+    }
+}
+
+/// Opens the event bus alone: beside whoever has the data folder open, and without Redis.
+pub(crate) async fn events(options: &EventsOptions) -> Result<Arc<dyn EventBus>> {
+    let cluster = &options.backend.cluster;
+    match options.backend.backend {
+        BackendKind::Embedded => Ok(seckill_embedded::open_events(&options.backend.data_dir).await?),
+        BackendKind::Cluster => {
+            let (amqp_url, mysql_url) = (cluster.amqp_url()?, cluster.mysql_url()?);
+            let whose = match options.ledger_id {
+                Some(id) => EventsOf::Ledger(LedgerId(id)),
+                None => EventsOf::Database(&mysql_url),
+            };
+            Ok(seckill_cluster::connect_events(&amqp_url, whose).await?)
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bank;
 #[cfg(feature = "lab")]
 pub(crate) mod demo;
+pub(crate) mod events;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +77,23 @@ pub(crate) enum Command {
     Order(OrderArgs),
     /// Refunds: those that wait for a human, and the decision about them
     Refund(RefundArgs),
+    /// Receives events and keeps them while it is away: lines of JSON, or a webhook
+    ///
+    /// Events tell what has become of orders of sales with a payment window, such as order.paid. A name gets what happens after it
+    /// was subscribed for the first time, each event until it is acknowledged, so perhaps twice: tell by the event's `id`. A line
+    /// on stdout counts once it is written; a webhook once it is answered with 2xx. What a receiver refuses ten times is parked
+    /// (`seckill subscriber`).
+    ///
+    /// Lines of JSON: seckill subscribe --name crm --on 'order.paid,refund.*' | jq .type
+    ///
+    /// A webhook: seckill subscribe --name mail --on '*' --webhook https://example.com/events --webhook-secret-file secret
+    Subscribe(Box<events::SubscribeArgs>),
+    /// Shows events as they happen
+    Events(events::EventsArgs),
+    /// Events that were written with an order's state and wait to be published, or for a human
+    Outbox(events::OutboxArgs),
+    /// What waits for a subscriber, and what it could not take in
+    Subscriber(events::SubscriberArgs),
     /// Lists the places at which SECKILL_ABORT_AT can make a process kill itself, and what must hold there
     AbortPoints,
     /// Prints bearer tokens for buyers
@@ -94,7 +112,7 @@ impl Command {
     /// The long-running roles log what they do; the other commands log only what is wrong.
     pub(crate) fn default_log_level(&self) -> &'static str {
         match self {
-            Self::Gateway(_) | Self::Worker(_) | Self::Bank(_) => "info",
+            Self::Gateway(_) | Self::Worker(_) | Self::Bank(_) | Self::Subscribe(_) => "info",
             _ => "warn",
         }
     }

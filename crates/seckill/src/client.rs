@@ -115,6 +115,12 @@ fn problem(path: &str, status: StatusCode, body: &[u8]) -> String {
     let at = |prefix| path.starts_with(prefix);
     let advice = match (kind, at("/api/v1/parked")) {
         ("not-found", true) => "`seckill parked list` shows what is parked",
+        ("not-found", _) if at("/api/v1/outbox") => {
+            "`seckill outbox list` shows what is parked, and with --state what is pending and sent"
+        }
+        ("not-found", _) if at("/api/v1/subscribers") => {
+            "a name is known from its first `seckill subscribe` until it is removed"
+        }
         ("not-found", _) if at("/api/v1/orders") || at("/api/v1/refunds") => {
             "give the id that the buyer was answered with; an order is known once it is in the database"
         }

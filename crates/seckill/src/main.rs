@@ -9,12 +9,14 @@ mod cli;
 mod client;
 #[cfg(feature = "lab")]
 mod demo;
+mod events;
 mod exit;
 mod gateway_process;
 mod given;
 #[cfg_attr(not(feature = "lab"), path = "without_lab.rs")]
 mod lab;
 mod options;
+mod outbox;
 mod parent;
 mod refunds;
 mod repair;
@@ -55,6 +57,10 @@ async fn main() -> ExitCode {
         Command::Parked(args) => repair::parked(args).await,
         Command::Order(args) => refunds::order(args).await,
         Command::Refund(args) => refunds::refund(args).await,
+        Command::Subscribe(args) => Box::pin(events::subscribe(*args)).await,
+        Command::Events(args) => Box::pin(events::events(args)).await,
+        Command::Outbox(args) => outbox::outbox(args).await,
+        Command::Subscriber(args) => outbox::subscriber(args).await,
         Command::AbortPoints => Ok(repair::abort_points()),
         Command::Token(args) => token::print(&args),
         Command::Healthcheck(args) => client::healthcheck(&args).await,

@@ -18,6 +18,7 @@ use seckill_lifecycle::{expire, refund};
 use seckill_worker::{DrainRate, Pace};
 use secrecy::SecretString;
 use url::Url;
+use uuid::Uuid;
 
 use crate::after::AfterConfig;
 use crate::gateway_process::WorkerParts;
@@ -45,6 +46,17 @@ pub(crate) struct BackendOptions {
     pub(crate) data_dir: PathBuf,
     #[command(flatten)]
     pub(crate) cluster: ClusterOptions,
+}
+
+/// Where events come from.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EventsOptions {
+    #[command(flatten)]
+    pub(crate) backend: BackendOptions,
+    /// Whose events, on the cluster back end: the end of every event's `source`. With it MySQL is not needed [default: read
+    /// from MySQL]
+    #[arg(long, env = "SECKILL_LEDGER_ID", value_name = "UUID", value_parser = words::ledger_id)]
+    pub(crate) ledger_id: Option<Uuid>,
 }
 
 #[derive(Clone, Args)]

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use seckill_core::SubscriberName;
 use url::Url;
+use uuid::Uuid;
+
+use crate::after;
 
 pub(crate) fn sale_id(text: &str) -> Result<u64, String> {
     let id = text.parse().ok().filter(|id| *id > 0);
@@ -24,6 +28,37 @@ pub(crate) fn message_id(text: &str) -> Result<String, String> {
     good.then(|| text.to_owned()).ok_or_else(|| {
         "a message's id has letters, digits and hyphens only; `seckill parked list` shows the ids".to_owned()
     })
+}
+
+/// The id of an event. It becomes a part of a path.
+pub(crate) fn event_id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| {
+        "an event's id looks like 01a21a7f-fed2-771c-85bf-a914b6af2a2f; `seckill outbox list` shows the ids".to_owned()
+    })
+}
+
+/// The id of a ledger.
+pub(crate) fn ledger_id(text: &str) -> Result<Uuid, String> {
+    let form = "a ledger's id looks like 01a21a7f-fed2-771c-85bf-a914b6af2a2f; it is the end of every event's `source`";
+    text.parse().map_err(|_| form.to_owned())
+}
+
+/// The name of a subscriber that is not part of seckill. Whoever received under such a name would take events away from the part
+/// that needs them.
+pub(crate) fn foreign_subscriber(text: &str) -> Result<SubscriberName, String> {
+    match after::subscriber_names().find(|name| *name == text) {
+        Some(name) => {
+            Err(format!("seckill itself receives under the name {name}; give another one, such as my-{name}"))
+        }
+        None => text.parse(),
+    }
+}
+
+/// Where events are posted to.
+pub(crate) fn webhook(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text)
+        .map_err(|error| format!("{error}; give an address such as https://example.com/events"))?;
+    seckill_events::webhook::check(&url).map(|()| url)
 }
 
 /// A length of time as whole milliseconds.

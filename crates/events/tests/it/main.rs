@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod deliver;
+mod documented;
 mod relay;
 mod setup;
 mod subscribers;
+mod webhook;

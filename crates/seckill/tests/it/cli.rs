@@ -125,9 +125,41 @@ async fn wrong_usage_ends_with_2() {
         (&["audit", "1", "--server", "http://localhost:8080/x"], "without the path /x"),
         (&["parked", "discard", "../sales"], "`seckill parked list` shows the ids"),
         (&["parked", "redrive", ""], "letters, digits and hyphens"),
+        (&["subscribe", "--name", "CRM", "--on", "*"], "a-z, 0-9 and -"),
+        (&["subscribe", "--name", "restock", "--on", "*"], "such as my-restock"),
+        (&["subscribe", "--name", "risk-control", "--on", "*"], "such as my-risk-control"),
+        (&["subscribe", "--name", "crm", "--on", "order.paid,refund.#"], "order.paid, refund.* or *"),
+        (&["subscribe", "--name", "crm", "--on", "*", "--count", "0"], "0 is not in 1.."),
+        (
+            &["subscribe", "--name", "crm", "--on", "*", "--webhook", "example.com"],
+            "https://example.com/events",
+        ),
+        (
+            &["subscribe", "--name", "crm", "--on", "*", "--webhook", "ftp://example.com"],
+            "https or http only",
+        ),
+        (
+            &["subscribe", "--name", "crm", "--on", "*", "--webhook", "https://example.com"],
+            "16 characters or more",
+        ),
+        (&["subscribe", "--name", "crm", "--on", "*", "--ledger-id", "7"], "every event's `source`"),
+        (&["events", "tail", "--on", "paid"], "order.paid, refund.* or *"),
+        (&["outbox", "list", "--state", "lost"], "parked, pending, sent"),
+        (&["outbox", "show", "../sales"], "`seckill outbox list` shows the ids"),
+        (&["subscriber", "show", "a.b"], "1 to 40 of the characters"),
+        (&["subscriber", "remove", "restock"], "seckill itself receives"),
     ] {
         assert_fails(&run(args).await, 2, &[part]);
     }
+    let webhook = |url, secret| {
+        let args = ["subscribe", "--name", "crm", "--on", "*", "--webhook", url, "--webhook-secret", secret];
+        async move { run(&args).await }
+    };
+    for url in ["http://127.0.0.1:9/", "http://[::1]/", "http://169.254.169.254/", "http://localhost:9/"] {
+        let output = webhook(url, "0123456789abcdef").await;
+        assert_fails(&output, 2, &["address", "--allow-private-addresses"]);
+    }
+    assert_fails(&webhook("http://127.0.0.1:9/", "short").await, 2, &["16 characters or more"]);
 }
 
 #[tokio::test]
