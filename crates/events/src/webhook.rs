@@ -25,7 +25,6 @@ use url::{Position, Url};
 use self::connection::{Receiver, Unreachable};
 use crate::deliver::{Sink, Verdict};
 
-pub use address::inner;
 pub use signature::{EVENT_ID_HEADER, MIN_SECRET, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign, verify};
 pub use timing::Timing;
 

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What kind of address that nobody on the internet has this is; `None`: anybody may have it.
-pub fn inner(address: IpAddr) -> Option<&'static str> {
+pub(super) fn inner(address: IpAddr) -> Option<&'static str> {
     match address {
         IpAddr::V4(address) => inner_v4(address),
         IpAddr::V6(address) => inner_v6(address),

@@ -5,6 +5,11 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use seckill_events::webhook::{self, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use seckill_testkit::eventually;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -155,6 +160,61 @@ async fn a_tail_leaves_nothing_behind() {
     let name = name.unwrap_or_else(|| panic!("{}", text(&tail)));
     assert!(name.starts_with("tail-"), "{name}");
     shop.assert_refused(&["subscriber", "show", &name], &["There is no subscriber"]).await;
+}
+
+#[tokio::test]
+async fn a_tail_that_is_told_to_end_leaves_nothing_behind() {
+    let shop = Shop::open().await;
+    for signal in ["-INT", "-TERM"] {
+        let mut tail = shop.beside(&["events", "tail"]);
+        let mut tail = tail.env("SECKILL_LOG", "info").stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(tail.stderr.take().unwrap()).lines();
+        let name = loop {
+            let line = tokio::time::timeout(SOON, log.next_line()).await.unwrap().unwrap().unwrap();
+            let name = line.split_whitespace().find_map(|word| word.strip_prefix("subscriber="));
+            if let Some(name) = name {
+                break name.to_owned();
+            }
+        };
+        let shown = shop.ask(&["subscriber", "show", &name]).await;
+        assert!(shown.status.success(), "{}", text(&shown));
+        let pid = tail.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+        let ended = tokio::time::timeout(SOON, tail.wait()).await.unwrap().unwrap();
+        assert_eq!(ended.code(), Some(0), "{signal}");
+        shop.assert_refused(&["subscriber", "show", &name], &["There is no subscriber"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_is_signed_with_the_secret_of_the_file() {
+    const SECRET: &str = "0123456789abcdef";
+    let shop = Shop::open().await;
+    let (sender, mut got) = tokio::sync::mpsc::channel(100);
+    let take = async move |headers: HeaderMap, body: Bytes| {
+        sender.send((headers, body)).await.unwrap();
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/events", listener.local_addr().unwrap());
+    let router = Router::new().route("/events", post(take));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let secret = shop.folder.path().join("webhook.secret");
+    fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let subscribe = ["subscribe", "--name", "mail", "--on", "order.*", "--webhook", &url];
+    let mut subscribe = shop.beside(&subscribe);
+    subscribe.args(["--allow-private-addresses", "--webhook-secret-file"]).arg(&secret);
+    let mut child = subscribe.spawn().unwrap();
+    let (headers, body) = eventually(SOON, async || {
+        shop.order().await;
+        let next = tokio::time::timeout(std::time::Duration::from_secs(1), got.recv()).await;
+        next.map(Option::unwrap).map_err(|_| "nothing was posted")
+    })
+    .await;
+    assert_eq!(types(&body), ["order.committed"]);
+    let header = |name: &str| headers[name].to_str().unwrap();
+    let timestamp = header(TIMESTAMP_HEADER).parse().unwrap();
+    assert!(webhook::verify(SECRET.as_bytes(), timestamp, &body, header(SIGNATURE_HEADER)));
+    child.kill().await.unwrap();
 }
 
 #[tokio::test]
