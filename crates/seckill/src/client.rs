@@ -1,5 +1,6 @@
 //! The commands that are requests to a running gateway: sales, audit, health.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -187,8 +188,11 @@ async fn has_sales(api: &Api) -> Result<bool> {
 
 pub(crate) fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) -> Result<()> {
     let text = if json { serde_json::to_string_pretty(value)? } else { table().to_string() };
-    println!("{text}");
-    Ok(())
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 fn table(sales: &[Value]) -> Table {
@@ -239,6 +243,7 @@ fn audit_table(report: &AuditReport) -> Table {
         ("stock", report.stock.to_string()),
         ("= gate remaining", known(report.remaining.map(u64::from))),
         ("+ in flight", in_flight),
+        ("+ returning from orders that ended", report.returning.to_string()),
         ("+ sold", report.sold.to_string()),
         ("orders reserved", known(report.reserved_orders)),
         ("orders pending", known(report.pending_orders)),
@@ -255,6 +260,18 @@ fn audit_table(report: &AuditReport) -> Table {
         ("verdict", report.verdict.to_string()),
     ] {
         table.add_row([name.to_owned(), value]);
+    }
+    if let Some(money) = report.money {
+        let cents = |cents: u64| format!("{}.{:02}", cents / 100, cents % 100);
+        for (name, value) in [
+            ("charged", cents(money.charged_cents)),
+            ("- refunded", cents(money.refunded_cents)),
+            ("= amounts of paid orders", cents(money.paid_cents)),
+            ("+ of orders being refunded, at the most", cents(money.refunding_cents)),
+            ("sum of all entries", money.entries_sum.to_string()),
+        ] {
+            table.add_row([name.to_owned(), value]);
+        }
     }
     for finding in &report.findings {
         table.add_row(["finding".to_owned(), finding.clone()]);
