@@ -9,7 +9,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Row};
 use uuid::Uuid;
 
-use crate::bed::{Bed, GATEWAY, HEALED, died};
+use crate::bed::{Bed, GATEWAY, HEALED, Servers, died, turn};
 use crate::buyers::Buyers;
 use crate::check::audit_now;
 use crate::process::{ADMIN_TOKEN, Role, Urls, token};
@@ -83,6 +83,52 @@ pub(crate) async fn worker_dies_while_orders_expire(point: AbortPoint) {
     let again = Buyers::of(sale, &[&gateway]);
     again.ordering(1..=u64::from(STOCK), PAUSE).await.unwrap();
     assert_eq!(again.promised().len(), STOCK as usize);
+}
+
+/// RabbitMQ loses everything between its confirm of an event and the subscribers: the outbox knows what nobody has taken in.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_emptied_while_events_are_under_way() {
+    let _turn = turn("rabbitmq_emptied_while_events_are_under_way").await;
+    let servers = Servers::start().await;
+    let urls = &servers.urls;
+    let gateway = urls.gateway(GATEWAY).await;
+    // It publishes the events of the expired orders, records that, and dies before it takes the first of them in.
+    let mut victim = urls.armed("worker", &[], AbortPoint::RestockReleased, 1).await;
+    let sale = open_sale(&gateway, 1_000).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    buyers.ordering(1..=u64::from(STOCK), PAUSE).await.unwrap();
+    died(&mut victim, AbortPoint::RestockReleased).await;
+    servers.rabbit.restart_empty().await;
+    let _fresh = urls.worker(&[]).await;
+    let returned = format!("SELECT CAST(returned_orders AS SIGNED) FROM sales WHERE id = {sale}");
+    until(urls, &returned, u64::from(STOCK)).await;
+    let report = at_rest(urls, &gateway, sale).await;
+    assert_eq!((report.remaining, report.sold), (Some(STOCK), 0), "{report:?}");
+    let notices = "SELECT COUNT(*) FROM notices";
+    until(urls, notices, u64::from(STOCK)).await;
+}
+
+/// Redis loses everything while orders are cancelled: the gate is rebuilt without them, and no unit is on sale twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_emptied_while_units_are_returning() {
+    let _turn = turn("redis_emptied_while_units_are_returning").await;
+    let servers = Servers::start().await;
+    let urls = &servers.urls;
+    let gateway = urls.gateway(GATEWAY).await;
+    let _worker = urls.worker(&[]).await;
+    let sale = open_sale(&gateway, 1_000).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    let load = buyers.ordering(1..=u64::from(STOCK), PAUSE);
+    until(urls, &format!("SELECT CAST(ended_orders > 0 AS SIGNED) FROM sales WHERE id = {sale}"), 1).await;
+    servers.redis.restart_empty().await;
+    load.await.unwrap();
+    let report = at_rest(urls, &gateway, sale).await;
+    assert_eq!(report.remaining.map(u64::from).unwrap() + report.sold, u64::from(STOCK), "{report:?}");
+    // Whatever else was ordered meanwhile expires, too, and comes back.
+    let left = format!("SELECT CAST(orders AS SIGNED) FROM sales WHERE id = {sale}");
+    until(urls, &left, 0).await;
+    let report = at_rest(urls, &gateway, sale).await;
+    assert_eq!((report.remaining, report.sold, report.returning), (Some(STOCK), 0, 0), "{report:?}");
 }
 
 /// An order that is committed, and its buyer's id.
