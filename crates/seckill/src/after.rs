@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use seckill_core::{Backend, Bank, Event, EventBody, Fault};
 use seckill_events::subscriber::{self, Subscriber};
-use seckill_events::{relay, subscribers};
+use seckill_events::{gauges, relay, subscribers};
 use seckill_lifecycle::{expire, pay, refund};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: Cancell
     let mut running = JoinSet::new();
     running.spawn(expire::run(backend.clone(), expiry, shutdown.clone()));
     running.spawn(relay::run(backend.clone(), shutdown.clone()));
+    let names = subscribers::NAMES.into_iter().chain([RiskControl::NAME, Transfers::NAME, RefundEnd::NAME]);
+    running.spawn(gauges::run(backend.clone(), names.collect(), shutdown.clone()));
     running.spawn(subscribers::run(backend.clone(), shutdown.clone()));
     running.spawn(subscriber::run(backend.clone(), RiskControl { rules }, shutdown.clone()));
     running.spawn(subscriber::run(backend.clone(), Transfers { bank: bank.clone() }, shutdown.clone()));
@@ -53,10 +55,14 @@ struct RiskControl {
     rules: refund::Rules,
 }
 
+impl RiskControl {
+    const NAME: &str = "risk-control";
+}
+
 #[async_trait]
 impl Subscriber for RiskControl {
     fn name(&self) -> &'static str {
-        "risk-control"
+        Self::NAME
     }
 
     fn patterns(&self) -> &'static [&'static str] {
@@ -74,10 +80,14 @@ struct Transfers {
     bank: Option<Arc<dyn Bank>>,
 }
 
+impl Transfers {
+    const NAME: &str = "transfers";
+}
+
 #[async_trait]
 impl Subscriber for Transfers {
     fn name(&self) -> &'static str {
-        "transfers"
+        Self::NAME
     }
 
     fn patterns(&self) -> &'static [&'static str] {
@@ -93,10 +103,14 @@ impl Subscriber for Transfers {
 /// Ends a refund once all of the money is there.
 struct RefundEnd;
 
+impl RefundEnd {
+    const NAME: &str = "refund-end";
+}
+
 #[async_trait]
 impl Subscriber for RefundEnd {
     fn name(&self) -> &'static str {
-        "refund-end"
+        Self::NAME
     }
 
     fn patterns(&self) -> &'static [&'static str] {
