@@ -47,6 +47,8 @@ pub struct SaleView {
     phase: Phase,
     starts_at: Timestamp,
     ends_at: Timestamp,
+    /// `None`: the sale's orders need not be paid here.
+    payment_window_ms: Option<u64>,
 }
 
 impl SaleView {
@@ -71,6 +73,7 @@ impl SaleView {
             state: sale.state,
             starts_at: sale.starts_at,
             ends_at: sale.ends_at,
+            payment_window_ms: sale.payment_window_ms,
         }
     }
 }
