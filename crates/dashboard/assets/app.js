@@ -1,5 +1,6 @@
 // Starts the page: stores the events of the feed, and draws them at the frame rate of the screen.
 
+import { showAfter } from "./after.js";
 import { call } from "./api.js";
 import { Board } from "./charts.js";
 import { findControls, removeControls, showControls } from "./controls.js";
@@ -121,6 +122,7 @@ function show() {
   if (frame) {
     const row = Object.fromEntries(columns.map((name, at) => [name, frame.row[at]]));
     showPipeline(row, frame, peak(series.last(seconds).column("backlog")) || 1);
+    showAfter(frame);
     showProcesses(frame.processes);
     showControls(frame, feed.now);
   }

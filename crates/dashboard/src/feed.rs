@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use crate::after::AfterView;
 use crate::log::{Entry, Log, NewEntry, seconds};
 use crate::news::News;
 use crate::process::{COUNTED, Counts, Process};
@@ -136,6 +137,7 @@ impl Feed {
             "settings": settings_view(&settings.unwrap_or_default()),
             "load": state.load,
             "totals": state.totals(),
+            "after": AfterView::of(state.processes.values()),
         });
         let data = format!("{{\"row\":{},{}", row.json(), &rest.to_string()[1..]);
         self.send("frame", &state, data);

@@ -3,6 +3,7 @@
 //! In every process a [`Reporter`] publishes snapshots of that process. In gateways a [`Feed`] adds the snapshots of all
 //! processes up, and [`routes`] serves the page and the feed. None of it is on the path of an order.
 
+mod after;
 mod assets;
 mod feed;
 mod live;

@@ -14,8 +14,8 @@ pub(crate) const GONE: Duration = Duration::from_millis(2_000);
 /// After so long without a snapshot the rates of a process are shown as 0.
 const SILENT: Duration = Duration::from_millis(700);
 
-/// The names of the counts, in the order of [`Counts`].
-pub(crate) const COUNTED: [&str; 9] = [
+/// The names of the counts, in the order of [`Counts`]. The first [`IN_ROWS`] of them are columns of a row, too.
+pub(crate) const COUNTED: [&str; 13] = [
     "arrivals",
     "accepted",
     "replayed",
@@ -25,7 +25,12 @@ pub(crate) const COUNTED: [&str; 9] = [
     "committed",
     "rejected",
     "redelivered",
+    "paid",
+    "expired",
+    "cancelled",
+    "refunded",
 ];
+pub(crate) const IN_ROWS: usize = 9;
 
 /// A number for each of [`COUNTED`]: a total, or a rate a second.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -53,6 +58,10 @@ impl Counts {
                 "seckill_orders_committed_total" => Self::COMMITTED,
                 "seckill_orders_rejected_total" => 7,
                 "seckill_orders_redelivered_total" => 8,
+                "seckill_payments_total" if labels == "outcome=\"paid\"}" => 9,
+                "seckill_orders_cancelled_total" if labels == "reason=\"expired\"}" => 10,
+                "seckill_orders_cancelled_total" => 11,
+                "seckill_refunds_total" => 12,
                 _ => continue,
             };
             counts.0[at] += value;
@@ -247,6 +256,21 @@ mod tests {
         }
         assert_eq!(process.rates().0[..2], [400.0, 400.0]);
         assert_eq!(process.samples.len(), 5);
+    }
+
+    #[test]
+    fn what_becomes_of_orders_is_counted() {
+        let series = [
+            (r#"seckill_payments_total{outcome="paid"}"#, 5.0),
+            (r#"seckill_payments_total{outcome="declined"}"#, 2.0),
+            (r#"seckill_orders_cancelled_total{reason="expired"}"#, 3.0),
+            (r#"seckill_orders_cancelled_total{reason="buyer"}"#, 1.0),
+            ("seckill_refunds_total", 4.0),
+        ];
+        let series = series.map(|(key, value)| (key.to_owned(), value)).into();
+        let counts = Counts::of(&Snapshot { series, ..snapshot(0, 0.0) });
+        assert_eq!(COUNTED[IN_ROWS..], ["paid", "expired", "cancelled", "refunded"]);
+        assert_eq!(counts.0[IN_ROWS..], [5.0, 3.0, 1.0, 4.0]);
     }
 
     #[test]

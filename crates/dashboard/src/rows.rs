@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use seckill_core::Histogram;
 
-use crate::process::{COUNTED, Counts, Process, mean, merge, quantile};
+use crate::process::{COUNTED, Counts, IN_ROWS, Process, mean, merge, quantile};
 use crate::scrape::ACCEPT_SECONDS;
 use crate::watch::SaleView;
 
 /// Rows that are kept: five minutes.
 const KEPT: usize = 1_200;
-/// The columns before and after [`COUNTED`].
+/// The columns before and after those of [`COUNTED`].
 const BEFORE: [&str; 2] = ["t", "sale"];
 const AFTER: [&str; 10] = [
     "accept_p50",
@@ -27,7 +27,7 @@ const AFTER: [&str; 10] = [
 
 /// The names of a row's numbers, in their order.
 pub(crate) fn columns() -> Vec<&'static str> {
-    [&BEFORE[..], &COUNTED[..], &AFTER[..]].concat()
+    [&BEFORE[..], &COUNTED[..IN_ROWS], &AFTER[..]].concat()
 }
 
 /// One row. A number that is not known is NaN.
@@ -66,7 +66,7 @@ impl Row {
         ];
         let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
         let mut row = vec![t, known(sale.map(|sale| sale.id.0 as f64))];
-        row.extend(rates.0);
+        row.extend(&rates.0[..IN_ROWS]);
         row.extend(after.map(known));
         Self(row)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use seckill_core::Histogram;
 
 /// The series of `/metrics` that the page shows.
-const SERIES: [&str; 8] = [
+const SERIES: [&str; 16] = [
     "seckill_claims_total",
     "seckill_orders_committed_total",
     "seckill_orders_rejected_total",
@@ -14,6 +14,14 @@ const SERIES: [&str; 8] = [
     "seckill_parked_messages_total",
     "seckill_held_orders",
     "seckill_worker_faults_total",
+    "seckill_payments_total",
+    "seckill_orders_cancelled_total",
+    "seckill_refunds_total",
+    "seckill_outbox_pending_events",
+    "seckill_outbox_parked_events",
+    "seckill_outbox_age_seconds",
+    "seckill_subscriber_waiting_events",
+    "seckill_subscriber_parked_events",
 ];
 const HISTOGRAMS: [&str; 3] =
     ["seckill_intake_batch_orders", "seckill_commit_batch_orders", "seckill_commit_seconds"];

@@ -47,6 +47,8 @@ pub struct SaleView {
     phase: Phase,
     starts_at: Timestamp,
     ends_at: Timestamp,
+    /// `None`: the sale's orders need not be paid here.
+    payment_window_ms: Option<u64>,
 }
 
 impl SaleView {
@@ -71,6 +73,7 @@ impl SaleView {
             state: sale.state,
             starts_at: sale.starts_at,
             ends_at: sale.ends_at,
+            payment_window_ms: sale.payment_window_ms,
         }
     }
 }
@@ -253,10 +256,10 @@ impl Watch {
 
 /// What one audit found, a number for each of the kinds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Violations([u64; 4]);
+struct Violations([u64; 5]);
 
 impl Violations {
-    const KINDS: [&'static str; 4] = ["oversold", "lost", "duplicate", "not_conserved"];
+    const KINDS: [&'static str; 5] = ["oversold", "lost", "duplicate", "not_conserved", "money"];
 }
 
 /// `None` while the gate has no data or is being rebuilt: then nobody can tell.
@@ -267,7 +270,8 @@ fn adds_up(report: &AuditReport) -> Option<bool> {
 impl From<&AuditReport> for Violations {
     fn from(report: &AuditReport) -> Self {
         let not_conserved = u64::from(adds_up(report) == Some(false));
-        Self([report.oversold, report.lost, report.duplicates, not_conserved])
+        let money = report.money.map_or(0, |money| money.findings().len() as u64);
+        Self([report.oversold, report.lost, report.duplicates, not_conserved, money])
     }
 }
 

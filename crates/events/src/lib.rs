@@ -1,8 +1,9 @@
 //! Events on their way: from the outbox to the bus ([`relay`]), and from the bus to one effect at each subscriber
-//! ([`subscriber`], [`inbox`]), or to somebody outside ([`deliver`], [`webhook`]). The relay does not know who reads, and the
-//! subscribers do not know who wrote.
+//! ([`subscriber`], [`inbox`]), or to somebody outside ([`deliver`], [`webhook`]). [`gauges`] shows what waits. The relay does not know
+//! who reads, and the subscribers do not know who wrote.
 
 pub mod deliver;
+pub mod gauges;
 pub mod inbox;
 pub mod relay;
 pub mod subscriber;

@@ -218,12 +218,6 @@ async fn tidy(backend: Backend) -> std::convert::Infallible {
             Ok(_) => {}
             Err(fault) => tracing::debug!(error = %fault, "sent events cannot be removed"),
         }
-        if let Ok(depth) = backend.outbox.depth().await {
-            let age = depth.oldest_pending.map_or(0, |oldest| (depth.now - oldest).num_milliseconds().max(0));
-            metrics::gauge!("seckill_outbox_pending_events").set(depth.pending as f64);
-            metrics::gauge!("seckill_outbox_parked_events").set(depth.parked as f64);
-            metrics::gauge!("seckill_outbox_age_seconds").set(age as f64 / 1_000.0);
-        }
         sleep(TIDY_EVERY).await;
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use seckill_core::{Backend, Bank, Event, EventBody, Fault};
 use seckill_events::subscriber::Subscriber;
-use seckill_events::{inbox, subscribers};
+use seckill_events::{gauges, inbox, subscribers};
 use seckill_lifecycle::{expire, pay, refund};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: Cancell
     readers.push(Arc::new(RiskControl { rules }));
     readers.push(Arc::new(Transfers { bank: bank.clone() }));
     readers.push(Arc::new(RefundEnd));
+    let names = readers.iter().map(|reader| reader.name()).collect();
+    running.spawn(gauges::run(backend.clone(), names, shutdown.clone()));
     running.spawn(seckill_events::run(backend.clone(), readers, shutdown.clone()));
     if let Some(bank) = bank {
         running.spawn(pay::look_after(backend, bank, shutdown));
@@ -60,10 +62,14 @@ struct RiskControl {
     rules: refund::Rules,
 }
 
+impl RiskControl {
+    const NAME: &str = "risk-control";
+}
+
 #[async_trait]
 impl Subscriber for RiskControl {
     fn name(&self) -> &'static str {
-        "risk-control"
+        Self::NAME
     }
 
     fn patterns(&self) -> &'static [&'static str] {
@@ -81,10 +87,14 @@ struct Transfers {
     bank: Option<Arc<dyn Bank>>,
 }
 
+impl Transfers {
+    const NAME: &str = "transfers";
+}
+
 #[async_trait]
 impl Subscriber for Transfers {
     fn name(&self) -> &'static str {
-        "transfers"
+        Self::NAME
     }
 
     fn patterns(&self) -> &'static [&'static str] {
@@ -102,10 +112,14 @@ impl Subscriber for Transfers {
 /// Ends a refund once all of the money is there.
 struct RefundEnd;
 
+impl RefundEnd {
+    const NAME: &str = "refund-end";
+}
+
 #[async_trait]
 impl Subscriber for RefundEnd {
     fn name(&self) -> &'static str {
-        "refund-end"
+        Self::NAME
     }
 
     fn patterns(&self) -> &'static [&'static str] {

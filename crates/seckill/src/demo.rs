@@ -1,6 +1,7 @@
 //! `seckill demo`: the whole system in one process, a sale, its buyers over real HTTP, and the verdict.
 
 mod chart;
+mod lifecycle;
 mod live;
 mod system;
 mod verdict;
@@ -43,37 +44,56 @@ pub(crate) async fn run(args: DemoArgs, log_json: bool) -> Result<ExitCode> {
         eprintln!("No browser could be started ({error}); open the address above by hand.");
     }
     // After an interrupt the system ends in order, and there is no verdict.
-    let outcome = shutdown.run_until_cancelled(Box::pin(play(&system, &args))).await;
+    let outcome = shutdown.run_until_cancelled(Box::pin(play_to_end(&system, &args))).await;
     let ended = match outcome {
         None => Ok(ExitCode::from(130)),
         Some(Err(error)) => Err(error),
-        Some(Ok(outcome)) => {
-            outcome.print(args.json)?;
+        Some(Ok(holds)) => {
             if !once {
                 eprintln!("\nServing on until Ctrl-C; send load and inject faults at {}", system.server);
                 shutdown.cancelled().await;
             }
-            let violated = !outcome.holds();
-            Ok(if violated { ExitCode::from(exit::INVARIANT_VIOLATED) } else { ExitCode::SUCCESS })
+            Ok(if holds { ExitCode::SUCCESS } else { ExitCode::from(exit::INVARIANT_VIOLATED) })
         }
     };
     system.stop().await?;
     ended
 }
 
-/// Opens the sale, sends the buyers, waits for the drain, and looks every order up.
-async fn play(system: &System, args: &DemoArgs) -> Result<Outcome> {
+/// Opens the sale, plays it, and prints the outcome; whether every invariant held.
+async fn play_to_end(system: &System, args: &DemoArgs) -> Result<bool> {
     let sale = open_sale(system, args).await?;
-    let mut session = session(system, args, sale).await?;
+    if args.lifecycle {
+        say_sale(system, args, sale, &format!(", to be paid within {}", words(args.payment_window)));
+        let outcome = lifecycle::play(system, args, sale).await?;
+        outcome.print(args.json)?;
+        return Ok(outcome.holds());
+    }
+    let outcome = play(system, args, sale).await?;
+    outcome.print(args.json)?;
+    Ok(outcome.holds())
+}
+
+fn words(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}
+
+fn say_sale(system: &System, args: &DemoArgs, sale: SaleId, more: &str) {
     eprintln!(
-        "Sale {sale}: {} units, {} buyers within {}, drained at {} orders/s ({} back end, {})",
+        "Sale {sale}: {} units{more}, {} buyers within {}, drained at {} orders/s ({} back end, {})",
         args.stock,
         args.buyers,
-        humantime::format_duration(args.arrival),
+        words(args.arrival),
         args.drain_rate,
         system.backend_name,
         system.server
     );
+}
+
+/// Sends the buyers, waits for the drain, and looks every order up.
+async fn play(system: &System, args: &DemoArgs, sale: SaleId) -> Result<Outcome> {
+    let mut session = session(system, args, sale).await?;
+    say_sale(system, args, sale, "");
     let mut line = LiveLine::new(session.watched.clone());
     let played: Played = tokio::select! {
         played = session.play_in_detail() => played?,
@@ -89,7 +109,12 @@ async fn open_sale(system: &System, args: &DemoArgs) -> Result<SaleId> {
         epoch: u32,
     }
     let api = Api::new(system.server.clone())?;
-    let created: Created = api.create_sale(&demo_sale("Demo", args.stock), &system.admin_token).await?;
+    let mut sale = demo_sale("Demo", args.stock);
+    if args.lifecycle {
+        sale.price_cents = lifecycle::PRICE_CENTS;
+        sale.payment_window_ms = u64::try_from(args.payment_window.as_millis()).ok();
+    }
+    let created: Created = api.create_sale(&sale, &system.admin_token).await?;
     if created.epoch == 0 {
         bail!("the gate could not be filled for the sale; is Redis there? see the log above");
     }

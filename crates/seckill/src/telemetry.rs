@@ -84,6 +84,30 @@ fn describe() {
     gauge!("seckill_newer_messages", "Messages that are set aside and wait for a newer worker");
     gauge!("seckill_rebuilding_sales", "Sales whose gate is being rebuilt");
     gauge!("seckill_backlog_age_seconds", "Time since the backlog could be read of every sale");
+    counter!("seckill_orders_cancelled_total", "Orders that were cancelled before they were paid, by reason");
+    counter!("seckill_payments_total", "Payments that have ended, by outcome");
+    counter!("seckill_refunds_total", "Refunds whose money is all given back");
+    counter!("seckill_events_sent_total", "Events that the bus has taken from the outbox");
+    counter!("seckill_events_refused_total", "Attempts to send an event that the bus did not take");
+    counter!(
+        "seckill_events_taken_total",
+        "Events that came to a built-in subscriber, by subscriber and outcome"
+    );
+    counter!("seckill_parked_events_total", "Events that were parked for a human at a subscriber");
+    gauge!("seckill_outbox_pending_events", "Events that wait in the outbox for the bus");
+    gauge!("seckill_outbox_parked_events", "Events of the outbox that are parked for a human");
+    gauge!(
+        "seckill_outbox_age_seconds",
+        "Time that the oldest event in the outbox has waited; 0 without one"
+    );
+    gauge!(
+        "seckill_subscriber_waiting_events",
+        "Events that a built-in subscriber has yet to take in, by subscriber"
+    );
+    gauge!(
+        "seckill_subscriber_parked_events",
+        "Events that are parked for a human at a built-in subscriber, by subscriber"
+    );
     gauge!("seckill_queue_orders", "Orders between the queue's confirm and the ledger's commit");
     gauge!("seckill_pending_orders", "Orders that the gate has set aside and the queue has yet to confirm");
     gauge!("seckill_drain_rate", "Orders a second that this worker may write; 0 paused, +Inf unlimited");

@@ -24,6 +24,12 @@ pub(crate) struct DemoArgs {
     /// Share of the buyers, 0 to 1, who send the same request twice
     #[arg(long, env = "SECKILL_DEMO_RETRY_RATIO", default_value_t = 0.1, value_parser = ratio)]
     pub(crate) retry_ratio: f64,
+    /// Buyers pay from a balance, cancel, want their money back or let the time run out, and what comes back is sold again
+    #[arg(long, env = "SECKILL_DEMO_LIFECYCLE")]
+    pub(crate) lifecycle: bool,
+    /// With --lifecycle: the time within which an order must be paid
+    #[arg(long, requires = "lifecycle", default_value = "5s", value_parser = payment_window)]
+    pub(crate) payment_window: Duration,
     /// Port to serve on, on this machine only; 0 takes any free one
     #[arg(long, env = "SECKILL_DEMO_PORT", default_value_t = 8080)]
     pub(crate) port: u16,
@@ -60,6 +66,13 @@ fn arrival(text: &str) -> Result<Duration, String> {
         humantime::parse_duration(text).map_err(|error| format!("{error}; give something like 2s"))?;
     let allowed = Duration::from_millis(1)..=Duration::from_secs(600);
     if allowed.contains(&duration) { Ok(duration) } else { Err("give 1ms to 10min, such as 2s".to_owned()) }
+}
+
+fn payment_window(text: &str) -> Result<Duration, String> {
+    let duration =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; give something like 5s"))?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(600);
+    if allowed.contains(&duration) { Ok(duration) } else { Err("give 1s to 10min, such as 5s".to_owned()) }
 }
 
 fn demo_rate(text: &str) -> Result<DrainRate, String> {

@@ -108,7 +108,7 @@ async fn every_metric_of_the_dashboard_and_the_alerts_exists() {
 fn there_is_an_alert_for_every_kind_of_violation() {
     let alerts = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/prometheus/alerts.yml");
     let alerts = fs::read_to_string(alerts).unwrap();
-    for kind in ["oversold", "duplicate", "not_conserved"] {
+    for kind in ["oversold", "duplicate", "not_conserved", "money"] {
         assert!(alerts.contains(&format!("seckill_invariant_violations{{kind=\"{kind}\"}}")), "{kind}");
     }
 }
