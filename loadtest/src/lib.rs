@@ -33,7 +33,7 @@ pub mod session;
 pub use check::bulk::Recorded;
 pub use check::samples::{Drain, Sample, Samples};
 pub use check::shop::{Audit, AuditState, SaleView, Shop, bearer};
-pub use check::verify::{Check, End, Verification, VerifySettings, verify, wait_for_drain};
+pub use check::verify::{Check, End, Status, Verification, VerifySettings, verify, wait_for_drain};
 pub use error::Error;
 pub use plan::scenario::Scenario;
 pub use plan::schedule::{Arrivals, MAX_REQUESTS, Plan, Slot};

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use hyper::header::HeaderValue;
 
-use crate::check::verify::{End, Followed, OrderState, VerifySettings};
+use crate::check::verify::{End, Followed, OrderState, Status, VerifySettings};
 use crate::error::Error;
 use crate::send::client::{Clients, Failure};
 use crate::send::run::Order;
@@ -22,8 +22,9 @@ const DOING: &str = "read the sale's recorded orders";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recorded {
     pub orders: u64,
+    /// Units of the orders that are in the ledger and have not given them back.
     pub committed_units: u64,
-    /// Users with two committed orders.
+    /// Users with two such orders.
     pub users_sold_twice: u64,
 }
 
@@ -71,7 +72,7 @@ struct List {
     lines: u64,
     orders: u64,
     committed_units: u64,
-    /// The user of every committed order.
+    /// The user of every order that is in the ledger and has not given its units back.
     users: Vec<u64>,
     looked_up: std::sync::Arc<std::sync::atomic::AtomicU64>,
     wrong: Option<String>,
@@ -123,14 +124,11 @@ impl List {
         let order_id = Uuid::try_parse_ascii(fields.next()?).ok()?;
         let user = number(fields.next()?)?;
         let quantity = number(fields.next()?)?;
-        let end = match fields.next()? {
-            b"committed" => End::Committed,
-            b"rejected" => End::Rejected,
-            _ => return None,
-        };
+        let status = Status::read(fields.next()?).filter(|status| status.end().is_final())?;
+        let end = status.end();
         let recorded_ms = number(fields.nth(1)?)?;
         self.orders += 1;
-        if end == End::Committed {
+        if end == End::Committed && !status.has_ended() {
             self.committed_units += quantity;
             self.users.push(user);
         }
@@ -140,7 +138,8 @@ impl List {
         let same = |&&at: &&u32| self.followed.checks[at as usize].order.order_id == order_id;
         let found: Vec<u32> = self.by_id[first..].iter().take_while(same).copied().collect();
         for at in found {
-            self.followed.set(at as usize, OrderState { end, recorded_ms: Some(recorded_ms) });
+            self.followed
+                .set(at as usize, OrderState { end, status: Some(status), recorded_ms: Some(recorded_ms) });
             self.looked_up.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         Some(())
@@ -212,10 +211,33 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_was_paid_cancelled_or_refunded_has_reached_the_ledger() {
+        let words = ["paid", "cancelled", "refunding", "refund_held", "refunded"];
+        for word in words {
+            let mut list = list();
+            list.take(&csv(&[(5, 1, 2, word), (7, 1, 2, word)]));
+            list.end().unwrap();
+            let ends: Vec<End> = list.followed.checks.iter().map(|check| check.end).collect();
+            assert_eq!(ends, [End::Unclear, End::Committed, End::Committed], "{word}");
+            // Units that were given back are on sale again, and their buyer may order again.
+            let ended = matches!(word, "cancelled" | "refunded");
+            let (committed_units, users_sold_twice) = if ended { (0, 0) } else { (4, 1) };
+            assert_eq!(list.recorded(), Recorded { orders: 2, committed_units, users_sold_twice }, "{word}");
+        }
+    }
+
+    #[test]
     fn a_text_that_is_not_such_a_list_is_refused() {
         let mut too_long = csv(&[]);
         too_long.extend(vec![b'x'; 5_000]);
-        let bad = [b"".to_vec(), b"{}\n".to_vec(), csv(&[(5, 1, 1, "lost")]), csv(&[]).repeat(2), too_long];
+        let bad = [
+            b"".to_vec(),
+            b"{}\n".to_vec(),
+            csv(&[(5, 1, 1, "lost")]),
+            csv(&[(5, 1, 1, "queued")]),
+            csv(&[]).repeat(2),
+            too_long,
+        ];
         for text in bad {
             let mut list = list();
             list.take(&text);

@@ -78,15 +78,72 @@ impl End {
     }
 }
 
+/// The word that the server has for an order's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Queued,
+    Committed,
+    Rejected,
+    Paid,
+    Cancelled,
+    Refunding,
+    RefundHeld,
+    Refunded,
+}
+
+impl Status {
+    /// Reads the server's word; `None`: it is none of these.
+    pub fn read(word: &[u8]) -> Option<Self> {
+        Some(match word {
+            b"queued" => Self::Queued,
+            b"committed" => Self::Committed,
+            b"rejected" => Self::Rejected,
+            b"paid" => Self::Paid,
+            b"cancelled" => Self::Cancelled,
+            b"refunding" => Self::Refunding,
+            b"refund_held" => Self::RefundHeld,
+            b"refunded" => Self::Refunded,
+            _ => return None,
+        })
+    }
+
+    /// What it says of the order's final row. An order that was paid, cancelled or refunded has reached the ledger before.
+    pub fn end(self) -> End {
+        match self {
+            Self::Queued => End::Queued,
+            Self::Rejected => End::Rejected,
+            Self::Committed
+            | Self::Paid
+            | Self::Cancelled
+            | Self::Refunding
+            | Self::RefundHeld
+            | Self::Refunded => End::Committed,
+        }
+    }
+
+    /// Whether the order has given its units back, so that they may be sold again, and its buyer may order again.
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Rejected | Self::Cancelled | Self::Refunded)
+    }
+}
+
 /// One order and its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
     pub order: Order,
     /// Its state when it was last looked up.
     pub end: End,
+    /// The server's word for it; `None`: the server has not said one.
+    pub status: Option<Status>,
 }
 
 impl Check {
+    /// Whether the order has given its units back.
+    pub fn has_ended(&self) -> bool {
+        self.status.is_some_and(Status::has_ended)
+    }
+
     /// Whether the server has promised the order, and no final row of it is known.
     pub fn is_lost(&self) -> bool {
         self.order.promised && !self.end.is_final()
@@ -123,10 +180,17 @@ impl Verification {
         self.checks.iter().filter(|check| check.is_lost()).count() as u64
     }
 
-    /// Buyers who were given two different order ids.
+    /// Orders in the ledger that have not given their units back.
+    pub fn active(&self) -> u64 {
+        self.checks.iter().filter(|check| check.end == End::Committed && !check.has_ended()).count() as u64
+    }
+
+    /// Buyers who were given two different order ids. An order that was cancelled or refunded does not count: its buyer may order
+    /// again.
     pub fn buyers_with_two_orders(&self) -> u64 {
+        let over = |check: &&Check| matches!(check.status, Some(Status::Cancelled | Status::Refunded));
         let runs = self.checks.chunk_by(|one, other| one.order.buyer == other.order.buyer);
-        runs.filter(|orders| orders.len() > 1).count() as u64
+        runs.filter(|orders| orders.iter().filter(|check| !over(check)).count() > 1).count() as u64
     }
 }
 
@@ -186,6 +250,7 @@ pub(crate) async fn ask_for_open(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OrderState {
     pub(crate) end: End,
+    pub(crate) status: Option<Status>,
     /// When the final row was written, in milliseconds since 1970, where the server reports it.
     pub(crate) recorded_ms: Option<u64>,
 }
@@ -202,7 +267,7 @@ impl Followed {
     pub(crate) fn new(orders: &[Order], started_at: Option<SystemTime>) -> Self {
         let since_1970 = started_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         Self {
-            checks: orders.iter().map(|&order| Check { order, end: End::Unclear }).collect(),
+            checks: orders.iter().map(|&order| Check { order, end: End::Unclear, status: None }).collect(),
             started_us: since_1970.and_then(|time| u64::try_from(time.as_micros()).ok()),
             times: Times::new(),
             last_recorded_ms: None,
@@ -210,9 +275,9 @@ impl Followed {
     }
 
     /// Stores the server's answer about the order at a place.
-    pub(crate) fn set(&mut self, at: usize, OrderState { end, recorded_ms }: OrderState) {
+    pub(crate) fn set(&mut self, at: usize, OrderState { end, status, recorded_ms }: OrderState) {
         let check = &mut self.checks[at];
-        check.end = end;
+        (check.end, check.status) = (end, status);
         let Some(recorded_ms) = recorded_ms.filter(|_| end.is_final()) else { return };
         self.last_recorded_ms = self.last_recorded_ms.max(Some(recorded_ms));
         if let (End::Committed, Some(started_us)) = (end, self.started_us) {
@@ -326,14 +391,6 @@ struct OrderBody<'a> {
     recorded_at: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Status {
-    Queued,
-    Committed,
-    Rejected,
-}
-
 impl Pass {
     async fn ask_while_any(self: Arc<Self>, mut client: Client) -> (Client, Vec<(usize, OrderState)>) {
         let mut states = Vec::new();
@@ -347,18 +404,17 @@ impl Pass {
     }
 
     async fn ask(&self, order: &Order, client: &mut Client) -> OrderState {
-        let unfinished = |end| OrderState { end, recorded_ms: None };
+        let unfinished = |end| OrderState { end, status: None, recorded_ms: None };
         let uri = format!("{}{}", self.path, order.order_id);
         let uri = uri.try_into().expect("the path of a URL, and an order id, make a path");
         let request = self.template.request(uri, self.tokens.header(order.buyer));
         let Ok(answer) = client.send(request).await else { return unfinished(End::Unclear) };
         match (answer.status, serde_json::from_slice::<OrderBody<'_>>(&answer.body)) {
             (404, _) => unfinished(End::Missing),
-            (200, Ok(body)) if body.order_id == order.order_id => match body.status {
-                Status::Queued => unfinished(End::Queued),
-                Status::Committed => OrderState { end: End::Committed, recorded_ms: body.recorded_ms() },
-                Status::Rejected => OrderState { end: End::Rejected, recorded_ms: body.recorded_ms() },
-            },
+            (200, Ok(body)) if body.order_id == order.order_id => {
+                let (end, status) = (body.status.end(), Some(body.status));
+                OrderState { end, status, recorded_ms: body.recorded_ms() }
+            }
             _ => unfinished(End::Unclear),
         }
     }

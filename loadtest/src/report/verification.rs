@@ -85,7 +85,7 @@ impl VerificationReport {
         let open = promised.iter().filter(|check| check.is_unrecorded()).count() as u64;
         let Unrecorded { lost, in_flight, not_known } = Unrecorded::of(open, aftermath);
         let audit = aftermath.audit;
-        let units = checked.count(End::Committed) * u64::from(aftermath.quantity);
+        let units = checked.active() * u64::from(aftermath.quantity);
         let units = units.max(aftermath.recorded.map_or(0, |recorded| recorded.committed_units));
         let oversold = aftermath.stock.map_or(0, |stock| units.saturating_sub(stock));
         let twice = aftermath.recorded.map_or(0, |recorded| recorded.users_sold_twice);
@@ -129,6 +129,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::check::verify::Status;
     use crate::send::latency::Latency;
     use crate::send::run::Order;
 
@@ -178,7 +179,39 @@ mod tests {
     }
 
     fn check(buyer: u32, id: u128, promised: bool, end: End) -> Check {
-        Check { order: Order { buyer, order_id: Uuid::from_u128(id), promised, due_us: 0 }, end }
+        Check {
+            order: Order { buyer, order_id: Uuid::from_u128(id), promised, due_us: 0 },
+            end,
+            status: None,
+        }
+    }
+
+    #[test]
+    fn units_that_were_given_back_may_be_sold_again() {
+        let with = |check: Check, status| Check { status: Some(status), ..check };
+        let checks = vec![
+            with(check(0, 1, true, End::Committed), Status::Cancelled),
+            with(check(0, 2, true, End::Committed), Status::Paid),
+            with(check(1, 3, true, End::Committed), Status::Refunded),
+            with(check(2, 4, true, End::Committed), Status::Refunding),
+        ];
+        let end_to_end = Latency::default();
+        let mut checked = Verification { checks, cancelled: false, end_to_end, last_recorded_at: None };
+        let aftermath = Aftermath {
+            stock: Some(2),
+            quantity: 1,
+            recorded: None,
+            audit: None,
+            has_gate: true,
+            rebuilding: false,
+            run_ended_at: SystemTime::UNIX_EPOCH,
+            drained_at: None,
+        };
+        let report = VerificationReport::of(&checked, &aftermath);
+        assert_eq!((report.committed, report.oversold, report.duplicates), (4, 0, 0));
+        checked.checks[0].status = Some(Status::Committed);
+        let report = VerificationReport::of(&checked, &aftermath);
+        assert_eq!((report.committed, report.oversold, report.duplicates), (4, 1, 1));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use loadtest::{
-    CancellationToken, Clients, End, Order, Plan, Progress, Target, Verification, VerifySettings,
+    CancellationToken, Clients, End, Order, Plan, Progress, Status, Target, Verification, VerifySettings,
 };
 use uuid::Uuid;
 
@@ -65,6 +65,20 @@ async fn verified(state: States) -> Verification {
     assert_eq!((run.counts().accepted, run.counts().unknown), (900, 100));
     let settings = settings(Duration::from_secs(5));
     loadtest::verify(&mut clients, &run.orders(), &job.tokens, &settings, &cancel).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_was_paid_cancelled_or_refunded_has_a_final_row() {
+    let words = ["paid", "cancelled", "refunding", "refund_held", "refunded"];
+    let checked = verified(|user, _| {
+        Some(["paid", "cancelled", "refunding", "refund_held", "refunded"][(user % 5) as usize])
+    })
+    .await;
+    assert_eq!((checked.count(End::Committed), checked.lost()), (1_000, 0));
+    for (at, word) in words.into_iter().enumerate() {
+        let status = Status::read(word.as_bytes()).unwrap();
+        assert_eq!(checked.checks[at].status, Some(status), "{word}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
