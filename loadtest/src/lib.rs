@@ -35,6 +35,7 @@ pub use check::samples::{Drain, Sample, Samples};
 pub use check::shop::{Audit, AuditState, SaleView, Shop, bearer};
 pub use check::verify::{Check, End, Status, Verification, VerifySettings, verify, wait_for_drain};
 pub use error::Error;
+pub use plan::lifecycle::{Behaviour, LifecycleFlags, LifecyclePlan, Shares};
 pub use plan::scenario::Scenario;
 pub use plan::schedule::{Arrivals, MAX_REQUESTS, Plan, Slot};
 pub use plan::stages::{Stage, Stages, parse_duration, parse_rate};
