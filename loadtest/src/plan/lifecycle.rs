@@ -59,7 +59,7 @@ impl Behaviour {
 }
 
 /// What buyers do after the order, as users write it: flags, or the table `[lifecycle]` of a scenario file.
-#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LifecycleFlags {
     /// Go on after the order, in a sale that is made with this payment window: how long after its commit an order can be
