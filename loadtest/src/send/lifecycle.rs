@@ -310,7 +310,13 @@ impl Asking {
             None | Some(Status::Queued) => Some(life.longer_pause()),
             Some(Status::Rejected) => end(life),
             Some(_) => match life.behaviour {
-                Behaviour::Expire => life.enter(Stage::End, self.job.plan.window),
+                // Looks before the window is over, too: the order must be there still.
+                Behaviour::Expire => {
+                    let half = self.job.plan.window / 2;
+                    let wait = life.enter(Stage::End, half);
+                    life.pause = half.min(LONGEST_PAUSE);
+                    wait
+                }
                 Behaviour::PayLate => {
                     let late = self.job.plan.window + self.job.plan.late_by(life.order.buyer);
                     life.enter(Stage::Act, late)
