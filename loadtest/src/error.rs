@@ -70,6 +70,14 @@ pub enum Error {
         sale: u64,
         target: String,
     },
+    /// The sale's orders cannot be paid.
+    #[error(
+        "the orders of sale {sale} cannot be paid; give a sale with a price and a payment window, or an --admin-token to have one made"
+    )]
+    NoPayments {
+        /// The sale's id.
+        sale: u64,
+    },
     /// The sale takes no orders now.
     #[error("sale {sale} is not open: {reason}")]
     NotOpen {

@@ -30,11 +30,13 @@ pub mod report;
 pub mod send;
 pub mod session;
 
+pub use check::bank::{Bank, Charges, OrderCharges};
 pub use check::bulk::Recorded;
 pub use check::samples::{Drain, Sample, Samples};
-pub use check::shop::{Audit, AuditState, SaleView, Shop, bearer};
+pub use check::shop::{Audit, AuditState, Money, SaleView, Shop, bearer};
 pub use check::verify::{Check, End, Status, Verification, VerifySettings, verify, wait_for_drain};
 pub use error::Error;
+pub use plan::lifecycle::{Behaviour, LifecycleFlags, LifecyclePlan, Shares};
 pub use plan::scenario::Scenario;
 pub use plan::schedule::{Arrivals, MAX_REQUESTS, Plan, Slot};
 pub use plan::stages::{Stage, Stages, parse_duration, parse_rate};
@@ -42,21 +44,23 @@ pub use plan::tokens::Tokens;
 pub use report::compare::compare;
 #[cfg(feature = "html")]
 pub use report::html;
+pub use report::lifecycle::LifecycleAftermath;
 pub use report::measured::Header;
 pub use report::schema::{
-    GeneratorReport, Latencies, LatencyReport, Method, Model, PlanReport, RatesReport, Report,
-    SCHEMA_VERSION, SaleReport, Second, StageReport, ThresholdReport, UnknownReport, Verdict,
-    VerificationReport,
+    BankReport, BehaviourReport, GeneratorReport, Latencies, LatencyReport, LifecycleReport, Method, Model,
+    PlanReport, RatesReport, Report, SCHEMA_VERSION, SaleReport, Second, StageReport, ThresholdReport,
+    UnknownReport, Verdict, VerificationReport,
 };
 pub use report::series::Bucket;
 pub use report::threshold::Threshold;
 pub use report::verification::Aftermath;
 pub use send::client::{Answer, Client, Clients, Failure};
 pub use send::latency::Latency;
+pub use send::lifecycle::{Life, LifeProgress, Lives, Told};
 pub use send::limits::open_files;
 pub use send::outcome::{Kind, Outcome, Reader};
 pub use send::progress::{Counts, Progress};
-pub use send::run::{Job, Order, Record, Run, run};
+pub use send::run::{Job, Order, Promise, Record, Run, run};
 pub use send::target::Target;
 pub use send::template::Template;
 pub use session::{Played, Session, Step, Watched};

@@ -1,5 +1,6 @@
 //! What is sent, when and by whom. Nothing here opens a connection.
 
+pub mod lifecycle;
 pub mod scenario;
 pub mod schedule;
 pub mod stages;

@@ -3,6 +3,7 @@
 pub mod compare;
 #[cfg(feature = "html")]
 pub mod html;
+pub mod lifecycle;
 pub mod measured;
 #[cfg(test)]
 mod sample;

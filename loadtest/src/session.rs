@@ -7,29 +7,39 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 use hyper::header::HeaderValue;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::check::bank::{Bank, Charges};
 use crate::check::bulk;
 use crate::check::bulk::Recorded;
 use crate::check::samples::{Drain, Samples};
 use crate::check::shop::{Audit, AuditState, SaleView, Shop};
 use crate::check::verify::{Check, Followed, VerifySettings, ask_for_open, follow};
 use crate::error::Error;
+use crate::plan::lifecycle::LifecyclePlan;
 use crate::plan::scenario::Scenario;
 use crate::plan::schedule::Plan;
 use crate::plan::tokens::Tokens;
+use crate::report::lifecycle::LifecycleAftermath;
 use crate::report::measured::Header;
-use crate::report::schema::{PlanReport, Report, SaleReport, VerificationReport};
+use crate::report::schema::{LifecycleReport, PlanReport, Report, SaleReport, VerificationReport};
 use crate::report::series::Bucket;
 use crate::report::verification::Aftermath;
 use crate::send::client::Clients;
+use crate::send::lifecycle::{Asking, LifeJob, LifeProgress, Lives, connections, follow_orders};
 use crate::send::progress::Progress;
-use crate::send::run::{Job, Order, run};
+use crate::send::run::{Job, Order, Promise, run};
 
 /// While the audit has orders in flight it is read again, for so long: the server may answer with an audit a second old.
 const AUDIT_WITHIN: Duration = Duration::from_secs(5);
+/// How old an answer with an audit may be.
+const AUDIT_AGE: Duration = Duration::from_millis(1_500);
+/// The wait for orders to end lasts so many times as long as that for a drain: a bank that fails is asked again after a minute.
+const LIFE_STALLS: u32 = 3;
 /// How long a drain may stand still, unless the caller sets another time.
 const DRAIN_STALL: Duration = Duration::from_secs(30);
 /// How long one request may take, unless the scenario sets another time.
@@ -53,6 +63,10 @@ pub struct Session {
     pub clients: Clients,
     /// The sale that the buyers order from.
     pub sale: SaleReport,
+    /// What the buyers do after the order; `None`: nothing. The sale has to have payments.
+    pub lifecycle: Option<LifecyclePlan>,
+    /// The bank that charges for the sale's orders; its charges are compared with them. `None`: they are not.
+    pub bank: Option<Bank>,
     /// Whether to wait for the drain and look up the orders.
     pub verify: bool,
     /// The wait for the drain, and then for single orders, ends when nothing has been committed for so long.
@@ -111,6 +125,8 @@ pub struct Watched {
     pub samples: Samples,
     /// Orders looked up so far.
     pub looked_up: Arc<AtomicU64>,
+    /// Orders that have ended so far, where the buyers go on after the order.
+    pub lives: Arc<LifeProgress>,
     step: Arc<watch::Sender<Step>>,
 }
 
@@ -119,6 +135,8 @@ pub enum Step {
     /// Requests leave on schedule.
     #[default]
     Sending,
+    /// Every request was answered. Buyers pay, cancel, and wait until their orders have ended.
+    Settling,
     /// Every request was answered. Accepted orders are on their way to the ledger.
     Draining,
     /// Orders are looked up.
@@ -128,7 +146,13 @@ pub enum Step {
 impl Default for Watched {
     fn default() -> Self {
         let step = Arc::new(watch::Sender::new(Step::default()));
-        Self { progress: Arc::default(), samples: Samples::default(), looked_up: Arc::default(), step }
+        Self {
+            progress: Arc::default(),
+            samples: Samples::default(),
+            looked_up: Arc::default(),
+            lives: Arc::default(),
+            step,
+        }
     }
 }
 
@@ -161,6 +185,8 @@ impl Session {
             tokens,
             clients,
             sale,
+            lifecycle: None,
+            bank: None,
             verify: true,
             drain_stall: DRAIN_STALL,
             stop: CancellationToken::new(),
@@ -191,14 +217,24 @@ impl Session {
         let watching = CancellationToken::new();
         let _ends_with_the_session = watching.clone().drop_guard();
         tokio::spawn(samples.clone().watch(Shop::new(&self.clients), self.sale.id, watching.clone()));
-        let Sent { mut report, orders, series, started_at } = self.send().await?;
+        let (promises, living) = self.live();
+        let Sent { mut report, orders, series, started_at } = self.send(promises).await?;
         let ended_at = started_at + Duration::from_secs_f64(report.duration_seconds);
+        let lives = match living {
+            Some(living) => {
+                self.watched.step.send_replace(Step::Settling);
+                Some(living.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+            }
+            None => None,
+        };
+        report.lifecycle = self.lifecycle_report(lives.as_ref(), None);
         let (mut audit, mut unrecorded) = (None, Vec::new());
         if self.verify
             && !self.stop.is_cancelled()
-            && let Some(checked) = self.check(&orders, started_at, ended_at).await
+            && let Some(checked) = self.check(&orders, lives.as_ref(), started_at, ended_at).await
         {
             report.verification = Some(checked.report);
+            report.lifecycle = checked.lifecycle;
             (audit, unrecorded) = (checked.audit, checked.unrecorded);
         }
         report.place(&samples.all(), started_at);
@@ -206,10 +242,34 @@ impl Session {
         Ok(Played { report, started_at, series, samples, audit, unrecorded })
     }
 
+    /// Starts to follow the orders that are promised, where the buyers go on after the order.
+    fn live(&self) -> (Option<UnboundedSender<Promise>>, Option<JoinHandle<Lives>>) {
+        let Some(plan) = self.lifecycle else { return (None, None) };
+        let (sender, promises) = unbounded_channel();
+        let job = LifeJob {
+            plan,
+            tokens: self.tokens.clone(),
+            stall: self.drain_stall * LIFE_STALLS + plan.window,
+            progress: self.watched.lives.clone(),
+        };
+        let asking = Asking::new(&self.clients, job);
+        let following = follow_orders(connections(&self.clients), asking, promises, self.stop.clone());
+        (Some(sender), Some(tokio::spawn(following)))
+    }
+
+    fn lifecycle_report(
+        &self,
+        lives: Option<&Lives>,
+        aftermath: Option<&LifecycleAftermath<'_>>,
+    ) -> Option<LifecycleReport> {
+        self.lifecycle.as_ref().zip(lives).map(|(plan, lives)| LifecycleReport::of(plan, lives, aftermath))
+    }
+
     /// Sends all requests. The records are dropped here, because a million of them would fill the memory.
-    async fn send(&mut self) -> Result<Sent, Error> {
+    async fn send(&mut self, promises: Option<UnboundedSender<Promise>>) -> Result<Sent, Error> {
         let quantity = self.scenario.quantity.unwrap_or(1);
-        let job = Job { quantity, ..Job::new(self.plan.clone(), self.sale.id, self.tokens.clone()) };
+        let job =
+            Job { quantity, promises, ..Job::new(self.plan.clone(), self.sale.id, self.tokens.clone()) };
         let header = self.header(quantity);
         let run = run(&mut self.clients, &job, &self.watched.progress, &self.stop).await?;
         let (report, series) = (Report::of(&run, header), run.series());
@@ -233,6 +293,7 @@ impl Session {
     async fn check(
         &mut self,
         orders: &[Order],
+        lives: Option<&Lives>,
         started_at: SystemTime,
         run_ended_at: SystemTime,
     ) -> Option<Checked> {
@@ -274,8 +335,17 @@ impl Session {
             drained_at,
         };
         let report = VerificationReport::of(&checked, &aftermath);
+        let bank = self.charges(lives).await;
+        let after = LifecycleAftermath {
+            checks: &checked.checks,
+            audit: audit.as_ref(),
+            has_gate: aftermath.has_gate,
+            created: self.sale.created,
+            bank: bank.as_ref(),
+        };
+        let lifecycle = self.lifecycle_report(lives, Some(&after).filter(|_| !checked.cancelled));
         let unrecorded = checked.checks.into_iter().filter(Check::is_lost).collect();
-        Some(Checked { report, audit, unrecorded })
+        Some(Checked { report, lifecycle, audit, unrecorded })
     }
 
     /// With the admin token the orders are looked up in the list of all recorded orders. Orders that are not in it, or all of
@@ -306,10 +376,22 @@ impl Session {
         (followed, None, cancelled)
     }
 
+    /// The bank's charges for the orders, or why they could not be read; `None`: no bank was named.
+    async fn charges(&self, lives: Option<&Lives>) -> Option<Result<Charges, String>> {
+        let (bank, lives) = self.bank.as_ref().zip(lives)?;
+        let charges = bank.charges(lives.lives.iter().map(|life| life.order.order_id)).await;
+        Some(charges.map_err(|error| error.to_string()))
+    }
+
     /// The sale's audit. `None`: the server has none, or did not answer.
     async fn audit(&self) -> Option<Audit> {
         let mut shop = Shop::new(&self.clients);
         let began = Instant::now();
+        let within = if self.lifecycle.is_some() { self.drain_stall.max(AUDIT_WITHIN) } else { AUDIT_WITHIN };
+        if self.lifecycle.is_some() {
+            // The last order has ended just now, and its money must be in the audit.
+            self.stop.run_until_cancelled(tokio::time::sleep(AUDIT_AGE)).await;
+        }
         loop {
             let audit = match shop.audit(self.sale.id).await {
                 Ok(audit) => audit?,
@@ -319,7 +401,7 @@ impl Session {
                 }
             };
             let settled = !matches!(audit.state(), AuditState::InFlight | AuditState::Rebuilding);
-            if settled || began.elapsed() > AUDIT_WITHIN || self.stop.is_cancelled() {
+            if settled || began.elapsed() > within || self.stop.is_cancelled() {
                 return Some(audit);
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -338,6 +420,7 @@ struct Sent {
 /// What the look-up and the audit found.
 struct Checked {
     report: VerificationReport,
+    lifecycle: Option<LifecycleReport>,
     audit: Option<Audit>,
     unrecorded: Vec<Check>,
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use hyper::header::HeaderValue;
 
+use crate::check::lines::{Lines, number};
 use crate::check::verify::{End, Followed, OrderState, Status, VerifySettings};
 use crate::error::Error;
 use crate::send::client::{Clients, Failure};
@@ -14,8 +15,6 @@ use crate::send::template::Template;
 
 /// The first line of the list.
 const HEAD: &[u8] = b"order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms";
-/// The longest line of a list of orders.
-const MAX_LINE: usize = 1_024;
 const DOING: &str = "read the sale's recorded orders";
 
 /// The totals of the list: all orders of the sale, also those of other buyers.
@@ -67,15 +66,12 @@ struct List {
     followed: Followed,
     /// Places in `followed`, by order id.
     by_id: Vec<u32>,
-    /// The line that has not ended yet.
-    rest: Vec<u8>,
-    lines: u64,
+    lines: Lines,
     orders: u64,
     committed_units: u64,
     /// The user of every order that is in the ledger and has not given its units back.
     users: Vec<u64>,
     looked_up: std::sync::Arc<std::sync::atomic::AtomicU64>,
-    wrong: Option<String>,
 }
 
 impl List {
@@ -84,39 +80,18 @@ impl List {
         let mut by_id: Vec<u32> = (0..count).collect();
         by_id.sort_unstable_by_key(|&at| followed.checks[at as usize].order.order_id);
         let looked_up = settings.looked_up.clone();
-        let (rest, users) = (Vec::new(), Vec::new());
-        Self { followed, by_id, rest, lines: 0, orders: 0, committed_units: 0, users, looked_up, wrong: None }
+        let (lines, users) = (Lines::default(), Vec::new());
+        Self { followed, by_id, lines, orders: 0, committed_units: 0, users, looked_up }
     }
 
-    fn take(&mut self, mut piece: &[u8]) {
-        while let Some(end) = piece.iter().position(|&byte| byte == b'\n') {
-            let (line, after) = (&piece[..end], &piece[end + 1..]);
-            if self.rest.is_empty() {
-                self.line(line);
-            } else {
-                let mut whole = std::mem::take(&mut self.rest);
-                whole.extend_from_slice(line);
-                self.line(&whole);
-                whole.clear();
-                self.rest = whole;
-            }
-            piece = after;
-        }
-        if self.rest.len() + piece.len() <= MAX_LINE {
-            self.rest.extend_from_slice(piece);
-        } else {
-            self.wrong.get_or_insert_with(|| format!("line {} is too long", self.lines + 1));
-        }
+    fn take(&mut self, piece: &[u8]) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.take(piece, |number, line| self.line(number, line));
+        self.lines = lines;
     }
 
-    fn line(&mut self, line: &[u8]) {
-        self.lines += 1;
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let fine = if self.lines == 1 { line == HEAD } else { line.is_empty() || self.row(line).is_some() };
-        if !fine {
-            let start = String::from_utf8_lossy(&line[..line.len().min(100)]).into_owned();
-            self.wrong.get_or_insert_with(|| format!("line {} cannot be read: {start:?}", self.lines));
-        }
+    fn line(&mut self, number: u64, line: &[u8]) -> bool {
+        if number == 1 { line == HEAD } else { line.is_empty() || self.row(line).is_some() }
     }
 
     fn row(&mut self, line: &[u8]) -> Option<()> {
@@ -147,15 +122,8 @@ impl List {
 
     /// Checks the whole list after its last piece.
     fn end(&mut self) -> Result<(), String> {
-        if !self.rest.is_empty() {
-            let last = std::mem::take(&mut self.rest);
-            self.line(&last);
-        }
-        match self.wrong.take() {
-            Some(wrong) => Err(wrong),
-            None if self.lines == 0 => Err("the answer is empty".to_owned()),
-            None => Ok(()),
-        }
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.end(|number, line| self.line(number, line))
     }
 
     fn recorded(&mut self) -> Recorded {
@@ -168,10 +136,6 @@ impl List {
             users_sold_twice: twice as u64,
         }
     }
-}
-
-fn number(field: &[u8]) -> Option<u64> {
-    std::str::from_utf8(field).ok()?.parse().ok()
 }
 
 #[cfg(test)]

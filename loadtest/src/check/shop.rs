@@ -44,6 +44,10 @@ pub struct SaleView {
     pub ends_at: Option<String>,
     /// When the server read these fields, RFC 3339.
     pub as_of: Option<String>,
+    /// The price of one unit, in hundredths.
+    pub price_cents: Option<u64>,
+    /// How long after its commit an order can be paid, in milliseconds; `None`: the sale has no payments.
+    pub payment_window_ms: Option<u64>,
     /// How often the gate has been filled; 0: it takes no orders yet.
     pub epoch: Option<u32>,
 }
@@ -62,6 +66,15 @@ impl SaleView {
     /// Whether the sale's gate is being rebuilt, so that nobody can buy and orders may still be on their way.
     pub fn is_rebuilding(&self) -> bool {
         self.state.as_deref() == Some(REBUILDING)
+    }
+
+    /// The payment window of a sale whose orders can be paid.
+    ///
+    /// # Errors
+    /// [`Error::NoPayments`] for a sale without a payment window, or whose units cost nothing.
+    pub fn check_payments(&self) -> Result<Duration, Error> {
+        let window = self.payment_window_ms.filter(|_| self.price_cents.is_some_and(|price| price > 0));
+        window.map(Duration::from_millis).ok_or(Error::NoPayments { sale: self.id })
     }
 
     /// Whether orders are taken now.
@@ -129,11 +142,38 @@ impl Audit {
         self.others.get("rejected_orders")?.as_u64()
     }
 
+    /// Units of ended orders that are not on sale again yet; 0 where the server did not send the count.
+    pub fn returning_units(&self) -> u64 {
+        self.others.get("returning").and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// The money of the sale; `None`: the server did not send it, because the sale has no payments.
+    pub fn money(&self) -> Option<Money> {
+        Money::deserialize(self.others.get("money")?).ok()
+    }
+
     /// Units that the gate has reserved and the ledger has not recorded, below 0 where the gate has lost data; `None`: the
     /// server did not send the count.
     pub fn in_flight_units(&self) -> Option<i64> {
         self.others.get("in_flight")?.as_i64()
     }
+}
+
+/// The money of a sale, as its audit adds it up. Serialized, it is a part of the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Money {
+    /// Came in for orders of the sale, in hundredths.
+    pub charged_cents: u64,
+    /// Went back.
+    pub refunded_cents: u64,
+    /// Amounts of the orders that are paid.
+    pub paid_cents: u64,
+    /// Amounts of the orders whose money is going back.
+    pub refunding_cents: u64,
+    /// All entries added up: 0.
+    pub entries_sum: i64,
+    /// Transfers whose own entries do not add up to zero: 0.
+    pub unbalanced: u64,
 }
 
 /// An audit's verdict, as far as it concerns orders without a final row.
@@ -190,11 +230,30 @@ impl Shop {
         per_user_limit: u32,
         lasts: Duration,
     ) -> Result<SaleView, Error> {
+        self.make(admin, new_sale(stock, per_user_limit, lasts)).await
+    }
+
+    /// Makes such a sale whose orders cost `price_cents` a unit and can be paid within `window` after their commit.
+    ///
+    /// # Errors
+    /// The same as those of [`Self::create`].
+    pub async fn create_with_payments(
+        &mut self,
+        admin: &HeaderValue,
+        stock: u64,
+        per_user_limit: u32,
+        lasts: Duration,
+        price_cents: u64,
+        window: Duration,
+    ) -> Result<SaleView, Error> {
+        let mut body = new_sale(stock, per_user_limit, lasts);
+        body["price_cents"] = price_cents.into();
+        body["payment_window_ms"] = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).into();
+        self.make(admin, body).await
+    }
+
+    async fn make(&mut self, admin: &HeaderValue, body: Value) -> Result<SaleView, Error> {
         const DOING: &str = "make a sale";
-        let ends_at = humantime::format_rfc3339_seconds(SystemTime::now() + lasts).to_string();
-        let body = serde_json::json!({
-            "name": "Load test", "stock": stock, "per_user_limit": per_user_limit, "ends_at": ends_at,
-        });
         let uri = self.uri("/api/v1/sales");
         let request = Template::post(&self.target, body.to_string()).request(uri, admin.clone());
         let answer =
@@ -260,6 +319,13 @@ impl Shop {
     fn uri(&self, path: &str) -> hyper::http::uri::Uri {
         self.target.path(path).try_into().expect("the path of a URL, and a number, make a path")
     }
+}
+
+fn new_sale(stock: u64, per_user_limit: u32, lasts: Duration) -> Value {
+    let ends_at = humantime::format_rfc3339_seconds(SystemTime::now() + lasts).to_string();
+    serde_json::json!({
+        "name": "Load test", "stock": stock, "per_user_limit": per_user_limit, "ends_at": ends_at,
+    })
 }
 
 /// A bearer token as a header's value.

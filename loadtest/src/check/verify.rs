@@ -108,6 +108,20 @@ impl Status {
         })
     }
 
+    /// The word, as it is shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Committed => "committed",
+            Self::Rejected => "rejected",
+            Self::Paid => "paid",
+            Self::Cancelled => "cancelled",
+            Self::Refunding => "refunding",
+            Self::RefundHeld => "refund held",
+            Self::Refunded => "refunded",
+        }
+    }
+
     /// What it says of the order's final row. An order that was paid, cancelled or refunded has reached the ledger before.
     pub fn end(self) -> End {
         match self {

@@ -8,6 +8,7 @@ use clap::{Args, value_parser};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
+use crate::plan::lifecycle::{LifecycleFlags, LifecyclePlan};
 use crate::plan::schedule::{Arrivals, MAX_REQUESTS, Plan};
 use crate::plan::stages::{Stages, parse_duration, parse_rate};
 use crate::report::threshold::Threshold;
@@ -24,16 +25,18 @@ const DEFAULT_MAX_CONNECTIONS: u16 = 2_048;
 const SEEDS: u64 = 900_000_000_000;
 
 /// The presets: each is the file of its name in `scenarios/`.
-const PRESETS: [(&str, &str); 6] = [
+const PRESETS: [(&str, &str); 7] = [
     ("spike", include_str!("../../scenarios/spike.toml")),
     ("step", include_str!("../../scenarios/step.toml")),
     ("ramp", include_str!("../../scenarios/ramp.toml")),
     ("soak", include_str!("../../scenarios/soak.toml")),
     ("duplicates", include_str!("../../scenarios/duplicates.toml")),
     ("bots", include_str!("../../scenarios/bots.toml")),
+    ("lifecycle", include_str!("../../scenarios/lifecycle.toml")),
 ];
 
-/// What is sent, when and by whom, and the thresholds. In a file the fields have the flags' names, with `_` for `-`.
+/// What is sent, when and by whom, and the thresholds. In a file the fields have the flags' names, with `_` for `-`; those of
+/// what buyers do after the order are in the table `[lifecycle]`.
 #[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
@@ -99,6 +102,8 @@ pub struct Scenario {
     #[arg(long = "threshold", value_name = "THRESHOLD", help_heading = "Report")]
     #[serde(deserialize_with = "thresholds")]
     pub thresholds: Vec<Threshold>,
+    #[command(flatten)]
+    pub lifecycle: LifecycleFlags,
 }
 
 impl Scenario {
@@ -151,6 +156,7 @@ impl Scenario {
             stock: self.stock.or(base.stock),
             timeout: self.timeout.or(base.timeout),
             thresholds: base.thresholds.into_iter().chain(self.thresholds).collect(),
+            lifecycle: self.lifecycle.over(base.lifecycle),
         }
     }
 
@@ -181,6 +187,14 @@ impl Scenario {
         plan.check()?;
         self.check_warmup(&plan)?;
         Ok(plan)
+    }
+
+    /// What the buyers do after the order; `None`: nothing.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for shares that do not add up to 1, or a field outside its range.
+    pub fn lifecycle_plan(&self) -> Result<Option<LifecyclePlan>, Error> {
+        self.lifecycle.plan(self.seed.unwrap_or(1))
     }
 
     fn arrivals(&self) -> Result<Arrivals, Error> {
@@ -271,7 +285,7 @@ fn stages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stages>, 
     text(deserializer, Stages::parse)
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     text(deserializer, parse_duration)
 }
 

@@ -90,6 +90,7 @@ impl Report {
             series: seconds(&run.records),
             generator: generator(run),
             verification: None,
+            lifecycle: None,
             thresholds: Vec::new(),
             verdict: Verdict::Unverified,
             reasons: Vec::new(),

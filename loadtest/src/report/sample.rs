@@ -71,6 +71,7 @@ pub(crate) fn report() -> Report {
             drain_seconds: Some(2.5),
             cancelled: false,
         }),
+        lifecycle: None,
         thresholds: vec![ThresholdReport { text: "p99<200ms".to_owned(), measured: Some(1e5), kept: true }],
         verdict: Verdict::Pass,
         reasons: Vec::new(),

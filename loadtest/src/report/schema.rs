@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::shop::Money;
+use crate::plan::lifecycle::Behaviour;
 use crate::send::latency::Latency;
 use crate::send::progress::Counts;
 
@@ -41,6 +43,9 @@ pub struct Report {
     pub generator: GeneratorReport,
     /// What became of the orders; `None`: they were not looked up, by choice or because the run was interrupted.
     pub verification: Option<VerificationReport>,
+    /// What the buyers did after the order; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<LifecycleReport>,
     /// Every threshold, and whether it was kept.
     pub thresholds: Vec<ThresholdReport>,
     pub verdict: Verdict,
@@ -262,6 +267,80 @@ pub struct UnknownReport {
     pub absent: u64,
     /// Not known.
     pub open: u64,
+}
+
+/// What the buyers did after the order, and where their orders have ended.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LifecycleReport {
+    /// How long after its commit an order could be paid, in seconds.
+    pub window_seconds: f64,
+    /// The orders by what their buyers were to do.
+    pub behaviours: Vec<BehaviourReport>,
+    /// Requests after the order: looks, payments, cancellations, refunds.
+    pub requests: u64,
+    /// Payments, cancellations and refunds that were sent again.
+    pub retries: u64,
+    /// Payments, cancellations and refunds that were refused, by HTTP status and problem, such as `409 order-state`.
+    pub refusals: BTreeMap<String, u64>,
+    /// The money of the sale, by its audit; `None`: not known.
+    pub money: Option<Money>,
+    /// Units of ended orders that were not on sale again, by the sale's audit; `None`: not known.
+    pub returning: Option<u64>,
+    /// The bank's own account; `None`: no bank was named, or it could not be read.
+    pub bank: Option<BankReport>,
+    /// What is wrong, in sentences.
+    pub findings: Vec<String>,
+    /// What could not be found out, in sentences.
+    pub unclear: Vec<String>,
+}
+
+/// The orders whose buyers were to do the same.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BehaviourReport {
+    pub behaviour: Behaviour,
+    /// The planned share, 0 to 1.
+    pub share: f64,
+    pub orders: u64,
+    /// Of these, orders that have ended as paid. The same holds for the next four.
+    pub paid: u64,
+    pub cancelled: u64,
+    pub refunded: u64,
+    /// Their money waits for a human.
+    pub refund_held: u64,
+    /// Never reached the ledger.
+    pub rejected: u64,
+    /// Of these, orders that have not ended.
+    pub open: u64,
+    /// Of these, orders that have ended elsewhere than planned.
+    pub off_plan: u64,
+}
+
+impl BehaviourReport {
+    /// Without an order.
+    pub fn of(behaviour: Behaviour) -> Self {
+        Self {
+            behaviour,
+            share: 0.0,
+            orders: 0,
+            paid: 0,
+            cancelled: 0,
+            refunded: 0,
+            refund_held: 0,
+            rejected: 0,
+            open: 0,
+            off_plan: 0,
+        }
+    }
+}
+
+/// The charges that the bank has carried out for the orders of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BankReport {
+    pub charges: u64,
+    pub charged_cents: u64,
+    pub refunded_cents: u64,
+    /// Charges of other orders since the run began.
+    pub others: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

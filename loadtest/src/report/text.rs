@@ -33,6 +33,9 @@ impl fmt::Display for Report {
         if let Some(checked) = &self.verification {
             write!(f, "\n{checked}")?;
         }
+        if let Some(lifecycle) = &self.lifecycle {
+            write!(f, "\n{lifecycle}")?;
+        }
         if !self.thresholds.is_empty() {
             writeln!(f)?;
         }

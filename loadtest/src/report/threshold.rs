@@ -93,7 +93,7 @@ macro_rules! verified {
 }
 
 /// Everything that a threshold can be set on.
-static METRICS: [Metric; 40] = [
+static METRICS: [Metric; 42] = [
     time!("p50", latency.corrected.all, p50_us),
     time!("p90", latency.corrected.all, p90_us),
     time!("p95", latency.corrected.all, p95_us),
@@ -132,6 +132,12 @@ static METRICS: [Metric; 40] = [
     verified!(in_flight),
     verified!(oversold),
     verified!(duplicates),
+    Metric {
+        name: "off_plan",
+        unit: Unit::Number,
+        of: |r| r.lifecycle.as_ref().map(|l| l.off_plan() as f64),
+    },
+    Metric { name: "not_ended", unit: Unit::Number, of: |r| r.lifecycle.as_ref().map(|l| l.open() as f64) },
     Metric { name: "cpu_share", unit: Unit::Share, of: |r| r.generator.cpu_share },
     Metric { name: "drain", unit: Unit::Seconds, of: |r| r.verification.as_ref()?.drain_seconds },
 ];

@@ -30,8 +30,8 @@ impl Report {
 
     /// The broken promises, in sentences.
     fn broken(&self) -> Vec<String> {
-        let Some(checked) = &self.verification else { return Vec::new() };
-        let mut broken = Vec::new();
+        let mut broken = self.lifecycle.as_ref().map(|one| one.findings.clone()).unwrap_or_default();
+        let Some(checked) = &self.verification else { return broken };
         if checked.lost > 0 && !checked.cancelled {
             let (lost, promised) = (checked.lost, checked.promised);
             broken.push(format!("lost: {lost} of {promised} promised orders have no final row"));
@@ -68,6 +68,7 @@ impl Report {
                 counts.sent
             ));
         }
+        unclear.extend(self.lifecycle.iter().flat_map(|one| one.unclear.clone()));
         if let Some(checked) = &self.verification {
             if checked.in_flight > 0 {
                 unclear.push(format!(
@@ -117,6 +118,7 @@ fn missed(threshold: &ThresholdReport) -> String {
 mod tests {
     use super::*;
     use crate::report::sample::report;
+    use crate::report::schema::LifecycleReport;
 
     #[test]
     fn the_verdict_is_the_worst_that_applies() {
@@ -144,7 +146,13 @@ mod tests {
         for spoil in spoiled {
             assert_eq!(verdict(spoil, &missed, true), Verdict::Violated);
         }
-        let unclear: [fn(&mut Report); 5] = [
+        fn lifecycle(report: &mut Report) -> &mut LifecycleReport {
+            report.lifecycle.get_or_insert_default()
+        }
+        let found = |report: &mut Report| lifecycle(report).findings.push("money".to_owned());
+        assert_eq!(verdict(found, &missed, true), Verdict::Violated);
+        let unclear: [fn(&mut Report); 6] = [
+            |report| lifecycle(report).unclear.push("bank".to_owned()),
             |report| checked(report).unclear = 1,
             |report| checked(report).in_flight = 1,
             |report| checked(report).conserved = None,

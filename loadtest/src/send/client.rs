@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper::header::RETRY_AFTER;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -39,6 +40,8 @@ pub struct Answer {
     pub status: u16,
     /// Whether it has `Idempotent-Replayed: true`.
     pub replayed: bool,
+    /// The seconds of `Retry-After`.
+    pub retry_after: Option<u64>,
     /// The body, 64 KiB at the most.
     pub body: Bytes,
 }
@@ -336,7 +339,8 @@ impl Driver<'_> {
             body = if body.is_empty() { data } else { join(&body, &data) };
         }
         let replayed = head.headers.get("idempotent-replayed").is_some_and(|value| value == "true");
-        Ok(Answer { status: head.status.as_u16(), replayed, body })
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Answer { status: head.status.as_u16(), replayed, retry_after, body })
     }
 }
 

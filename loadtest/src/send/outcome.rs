@@ -131,7 +131,7 @@ impl Reader {
         let Ok(body) = serde_json::from_slice::<ProblemBody<'_>>(body) else {
             return Outcome::Refused { status, problem: self.name(UNNAMED) };
         };
-        let problem = body.kind.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(UNNAMED);
+        let problem = last_segment(&body.kind);
         match (status, problem, body.order_id) {
             (409, "sold-out", _) => Outcome::SoldOut,
             (503, "outcome-unknown", Some(order_id)) => Outcome::Unknown { order_id },
@@ -151,6 +151,19 @@ impl Reader {
     }
 }
 
+fn last_segment(kind: &str) -> &str {
+    kind.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(UNNAMED)
+}
+
+/// The name of the problem in the body of a refusal, such as `order-state`; `unnamed` where it names none.
+pub(crate) fn problem(body: &[u8]) -> Cow<'_, str> {
+    match serde_json::from_slice::<ProblemBody<'_>>(body).map(|body| body.kind) {
+        Ok(Cow::Borrowed(kind)) => last_segment(kind).into(),
+        Ok(Cow::Owned(kind)) => last_segment(&kind).to_owned().into(),
+        Err(_) => UNNAMED.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +172,7 @@ mod tests {
 
     fn read(status: u16, replayed: bool, body: &str) -> Outcome {
         let body = bytes::Bytes::copy_from_slice(body.as_bytes());
-        Reader::default().read(&Answer { status, replayed, body })
+        Reader::default().read(&Answer { status, replayed, retry_after: None, body })
     }
 
     fn problem(name: &str) -> String {
@@ -195,7 +208,7 @@ mod tests {
         let mut reader = Reader::default();
         for at in 0..1_000 {
             let body = problem(&format!("p{at}")).into();
-            reader.read(&Answer { status: 500, replayed: false, body });
+            reader.read(&Answer { status: 500, replayed: false, retry_after: None, body });
         }
         assert_eq!(reader.problems.len(), MAX_PROBLEMS);
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hyper::http::uri::Uri;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -39,12 +40,14 @@ pub struct Job {
     pub tokens: Tokens,
     /// A request that leaves later than this after its time counts as late. The runtime's timer alone may take 1 ms.
     pub late_after: Duration,
+    /// Gets every order as soon as it is promised, once for each answer that promises it; `None`: nobody waits for them.
+    pub promises: Option<UnboundedSender<Promise>>,
 }
 
 impl Job {
     /// Every buyer orders one unit; a request is late after 5 ms.
     pub fn new(plan: Plan, sale_id: u64, tokens: Tokens) -> Self {
-        Self { plan, sale_id, quantity: 1, tokens, late_after: Duration::from_millis(5) }
+        Self { plan, sale_id, quantity: 1, tokens, late_after: Duration::from_millis(5), promises: None }
     }
 }
 
@@ -87,6 +90,14 @@ pub struct Order {
     pub promised: bool,
     /// When the first request that was answered with it was meant to leave, in microseconds from the start of the run.
     pub due_us: u64,
+}
+
+/// An order that has just been promised.
+#[derive(Debug, Clone, Copy)]
+pub struct Promise {
+    pub order: Order,
+    /// When the request left that was answered with it.
+    pub sent: Instant,
 }
 
 #[derive(Debug)]
@@ -162,6 +173,7 @@ pub async fn run(
         template: Template::post(clients.target(), format!("{{\"quantity\":{}}}", job.quantity)),
         tokens: job.tokens.clone(),
         late_after: job.late_after,
+        promises: job.promises.clone(),
         progress: progress.clone(),
         cancel: cancel.clone(),
         connection_error: OnceLock::new(),
@@ -243,6 +255,7 @@ struct Line {
     template: Template,
     tokens: Tokens,
     late_after: Duration,
+    promises: Option<UnboundedSender<Promise>>,
     progress: Arc<Progress>,
     cancel: CancellationToken,
     connection_error: OnceLock<String>,
@@ -344,6 +357,13 @@ impl Line {
             }
         };
         let service_us = micros(sent.elapsed());
+        if let (Some(promises), true, Some(order_id)) =
+            (&self.promises, outcome.is_promise(), outcome.order_id())
+        {
+            let order = Order { buyer: slot.buyer, order_id, promised: true, due_us: slot.due_us };
+            // Nobody waits any more once the run is cancelled.
+            let _ = promises.send(Promise { order, sent });
+        }
         self.progress.ended(outcome.kind());
         let record = Record { slot: *slot, lag_us: micros(lag), service_us, outcome };
         self.progress.took(record.latency_us());

@@ -28,6 +28,7 @@ pub(crate) fn good() -> Report {
         series: series(),
         generator: generator(),
         verification: Some(verification()),
+        lifecycle: None,
         thresholds: vec![
             ThresholdReport { text: "p99<200ms".into(), measured: Some(41_000.0), kept: true },
             ThresholdReport { text: "accepted_rate>1000".into(), measured: Some(2_000.0), kept: true },

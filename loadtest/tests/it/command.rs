@@ -33,7 +33,7 @@ async fn output_in(folder: &Path, args: Vec<String>) -> Output {
     tokio::task::spawn_blocking(run).await.unwrap()
 }
 
-/// `run` against a gateway with the flags given, and a report as JSON: the exit code, the report, and what was printed.
+/// `run` against a gateway with the flags given (`{target}` in them is its address), and a report as JSON: the exit code, the report, and what was printed.
 pub(crate) async fn run(lie: Lie, flags: &str) -> (i32, Report, String) {
     run_in(tempfile::tempdir().unwrap().path(), lie, flags).await
 }
@@ -41,6 +41,7 @@ pub(crate) async fn run(lie: Lie, flags: &str) -> (i32, Report, String) {
 /// [`run`] in a folder.
 pub(crate) async fn run_in(folder: &Path, lie: Lie, flags: &str) -> (i32, Report, String) {
     let target = gateway(lie).await;
+    let flags = flags.replace("{target}", &target);
     let json = folder.join("report.json");
     let flags = format!(
         "run --target {target} --jwt-secret {SECRET} --drain-stall 1s --json {} {flags}",

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::payments::{self, Payments};
 use crate::server::{problem, serve};
 
 pub(crate) const SECRET: &str = "a-secret-of-a-test";
@@ -55,6 +56,42 @@ pub(crate) enum Lie {
     NoAudit,
     /// Every order goes straight into the ledger: there is no gate.
     Direct,
+    /// Payments, cancellations and refunds succeed only after every answer that means "again".
+    Busy,
+    /// Payments after the window are taken, and the money goes back.
+    TakesLate,
+    /// The same, and the bank keeps the money.
+    KeepsLate,
+    /// Buyers are told that they have paid, and nothing happens.
+    TellsPaid,
+    /// Buyers are told that their order is cancelled, and nothing happens.
+    TellsCancelled,
+    /// Buyers are told that the bank has declined, and their orders are paid.
+    DeclinesAndCharges,
+    /// Two payments under one key have two ids.
+    TwoAnswers,
+    /// Orders that nobody pays for are paid when their window is over.
+    PaysUnasked,
+    /// Orders that nobody pays for stay as they are.
+    NeverExpires,
+    /// Orders expire when a quarter of their window is over.
+    ExpiresEarly,
+    /// Refunds wait for a human.
+    HoldsRefunds,
+    /// The bank has charged every order twice.
+    ChargesTwice,
+    /// The bank has a charge for an order that there is not.
+    ChargesOthers,
+    /// The bank does not give back what the orders say has gone back.
+    KeepsRefunds,
+    /// The audit has a cent too much in its paid orders.
+    WrongSum,
+    /// The audit has entries that do not add up to zero.
+    Unbalanced,
+    /// The audit has a unit that never comes back.
+    NeverReturns,
+    /// The audit has no money.
+    NoMoney,
 }
 
 /// How long a row of [`Lie::Late`] takes.
@@ -78,19 +115,20 @@ impl Lie {
 }
 
 #[derive(Clone)]
-struct App {
-    lie: Lie,
+pub(crate) struct App {
+    pub(crate) lie: Lie,
     began: Instant,
-    books: Arc<Mutex<Books>>,
+    pub(crate) books: Arc<Mutex<Books>>,
 }
 
 #[derive(Default)]
-struct Books {
+pub(crate) struct Books {
     stock: u64,
     by_user: BTreeMap<u64, Uuid>,
     promised: u64,
     /// Order, user, when; in milliseconds since 1970, which may be in the future for a row that arrives late.
     ledger: BTreeMap<Uuid, (u64, u128)>,
+    pub(crate) payments: Payments,
 }
 
 impl Books {
@@ -101,7 +139,7 @@ impl Books {
     }
 }
 
-fn unix_ms() -> u128 {
+pub(crate) fn unix_ms() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
 }
 
@@ -117,6 +155,10 @@ pub(crate) async fn gateway(lie: Lie) -> String {
         .route("/api/v1/sales/{id}/audit", get(audit))
         .route("/api/v1/sales/{id}/audit/orders", get(list))
         .route("/api/v1/orders/{id}", get(look_up))
+        .route("/api/v1/orders/{id}/payment", post(payments::pay))
+        .route("/api/v1/orders/{id}/cancel", post(payments::cancel))
+        .route("/api/v1/orders/{id}/refund", post(payments::refund))
+        .route("/v1/charges.csv", get(payments::charges))
         .with_state(app);
     serve(router).await.to_string()
 }
@@ -125,6 +167,10 @@ pub(crate) async fn gateway(lie: Lie) -> String {
 struct NewSale {
     stock: u64,
     ends_at: String,
+    #[serde(default)]
+    price_cents: u64,
+    #[serde(default)]
+    payment_window_ms: u64,
 }
 
 fn is_admin(headers: &HeaderMap) -> bool {
@@ -136,7 +182,11 @@ async fn create(State(app): State<App>, headers: HeaderMap, Json(new): Json<NewS
         return problem(401, "unauthorized", None);
     }
     assert!(humantime::parse_rfc3339(&new.ends_at).unwrap() > SystemTime::now());
-    *app.books.lock().unwrap() = Books { stock: new.stock, ..Books::default() };
+    *app.books.lock().unwrap() = Books {
+        stock: new.stock,
+        payments: Payments::new(app.lie, new.payment_window_ms, new.price_cents),
+        ..Books::default()
+    };
     (StatusCode::CREATED, view(&app)).into_response()
 }
 
@@ -160,6 +210,8 @@ fn view(app: &App) -> Json<Value> {
     Json(json!({
         "id": 1, "stock": books.stock, "orders": orders, "rejected_orders": 0, "reserved_orders": reserved,
         "remaining": reserved.map(|reserved| books.stock.saturating_sub(reserved)), "phase": phase, "mode": mode,
+        "price_cents": books.payments.price_cents,
+        "payment_window_ms": Some(books.payments.window_ms as u64).filter(|window| *window > 0),
         "state": state, "epoch": epoch, "starts_at": "2100-01-01T00:00:00Z", "ends_at": "2100-01-02T00:00:00Z",
     }))
 }
@@ -180,12 +232,13 @@ async fn audit(State(app): State<App>) -> Response {
     };
     Json(json!({
         "oversold": 0, "duplicates": 0, "conserved": conserved, "verdict": verdict, "findings": [],
+        "money": books.payments.money(), "returning": books.payments.returning(),
         "in_flight": in_flight, "committed_orders": books.rows().count(), "rejected_orders": 0,
     }))
     .into_response()
 }
 
-fn user(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn user(headers: &HeaderMap) -> Option<u64> {
     let token = headers[header::AUTHORIZATION].to_str().unwrap().strip_prefix("Bearer ").unwrap();
     Verifier::hs256(SECRET).user(token).ok()
 }
@@ -225,6 +278,9 @@ fn decide(app: &App, user: u64) -> Response {
     let dropped = app.lie.drops(books.promised) || (unsure && user.is_multiple_of(20));
     if !dropped {
         books.ledger.insert(id, (user, at));
+        if books.payments.are_on() {
+            books.payments.open(id, user, at);
+        }
     }
     if unsure {
         problem(503, "outcome-unknown", Some(id))
@@ -241,7 +297,12 @@ async fn look_up(State(app): State<App>, Path(id): Path<Uuid>, headers: HeaderMa
         Some(&(owner, at)) if owner == user => {
             let at = UNIX_EPOCH + Duration::from_millis(at as u64);
             let at = humantime::format_rfc3339_millis(at).to_string();
-            Json(json!({"order_id": id, "status": "committed", "recorded_at": at})).into_response()
+            let (status, reason) = books.payments.status(id);
+            let amount = Some(books.payments.price_cents).filter(|cents| *cents > 0);
+            let body = json!({
+                "order_id": id, "status": status, "reason": reason, "amount_cents": amount, "recorded_at": at,
+            });
+            Json(body).into_response()
         }
         None if !matches!(app.lie, Lie::Unsure | Lie::Nothing) => {
             Json(json!({"order_id": id, "status": "queued"})).into_response()
@@ -258,8 +319,10 @@ async fn list(State(app): State<App>, headers: HeaderMap) -> Response {
         return problem(401, "unauthorized", None);
     }
     let mut text = "order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms\n".to_owned();
-    for (id, (user, at)) in app.books.lock().unwrap().rows() {
-        text += &format!("{id},{user},1,committed,{at},{at}\n");
+    let books = app.books.lock().unwrap();
+    for (id, (user, at)) in books.rows() {
+        let (status, _) = books.payments.status(*id);
+        text += &format!("{id},{user},1,{status},{at},{at}\n");
     }
     ([(header::CONTENT_TYPE, "text/csv")], text).into_response()
 }

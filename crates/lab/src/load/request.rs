@@ -64,7 +64,12 @@ pub(super) fn presets() -> Vec<PresetView> {
         let (peak_rate, buyers) = (peak_rate(&scenario), plan.buyers());
         Some(PresetView { name, peak_rate, buyers, description: description(name) })
     };
-    Scenario::presets().filter_map(view).collect()
+    names().filter_map(view).collect()
+}
+
+/// The presets that end with the order. What comes after it needs a sale with payments, and a bank.
+fn names() -> impl Iterator<Item = &'static str> {
+    Scenario::presets().filter(|name| *name != "lifecycle")
 }
 
 fn description(preset: &str) -> &'static str {
@@ -105,14 +110,14 @@ impl LoadRequest {
     /// Checks every field and makes the plan.
     pub(super) fn check(self) -> Result<PlannedRun, Vec<FieldError>> {
         let Self { preset, peak_rate: rate, buyers, duplicate_share, stock, mode } = self;
-        let base = Scenario::preset(&preset);
+        let base = Scenario::preset(&preset).filter(|_| names().any(|name| name == preset));
         let mut wrong = Vec::new();
         let mut require = |holds: bool, field, message: String| {
             if !holds {
                 wrong.push(FieldError::new(field, message));
             }
         };
-        let names: Vec<&str> = Scenario::presets().collect();
+        let names: Vec<&str> = names().collect();
         require(base.is_some(), "preset", format!("is {preset:?}; allowed are {}", names.join(", ")));
         if let Some(rate) = rate {
             let allowed = format!("is {rate}; allowed are 1 to {MAX_PEAK_RATE} requests a second");

@@ -229,7 +229,7 @@ impl Run {
 fn playing(step: Step) -> LoadState {
     match step {
         Step::Sending => LoadState::Sending,
-        Step::Draining => LoadState::Draining,
+        Step::Settling | Step::Draining => LoadState::Draining,
         Step::Verifying { .. } => LoadState::Verifying,
     }
 }

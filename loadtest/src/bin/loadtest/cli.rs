@@ -43,12 +43,13 @@ Examples:
   loadtest run --rate 5000 -z 30s --sale 1 --jwt-secret S --threshold 'p99<200ms'
   loadtest run --stages 5s:200,2s:20000,10s:20000,5s:0 --sale 1 --tokens tokens.txt
   loadtest run -c 64 -n 100000 --sale 1 --jwt-secret S
+  loadtest run lifecycle --jwt-secret S --admin-token T --bank http://127.0.0.1:8090
 
 Exit codes:
   0    pass, or not verified
   1    the test could not be carried out
   2    wrong usage; nothing was sent
-  3    violated: a promise was broken; lost orders are listed in lost-orders-SALE.csv
+  3    violated: a promise was broken, or money does not add up; lost orders are listed in lost-orders-SALE.csv
   4    unclear: it cannot be known whether every promise was kept
   99   a threshold was missed
   130  interrupted";
@@ -56,7 +57,7 @@ Exit codes:
 #[derive(Args)]
 #[command(group = ArgGroup::new("identity").required(true).multiple(true))]
 pub(crate) struct RunOptions {
-    /// A preset (spike, step, ramp, soak, duplicates, bots) or a scenario file; flags override its fields.
+    /// A preset (spike, step, ramp, soak, duplicates, bots, lifecycle) or a scenario file; flags override its fields.
     #[arg(value_name = "PRESET|FILE.toml")]
     pub(crate) scenario: Option<String>,
     /// The gateway's base address.
@@ -94,6 +95,9 @@ pub(crate) struct RunOptions {
     pub(crate) tokens: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: Scenario,
+    /// The bank of the gateway, to compare its charges with the orders. Meanwhile nothing else may charge there.
+    #[arg(long, env = "SECKILL_BANK_URL", value_name = "URL", help_heading = "After the order")]
+    pub(crate) bank: Option<String>,
     /// Do not wait for the drain, and do not look up the orders.
     #[arg(long, help_heading = "Verification")]
     pub(crate) no_verify: bool,
@@ -130,9 +134,11 @@ impl std::fmt::Display for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Connect { .. } | Error::Shop { .. } | Error::NoSuchSale { .. } | Error::NotOpen { .. } => {
-                Self::Fault(error.to_string())
-            }
+            Error::Connect { .. }
+            | Error::Shop { .. }
+            | Error::NoSuchSale { .. }
+            | Error::NoPayments { .. }
+            | Error::NotOpen { .. } => Self::Fault(error.to_string()),
             _ => Self::Usage(error.to_string()),
         }
     }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use loadtest::check::bank::Bank;
 use loadtest::check::shop::Shop;
 use loadtest::plan::schedule::Plan;
 use loadtest::report::schema::{Report, SCHEMA_VERSION};
@@ -22,6 +23,7 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     let options = inputs::with_secrets(options)?;
     let (scenario, name) = inputs::scenario(&options)?;
     let plan = scenario.plan()?;
+    let mut lifecycle = scenario.lifecycle_plan()?;
     let admin = options.admin_token.as_deref().map(loadtest::check::shop::bearer).transpose()?;
     for (file, flag) in [(&options.json, "--json"), (&options.html, "--html")] {
         if let Some(file) = file.as_deref().filter(|file| *file != Path::new("-")) {
@@ -29,12 +31,18 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
         }
     }
     Target::parse(&options.target)?;
+    let bank = inputs::bank(&options, lifecycle.as_ref())?;
     let view = View::of(options.quiet);
     view.print(&format!("making {} tokens ready", plan.comers()));
     let tokens = inputs::tokens(&options, &plan)?;
     let clients = inputs::connect(&options, &scenario).await?;
+    let shop = &mut Shop::new(&clients);
     let sale =
-        inputs::sale(&options, &scenario, &plan, &tokens, admin.as_ref(), &mut Shop::new(&clients)).await?;
+        inputs::sale(&options, &scenario, &plan, lifecycle.as_mut(), &tokens, admin.as_ref(), shop).await?;
+    let bank = match bank {
+        Some(target) => Some(Bank::open(target).await?),
+        None => None,
+    };
     let (watched, lasts) = (Watched::default(), plan.lasts());
     view.print(&format!(
         "{} buyers to sale {} ({}) at {}",
@@ -52,6 +60,8 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
         tokens,
         clients,
         sale,
+        lifecycle,
+        bank,
         verify: !options.no_verify,
         drain_stall: options.drain_stall,
         stop: stop_on_signal()?,

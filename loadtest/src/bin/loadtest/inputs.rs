@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::header::HeaderValue;
 use loadtest::check::shop::Shop;
 use loadtest::error::Error;
+use loadtest::plan::lifecycle::LifecyclePlan;
 use loadtest::plan::scenario::Scenario;
 use loadtest::plan::schedule::Plan;
 use loadtest::plan::tokens::Tokens;
@@ -163,11 +164,22 @@ pub(crate) async fn connect(options: &RunOptions, scenario: &Scenario) -> Result
     Ok(clients.growing_to(most.min(room) as usize))
 }
 
+/// The bank's address. A run that ends with the order has no use for it: then the variable of the environment counts as not
+/// given.
+pub(crate) fn bank(
+    options: &RunOptions,
+    lifecycle: Option<&LifecyclePlan>,
+) -> Result<Option<Target>, Failure> {
+    let bank = options.bank.as_deref().filter(|bank| !bank.is_empty() && lifecycle.is_some());
+    Ok(bank.map(Target::parse).transpose()?)
+}
+
 /// The sale to buy from: the one that is named, or a new one.
 pub(crate) async fn sale(
     options: &RunOptions,
     scenario: &Scenario,
     plan: &Plan,
+    lifecycle: Option<&mut LifecyclePlan>,
     tokens: &Tokens,
     admin: Option<&HeaderValue>,
     shop: &mut Shop,
@@ -183,8 +195,13 @@ pub(crate) async fn sale(
         }
         (None, Some(admin)) => {
             let stock = scenario.stock.unwrap_or(DEFAULT_STOCK);
-            let made =
-                shop.create(admin, stock, scenario.quantity.unwrap_or(1), plan.lasts() + SPARE).await?;
+            let (limit, lasts) = (scenario.quantity.unwrap_or(1), plan.lasts() + SPARE);
+            let made = match &lifecycle {
+                Some(LifecyclePlan { price_cents, window, .. }) => {
+                    shop.create_with_payments(admin, stock, limit, lasts, *price_cents, *window).await?
+                }
+                None => shop.create(admin, stock, limit, lasts).await?,
+            };
             (made, true)
         }
         (None, None) => {
@@ -193,6 +210,10 @@ pub(crate) async fn sale(
         }
     };
     view.check_open()?;
+    if let Some(lifecycle) = lifecycle {
+        // That of a sale which exists may be another one than was asked for.
+        lifecycle.window = view.check_payments()?;
+    }
     shop.check_buyers(tokens, view.id).await?;
     Ok(SaleReport { id: view.id, stock: Some(view.stock), created })
 }

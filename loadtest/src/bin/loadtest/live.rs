@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use loadtest::check::samples::Samples;
 use loadtest::send::latency::Latency;
+use loadtest::send::lifecycle::LifeProgress;
 use loadtest::send::progress::{Counts, Progress};
 use loadtest::session::{Step, Watched};
 
@@ -155,6 +156,15 @@ fn drain(samples: Samples) -> impl FnMut(Duration) -> (f64, Vec<String>) {
     }
 }
 
+/// The orders after their promise: how many have ended.
+fn settling(lives: Arc<LifeProgress>) -> impl FnMut(Duration) -> (f64, Vec<String>) {
+    move |_| {
+        let (orders, ended) = (lives.orders.load(Relaxed), lives.ended.load(Relaxed));
+        let text = format!("after the order: {ended} of {orders} orders have ended");
+        (ended as f64 / orders.max(1) as f64, vec![text])
+    }
+}
+
 fn verification(looked_up: Arc<AtomicU64>, orders: usize) -> impl FnMut(Duration) -> (f64, Vec<String>) {
     move |_| {
         let done = looked_up.load(Relaxed);
@@ -174,6 +184,7 @@ pub(crate) async fn follow(view: View, watched: &Watched, lasts: Duration) {
             () = async {
                 match step {
                     Step::Sending => view.show(run(progress.clone(), samples.clone(), lasts)).await,
+                    Step::Settling => view.show(settling(watched.lives.clone())).await,
                     Step::Draining => view.show(drain(samples.clone())).await,
                     Step::Verifying { orders } => {
                         view.show(verification(watched.looked_up.clone(), orders)).await;

@@ -125,7 +125,12 @@ impl View {
             thresholds: report.thresholds.iter().map(threshold).collect(),
             generator: generator(&report.generator),
             health: health(&report.generator),
-            verification: checked.map(run::verification).unwrap_or_default(),
+            verification: checked
+                .map(run::verification)
+                .into_iter()
+                .chain(report.lifecycle.as_ref().map(run::lifecycle))
+                .flatten()
+                .collect(),
             run: run::rows(report),
             seconds: run::seconds_table(report),
             started_at: report.started_at.clone(),

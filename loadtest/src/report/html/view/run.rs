@@ -3,7 +3,9 @@
 use super::super::charts;
 use super::super::format::{count, number, percent, rate, seconds, time_us};
 use super::Row;
-use crate::report::schema::{Method, Model, PlanReport, Report, Second, VerificationReport};
+use crate::report::schema::{
+    BehaviourReport, LifecycleReport, Method, Model, PlanReport, Report, Second, VerificationReport,
+};
 
 /// The plan and the target.
 pub(super) fn rows(report: &Report) -> Vec<Row> {
@@ -105,6 +107,37 @@ pub(super) fn verification(checked: &VerificationReport) -> Vec<Row> {
         rows.push(("Ended early", "yes: not every order was looked up".to_owned()));
     }
     named(rows)
+}
+
+/// What the buyers did after the order.
+pub(super) fn lifecycle(after: &LifecycleReport) -> Vec<Row> {
+    let of = |one: &BehaviourReport| {
+        let ends = [
+            (one.paid, "paid"),
+            (one.cancelled, "cancelled"),
+            (one.refunded, "refunded"),
+            (one.refund_held, "held"),
+            (one.rejected, "rejected"),
+            (one.open, "not ended"),
+            (one.off_plan, "off plan"),
+        ];
+        let ends = ends.into_iter().filter(|(orders, _)| *orders > 0);
+        let ends: Vec<String> = ends.map(|(orders, word)| format!("{} {word}", count(orders))).collect();
+        (format!("To {}", one.behaviour.word()), format!("{}: {}", count(one.orders), ends.join(", ")))
+    };
+    let mut rows: Vec<Row> = after.behaviours.iter().filter(|one| one.orders > 0).map(of).collect();
+    if let Some(money) = &after.money {
+        let (charged, refunded) = (count(money.charged_cents), count(money.refunded_cents));
+        let paid = count(money.paid_cents);
+        let text = format!("{charged} charged, {refunded} refunded, {paid} for paid orders");
+        rows.push(("Money in cents, by the audit".to_owned(), text));
+    }
+    if let Some(bank) = &after.bank {
+        let (charged, refunded) = (count(bank.charged_cents), count(bank.refunded_cents));
+        let text = format!("{charged} charged, {refunded} refunded, in {} charges", count(bank.charges));
+        rows.push(("Money in cents, by the bank".to_owned(), text));
+    }
+    rows
 }
 
 fn method(method: Method) -> &'static str {
