@@ -13,6 +13,9 @@ use crate::report::schema::{BankReport, BehaviourReport, LifecycleReport};
 use crate::report::text::align_numbers;
 use crate::send::lifecycle::{Life, Lives, Told};
 
+/// With a larger share of orders that have ended elsewhere than planned, the run has not tested what it was meant to.
+const MOST_OFF_PLAN: f64 = 0.1;
+
 /// What is known beside the buyers' own records.
 #[derive(Debug, Clone, Copy)]
 pub struct LifecycleAftermath<'a> {
@@ -117,6 +120,7 @@ impl LifecycleReport {
             ..Self::default()
         };
         let Some(aftermath) = aftermath else { return report };
+        report.judge_plan();
         report.judge_buyers(ended());
         report.judge_audit(ended(), aftermath);
         report.judge_bank(ended(), aftermath);
@@ -131,6 +135,18 @@ impl LifecycleReport {
     /// Orders that have not ended.
     pub fn open(&self) -> u64 {
         self.behaviours.iter().map(|behaviour| behaviour.open).sum()
+    }
+
+    /// A run of buyers who come too late finds nothing wrong with payments, because there are none.
+    fn judge_plan(&mut self) {
+        let orders: u64 = self.behaviours.iter().map(|behaviour| behaviour.orders).sum();
+        let off_plan = self.off_plan();
+        if off_plan as f64 > orders as f64 * MOST_OFF_PLAN {
+            self.unclear.push(format!(
+                "off plan: {off_plan} of {orders} orders have ended elsewhere than planned, so less was tested than asked for; give a \
+                 longer --payment-window, or a lower --rate"
+            ));
+        }
     }
 
     /// Compares the last answer to each buyer with the state of the order.

@@ -26,7 +26,9 @@ use crate::send::run::{Order, Promise};
 use crate::send::template::Template;
 
 /// Orders that are served at one time.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
+/// The pause between the promise and the first look: an order is not committed earlier.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
 /// The first pause before an order is looked at again, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -199,7 +201,7 @@ pub(crate) async fn follow_orders(
             promise = promises.recv(), if open => match promise {
                 Some(Promise { order, sent }) if known.insert(order.order_id) => {
                     let behaviour = asking.job.plan.behaviour(order.buyer);
-                    due.push(Reverse((Instant::now(), lives.len())));
+                    due.push(Reverse((Instant::now() + FIRST_LOOK, lives.len())));
                     lives.push(Life::new(order, behaviour, sent));
                     asking.job.progress.orders.fetch_add(1, Relaxed);
                     moved = Instant::now();
@@ -285,21 +287,28 @@ impl Asking {
         }
     }
 
-    /// The next step of one order. Returns the time until the one after it; `None`: the order is where it must end.
+    /// The next steps of one order, up to a pause. Returns how long it is; `None`: the order is where it must end.
     async fn step(
         self: Arc<Self>,
         mut pair: (Client, Client),
         place: usize,
         mut life: Life,
     ) -> ((Client, Client), usize, Life, Option<Duration>) {
-        let wait = match life.stage {
-            Stage::Commit => self.wait_for_commit(&mut pair.0, &mut life).await,
-            Stage::Act if life.behaviour == Behaviour::Cancel => self.cancel(&mut pair.0, &mut life).await,
-            Stage::Act => self.pay(&mut pair, &mut life).await,
-            Stage::GiveBack => self.give_back(&mut pair.0, &mut life).await,
-            Stage::End | Stage::Done => self.wait_for_end(&mut pair.0, &mut life).await,
-        };
-        (pair, place, life, wait)
+        loop {
+            let wait = match life.stage {
+                Stage::Commit => self.wait_for_commit(&mut pair.0, &mut life).await,
+                Stage::Act if life.behaviour == Behaviour::Cancel => {
+                    self.cancel(&mut pair.0, &mut life).await
+                }
+                Stage::Act => self.pay(&mut pair, &mut life).await,
+                Stage::GiveBack => self.give_back(&mut pair.0, &mut life).await,
+                Stage::End | Stage::Done => self.wait_for_end(&mut pair.0, &mut life).await,
+            };
+            // A buyer who sees the commit pays at once, and does not wait behind others who only look.
+            if wait != Some(Duration::ZERO) {
+                return (pair, place, life, wait);
+            }
+        }
     }
 
     async fn wait_for_commit(&self, client: &mut Client, life: &mut Life) -> Option<Duration> {

@@ -64,7 +64,7 @@ pub(crate) enum Lie {
     KeepsLate,
     /// Buyers are told that they have paid, and nothing happens.
     TellsPaid,
-    /// Buyers are told that their order is cancelled, and nothing happens.
+    /// Buyers are told that their order is cancelled, and it is paid.
     TellsCancelled,
     /// Buyers are told that the bank has declined, and their orders are paid.
     DeclinesAndCharges,

@@ -1,5 +1,6 @@
 //! What buyers do after the order, against a gateway and a bank that are honest or lie about money.
 
+use futures_util::StreamExt;
 use loadtest::{Behaviour, BehaviourReport, LifecycleReport, Report, Verdict};
 
 use crate::command::{admin, run};
@@ -9,15 +10,20 @@ const PASS: (i32, Verdict) = (0, Verdict::Pass);
 const UNCLEAR: (i32, Verdict) = (4, Verdict::Unclear);
 const VIOLATED: (i32, Verdict) = (3, Verdict::Violated);
 
-/// 200 orders with a window of a second, in a sale of the run's own.
+/// 100 orders with a window of two seconds, in a sale of the run's own.
 async fn play(lie: Lie) -> ((i32, Verdict), Report, String) {
-    play_with(lie, "-n 200 --payment-window 1s").await
+    play_with(lie, "-n 100 --payment-window 2s").await
 }
 
 async fn play_with(lie: Lie, flags: &str) -> ((i32, Verdict), Report, String) {
     let (code, report, printed) =
         run(lie, &format!("lifecycle --rate 1000 --price 250 --bank {{target}} {} {flags}", admin())).await;
     ((code, report.verdict), report, printed)
+}
+
+/// Not all at once: a busy machine would let the windows run out.
+async fn few_at_a_time(runs: impl IntoIterator<Item = impl Future<Output = ()>>) {
+    futures_util::stream::iter(runs).buffer_unordered(3).collect::<()>().await;
 }
 
 fn after(report: &Report) -> &LifecycleReport {
@@ -38,7 +44,7 @@ async fn every_order_of_an_honest_gateway_ends_where_it_must() {
     assert!(paid.iter().all(|one| one.orders > 0 && one.paid == one.orders), "{printed}");
     assert!(cancelled.iter().all(|one| one.orders > 0 && one.cancelled == one.orders), "{printed}");
     assert!(refund.orders > 0 && refund.refunded == refund.orders, "{printed}");
-    assert_eq!(after(&report).behaviours.iter().map(|one| one.orders).sum::<u64>(), 200);
+    assert_eq!(after(&report).behaviours.iter().map(|one| one.orders).sum::<u64>(), 100);
     let (money, bank) = (after(&report).money.unwrap(), after(&report).bank.unwrap());
     let kept = paid.iter().map(|one| one.paid).sum::<u64>() * 250;
     assert_eq!((money.paid_cents, money.refunded_cents), (kept, refund.refunded * 250));
@@ -85,12 +91,12 @@ async fn each_lie_about_money_is_a_finding() {
     ];
     let runs = lies.map(|(lie, finding)| async move {
         let (verdict, report, printed) = play(lie).await;
-        assert_eq!(verdict, VIOLATED, "{lie:?}\n{printed}");
+        assert_eq!(verdict, VIOLATED, "{printed}\n{lie:?}");
         let findings = &after(&report).findings;
         assert!(findings.iter().any(|one| one.starts_with(finding)), "{lie:?}: {findings:?}");
         assert!(findings.iter().all(|one| report.reasons.contains(one)), "{lie:?}: {printed}");
     });
-    futures_util::future::join_all(runs).await;
+    few_at_a_time(runs).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,7 +120,7 @@ async fn what_cannot_be_known_is_unclear() {
         assert_eq!(verdict, UNCLEAR, "{lie:?}: {printed}");
         assert!(report.reasons.iter().any(|one| one.starts_with(reason)), "{lie:?}: {printed}");
     });
-    futures_util::future::join_all(runs).await;
+    few_at_a_time(runs).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

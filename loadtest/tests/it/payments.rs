@@ -196,9 +196,9 @@ pub(crate) async fn pay(
 }
 
 pub(crate) async fn cancel(State(app): State<App>, Path(id): Path<Uuid>, headers: HeaderMap) -> Response {
-    change(&app, id, &headers, 200, |payments, account| {
-        let tells = payments == Some(Lie::TellsCancelled);
-        (account.status == "committed").then_some(if tells { "committed" } else { "cancelled" })
+    change(&app, id, &headers, 200, |lie, account| {
+        let word = if lie == Some(Lie::TellsCancelled) { "paid" } else { "cancelled" };
+        (account.status == "committed").then_some(word)
     })
 }
 
