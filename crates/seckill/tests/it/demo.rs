@@ -75,3 +75,27 @@ async fn without_json_the_demo_draws_the_curve_and_prints_the_verdict() {
     }
     assert!(shown.contains("every invariant held"), "{shown}");
 }
+
+#[tokio::test]
+async fn with_payments_units_come_back_are_sold_again_and_the_money_adds_up() {
+    let args = ["demo", "--lifecycle", "--once", "--json", "--port", "0"];
+    let few = ["--buyers", "300", "--stock", "100", "--arrival", "200ms", "--payment-window", "2s"];
+    let output = run(&[&args[..], &few].concat()).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let verdict: Value = serde_json::from_slice(&output.stdout).expect("stdout is one JSON object");
+    let count = |pointer: &str| verdict.pointer(pointer).and_then(Value::as_u64).expect(pointer);
+    for wave in ["first", "again"] {
+        let [accepted, committed, paid, cancelled, expired, refunded] =
+            ["accepted", "committed", "paid", "cancelled", "expired", "refunded"]
+                .map(|name| count(&format!("/{wave}/{name}")));
+        assert!(accepted > 0 && committed == accepted, "{verdict}");
+        assert_eq!(paid + cancelled + expired, committed, "{verdict}");
+        assert!(refunded <= paid, "{verdict}");
+    }
+    assert!(count("/first/accepted") >= 100 && count("/returned_units") > 0, "{verdict}");
+    let paid = count("/first/paid") + count("/again/paid");
+    let refunded = count("/first/refunded") + count("/again/refunded");
+    assert_eq!(count("/money/charged_cents"), paid * 999, "{verdict}");
+    assert_eq!(count("/money/refunded_cents"), refunded * 999, "{verdict}");
+    assert_eq!((count("/lost"), &verdict["audit"]["verdict"]), (0, &Value::from("clean")), "{verdict}");
+}
