@@ -10,11 +10,11 @@ use crate::options::{BackendKind, ClusterOptions};
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Buyers; each is a different user who wants one unit. With --lifecycle 4000 unless given
-    #[arg(long, env = "SECKILL_DEMO_BUYERS", default_value_t = 20_000, default_value_if("lifecycle", ArgPredicate::IsPresent, "4000"), value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    /// Buyers; each is a different user who wants one unit. With --lifecycle 2000 unless given
+    #[arg(long, env = "SECKILL_DEMO_BUYERS", default_value_t = 20_000, default_value_if("lifecycle", ArgPredicate::IsPresent, "2000"), value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
     pub(crate) buyers: u32,
-    /// Units on sale. With --lifecycle 2000 unless given
-    #[arg(long, env = "SECKILL_DEMO_STOCK", default_value_t = 10_000, default_value_if("lifecycle", ArgPredicate::IsPresent, "2000"), value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    /// Units on sale. With --lifecycle 1000 unless given
+    #[arg(long, env = "SECKILL_DEMO_STOCK", default_value_t = 10_000, default_value_if("lifecycle", ArgPredicate::IsPresent, "1000"), value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
     pub(crate) stock: u32,
     /// Orders a second that the worker may write to the ledger, or `unlimited`
     #[arg(long, env = "SECKILL_DRAIN_RATE", default_value = "2000", value_parser = demo_rate)]

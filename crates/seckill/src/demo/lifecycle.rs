@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +15,7 @@ use seckill_core::{AuditReport, SaleId, UserId, Verdict};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use url::Url;
@@ -27,10 +28,10 @@ use crate::secrets;
 pub(super) const PRICE_CENTS: u64 = 999;
 /// Buyers who act at the same time.
 const HANDS: usize = 32;
-/// How long a buyer waits before asking again for an order that is still on its way.
+/// How long a buyer waits before asking again after a refusal that may pass.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// How often the sale is looked at until all of its orders have come to their end.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the orders in the ledger are read.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a buyer does with an order. Of ten, five pay, one pays and wants the money back, one cancels, three do nothing.
@@ -43,7 +44,7 @@ enum Act {
 }
 
 impl Act {
-    fn of(buyer: u32) -> Self {
+    fn of(buyer: u64) -> Self {
         match buyer % 10 {
             0..=4 => Self::Pay,
             5 => Self::PayAndRefund,
@@ -95,29 +96,27 @@ pub(super) async fn play(system: &System, args: &DemoArgs, sale: SaleId) -> Resu
     let shop = Arc::new(Shop::new(system, sale)?);
     let (began, stop) = (Instant::now(), CancellationToken::new());
     let mut waves: Vec<Wave> = Vec::new();
-    let mut returned_units = 0;
+    let (mut known, mut returned_units) = (BTreeSet::new(), 0);
     // The second time nobody asks twice: whoever still has an order would be answered with it anyway.
     let plans = [plan.clone(), Plan { retry_ratio: 0.0, ..plan.clone() }];
     for (at, plan) in plans.into_iter().enumerate() {
         let who = if at == 0 { "buyers arrive" } else { "buyers come back for what was not paid" };
         eprintln!("{:>5.1} s  {} {who}", began.elapsed().as_secs_f64(), plan.buyers());
         let job = Job::new(plan.clone(), sale.0, tokens.clone());
-        let run = loadtest::run(&mut clients, &job, &Progress::shared(), &stop).await?;
+        let (progress, arrived) = (Progress::shared(), CancellationToken::new());
+        let arriving = async {
+            let _arrived = arrived.clone().drop_guard();
+            loadtest::run(&mut clients, &job, &progress, &stop).await
+        };
+        let (run, cancelled) = tokio::join!(arriving, follow(&shop, &plan, &mut known, &arrived, began));
+        let (run, cancelled) = (run?, cancelled?);
         let seen: BTreeSet<_> =
-            waves.iter().flat_map(|wave| wave.orders.iter()).map(|o| o.order_id).collect();
+            waves.iter().flat_map(|wave| &wave.orders).map(|order| order.order_id).collect();
         let promised = run.orders().into_iter().filter(|o| o.promised && !seen.contains(&o.order_id));
-        let orders: Arc<Vec<Order>> = Arc::new(promised.collect());
-        eprintln!(
-            "{:>5.1} s  {} orders accepted; their buyers pay, cancel, or do nothing",
-            began.elapsed().as_secs_f64(),
-            orders.len()
-        );
-        let acted = act(&shop, &plan, &orders).await?;
-        shop.settled(began).await?;
         if at == 0 {
             returned_units = shop.audit().await?.remaining.unwrap_or_default().into();
         }
-        waves.push(Wave { orders, cancelled: acted });
+        waves.push(Wave { orders: promised.collect(), cancelled });
     }
     let seconds = began.elapsed().as_secs_f64();
     let audit = shop.audit().await?;
@@ -140,28 +139,28 @@ pub(super) async fn play(system: &System, args: &DemoArgs, sale: SaleId) -> Resu
 }
 
 /// Promised orders that the ledger rejected; the audit counts them, too.
-fn rejected(waves: &[Wave], rows: &BTreeMap<String, String>) -> u64 {
+fn rejected(waves: &[Wave], rows: &BTreeMap<String, Row>) -> u64 {
     waves.iter().map(|wave| wave.count(rows, &["rejected"])).sum()
 }
 
 /// All buyers who came at one time.
 struct Wave {
-    orders: Arc<Vec<Order>>,
+    orders: Vec<Order>,
     /// Orders that their buyers have cancelled.
     cancelled: u64,
 }
 
 impl Wave {
     /// Its orders whose row has one of these states; without states, all that have a row.
-    fn count(&self, rows: &BTreeMap<String, String>, states: &[&str]) -> u64 {
+    fn count(&self, rows: &BTreeMap<String, Row>, states: &[&str]) -> u64 {
         let has = |order: &&Order| {
             rows.get(&order.order_id.to_string())
-                .is_some_and(|status| states.is_empty() || states.contains(&status.as_str()))
+                .is_some_and(|row| states.is_empty() || states.contains(&row.status.as_str()))
         };
         self.orders.iter().filter(has).count() as u64
     }
 
-    fn funnel(&self, rows: &BTreeMap<String, String>) -> Funnel {
+    fn funnel(&self, rows: &BTreeMap<String, Row>) -> Funnel {
         let refunded = self.count(rows, &["refunded"]);
         Funnel {
             accepted: self.orders.len() as u64,
@@ -174,39 +173,59 @@ impl Wave {
     }
 }
 
-/// Has the buyers of these orders act, in the order in which they came; how many of them cancelled.
-async fn act(shop: &Arc<Shop>, plan: &Plan, orders: &Arc<Vec<Order>>) -> Result<u64> {
-    let (next, cancelled) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
-    let mut hands = JoinSet::new();
-    for _ in 0..HANDS {
-        let (shop, plan, orders) = (Arc::clone(shop), plan.clone(), Arc::clone(orders));
-        let (next, cancelled) = (Arc::clone(&next), Arc::clone(&cancelled));
-        hands.spawn(async move {
-            while let Some(order) = orders.get(next.fetch_add(1, Relaxed)) {
-                let user = plan.user(order.buyer);
-                match Act::of(order.buyer) {
-                    Act::Nothing => {}
-                    Act::Cancel => {
-                        let done = shop.cancel(user, order).await?;
-                        cancelled.fetch_add(done.into(), Relaxed);
-                    }
-                    Act::Pay => {
-                        shop.pay(user, order).await?;
-                    }
-                    Act::PayAndRefund => {
-                        if shop.pay(user, order).await? {
-                            shop.refund(user, order).await?;
-                        }
-                    }
-                }
+/// An order in the ledger.
+struct Row {
+    user: u64,
+    status: String,
+}
+
+/// Has buyers act on each order that comes into the ledger and is not `known` yet, until all have `arrived`, every order has come to
+/// its end, and every unit that came back is on sale again; how many orders their buyers cancelled.
+async fn follow(
+    shop: &Arc<Shop>,
+    plan: &Plan,
+    known: &mut BTreeSet<String>,
+    arrived: &CancellationToken,
+    began: Instant,
+) -> Result<u64> {
+    let (cancelled, free) = (Arc::new(AtomicU64::new(0)), Arc::new(Semaphore::new(HANDS)));
+    let (mut hands, mut said, mut moved, mut before) =
+        (JoinSet::new(), 0, Instant::now(), BTreeMap::<String, u64>::new());
+    loop {
+        let all_are_here = arrived.is_cancelled();
+        let mut states = BTreeMap::<String, u64>::new();
+        for (id, Row { user, status }) in shop.rows().await? {
+            if status == "committed" && known.insert(id.clone()) {
+                let (shop, cancelled, free) = (Arc::clone(shop), Arc::clone(&cancelled), Arc::clone(&free));
+                let act = Act::of(user.saturating_sub(plan.first_user));
+                hands.spawn(async move {
+                    let _free = free.acquire().await?;
+                    let done = shop.act(act, user, &id).await?;
+                    cancelled.fetch_add((done && act == Act::Cancel).into(), Relaxed);
+                    anyhow::Ok(())
+                });
             }
-            anyhow::Ok(())
-        });
+            *states.entry(status).or_default() += 1;
+        }
+        while let Some(ended) = hands.try_join_next() {
+            ended.context("a buyer panicked")??;
+        }
+        let open = ["committed", "refunding"].iter().any(|status| states.contains_key(*status));
+        if all_are_here && !open && hands.is_empty() && shop.audit().await?.verdict != Verdict::InFlight {
+            return Ok(cancelled.load(Relaxed));
+        }
+        if states != before {
+            (moved, before) = (Instant::now(), states.clone());
+        } else if moved.elapsed() > STALLED {
+            bail!("nothing has changed for {}: {states:?}", humantime::format_duration(STALLED));
+        }
+        if began.elapsed().as_secs() > said {
+            said = began.elapsed().as_secs();
+            let shown: Vec<_> = states.iter().map(|(status, orders)| format!("{status} {orders}")).collect();
+            eprintln!("{:>5.1} s  {}", began.elapsed().as_secs_f64(), shown.join("   "));
+        }
+        sleep(LOOK_EVERY).await;
     }
-    while let Some(ended) = hands.join_next().await {
-        ended.context("a buyer panicked")??;
-    }
-    Ok(cancelled.load(Relaxed))
 }
 
 /// What buyers and the operator of the demo ask of the gateway.
@@ -245,18 +264,30 @@ impl Shop {
         request.send().await.with_context(|| format!("no answer to {path}"))
     }
 
-    /// A buyer's step with an order, once the order is in the ledger; false: that is not possible any more.
-    async fn step(&self, user: u64, order: &Order, step: &str, body: Option<Value>) -> Result<bool> {
+    /// A buyer acts on an order; false: that was not possible any more.
+    async fn act(&self, act: Act, user: u64, order: &str) -> Result<bool> {
+        match act {
+            Act::Nothing => Ok(true),
+            Act::Cancel => self.step(user, order, "cancel", None).await,
+            Act::Pay => self.pay(user, order).await,
+            Act::PayAndRefund => {
+                Ok(self.pay(user, order).await? && self.step(user, order, "refund", None).await?)
+            }
+        }
+    }
+
+    /// A buyer's step with an order; false: that is not possible any more.
+    async fn step(&self, user: u64, order: &str, step: &str, body: Option<Value>) -> Result<bool> {
         let token = secrets::sign(&self.jwt_secret, UserId(user), TOKEN_TTL)?;
-        let (path, key) = (format!("/api/v1/orders/{}/{step}", order.order_id), order.order_id.to_string());
+        let path = format!("/api/v1/orders/{order}/{step}");
         let began = Instant::now();
         loop {
-            let answer = self.send(Method::POST, &path, &token, Some(&key), body.clone()).await?;
+            let answer = self.send(Method::POST, &path, &token, Some(order), body.clone()).await?;
             let status = answer.status();
             if status.is_success() {
                 return Ok(true);
             }
-            if status == StatusCode::CONFLICT && !self.is_queued(&token, order).await? {
+            if status == StatusCode::CONFLICT {
                 return Ok(false);
             }
             if began.elapsed() > STALLED {
@@ -266,28 +297,13 @@ impl Shop {
         }
     }
 
-    /// Whether the order is on its way to the ledger.
-    async fn is_queued(&self, token: &str, order: &Order) -> Result<bool> {
-        let path = format!("/api/v1/orders/{}", order.order_id);
-        let order: Value = self.send(Method::GET, &path, token, None, None).await?.json().await?;
-        Ok(order["status"] == "queued")
-    }
-
     /// Gives the buyer what the order costs, and pays with it.
-    async fn pay(&self, user: u64, order: &Order) -> Result<bool> {
+    async fn pay(&self, user: u64, order: &str) -> Result<bool> {
         let path = format!("/api/v1/users/{user}/balance");
         let gift = Some(json!({"cents": PRICE_CENTS}));
         let given = self.send(Method::POST, &path, self.admin.expose_secret(), None, gift).await?;
         given.error_for_status().context("a buyer could not be given a balance")?;
         self.step(user, order, "payment", Some(json!({"balance_cents": PRICE_CENTS}))).await
-    }
-
-    async fn cancel(&self, user: u64, order: &Order) -> Result<bool> {
-        self.step(user, order, "cancel", None).await
-    }
-
-    async fn refund(&self, user: u64, order: &Order) -> Result<bool> {
-        self.step(user, order, "refund", None).await
     }
 
     async fn read(&self, path: &str) -> Result<Response> {
@@ -299,36 +315,15 @@ impl Shop {
         Ok(self.read(&format!("/api/v1/sales/{}/audit", self.sale)).await?.json().await?)
     }
 
-    /// The state of every order in the ledger, by its id.
-    async fn rows(&self) -> Result<BTreeMap<String, String>> {
+    /// Every order in the ledger, by its id.
+    async fn rows(&self) -> Result<BTreeMap<String, Row>> {
         let list = self.read(&format!("/api/v1/sales/{}/audit/orders", self.sale)).await?.text().await?;
         let row = |line: &str| {
             let mut fields = line.split(',');
-            Some((fields.next()?.to_owned(), fields.nth(2)?.to_owned()))
+            let (id, user) = (fields.next()?.to_owned(), fields.next()?.parse().ok()?);
+            Some((id, Row { user, status: fields.nth(1)?.to_owned() }))
         };
         Ok(list.lines().skip(1).filter_map(row).collect())
-    }
-
-    /// Waits until every order has come to its end, and every unit that came back is on sale again.
-    async fn settled(&self, began: Instant) -> Result<()> {
-        let (mut moved, mut before) = (Instant::now(), BTreeMap::new());
-        loop {
-            let audit = self.audit().await?;
-            let mut states = BTreeMap::<String, u64>::new();
-            self.rows().await?.into_values().for_each(|status| *states.entry(status).or_default() += 1);
-            let open = ["committed", "refunding"].iter().any(|status| states.contains_key(*status));
-            if !open && audit.verdict != Verdict::InFlight {
-                return Ok(());
-            }
-            let shown: Vec<_> = states.iter().map(|(status, orders)| format!("{status} {orders}")).collect();
-            eprintln!("{:>5.1} s  {}", began.elapsed().as_secs_f64(), shown.join("   "));
-            if states != before {
-                (moved, before) = (Instant::now(), states);
-            } else if moved.elapsed() > STALLED {
-                bail!("nothing has changed for {}: {:?}", humantime::format_duration(STALLED), audit.verdict);
-            }
-            sleep(LOOK_EVERY).await;
-        }
     }
 }
 
@@ -356,7 +351,7 @@ impl Outcome {
         }
         println!();
         println!(
-            "{} of {} units came back, and {} of them were sold once more; {} are left after {:.1} s",
+            "{} of {} units were on sale again, and {} more orders were accepted; {} units are left after {:.1} s",
             self.returned_units, self.stock, self.again.accepted, self.left, self.seconds
         );
         let Money { charged_cents, refunded_cents, paid_cents, entries_sum, .. } = self.money;

@@ -4,6 +4,7 @@ use seckill_testkit::Browser;
 use serde_json::{Value, json};
 
 use super::demonstration::{Demonstration, On};
+use crate::process::{ADMIN_TOKEN, token};
 
 /// The keys as WebDriver names them.
 const TAB: &str = "\u{e004}";
@@ -97,6 +98,44 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
         let command = command.as_str().unwrap();
         let same = command.starts_with("loadtest run spike ") && command.contains(" --rate 3000 -n 5000 ");
         assert!(same, "{command}");
+        assert_quiet(&browser, &demonstration).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_orders_is_shown_where_they_are_to_be_paid() {
+    for on in [On::Embedded, On::Cluster] {
+        let demonstration = Demonstration::new(on).await;
+        let (gateway, client) = (&demonstration.gateway, reqwest::Client::new());
+        let browser = open(&demonstration).await;
+        assert_eq!(browser.get("document.getElementById('after').hidden").await, true);
+        let sale = json!({
+            "name": "paid", "stock": 10, "price_cents": 999, "payment_window_ms": 3_000,
+            "ends_at": "2999-01-01T00:00:00Z",
+        });
+        let made = client.post(format!("{}/api/v1/sales", gateway.url())).bearer_auth(ADMIN_TOKEN);
+        let sale: Value = made.json(&sale).send().await.unwrap().json().await.unwrap();
+        let sale = sale["id"].as_u64().unwrap();
+        browser.wait_for("!document.getElementById('after').hidden").await;
+        let (status, given_back) = gateway.order(sale, 1).await;
+        assert_eq!((status, gateway.order(sale, 2).await.0), (202, 202));
+        browser.wait_for(&format!("{} === 2", number("[data-step=committed] b"))).await;
+        let cancel =
+            format!("{}/api/v1/orders/{}/cancel", gateway.url(), given_back["order_id"].as_str().unwrap());
+        let cancelled = client.post(cancel).bearer_auth(token(1)).send().await.unwrap();
+        assert!(cancelled.status().is_success(), "{cancelled:?}");
+        for (step, orders) in
+            [("accepted", 2), ("paid", 0), ("cancelled", 1), ("expired", 1), ("refunded", 0)]
+        {
+            browser.wait_for(&format!("{} === {orders}", number(&format!("[data-step={step}] b")))).await;
+        }
+        // The events of all of this have been taken in.
+        browser.wait_for(&format!("{} === 0", number("#outbox"))).await;
+        for name in
+            ["restock", "loyalty", "notifications", "funnel", "risk-control", "transfers", "refund-end"]
+        {
+            browser.wait_for(&format!("{} === 0", number(&format!("[data-subscriber={name}] b")))).await;
+        }
         assert_quiet(&browser, &demonstration).await;
     }
 }
