@@ -4,6 +4,7 @@
 //! under a lease, waits for the bus's confirm, and only then marks it as sent. Killed at any point, the lease ends, and the event is
 //! published again: at least once, and never lost.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,6 +160,8 @@ fn retry_after(attempts: u32, outage: bool) -> Duration {
 
 /// How long an event may take from the bus to a subscriber of seckill while nothing waits for that one.
 const LOST_AFTER: Duration = Duration::from_secs(60);
+/// Events sent longer ago than this are looked at only when the process starts: what was lost while one ran was found then.
+const LOOK_BACK: Duration = Duration::from_secs(3_600);
 /// How often it is looked for events that the bus has lost, and how many are sent again at a time.
 const LOOK_FOR_LOST: Duration = Duration::from_secs(30);
 const LOST_BATCH: u32 = 1_000;
@@ -168,47 +171,57 @@ pub(crate) async fn look_for_lost(
     backend: Backend,
     subscribers: Vec<Arc<dyn Subscriber>>,
 ) -> std::convert::Infallible {
+    let mut look_back = KEPT;
     loop {
         sleep(LOOK_FOR_LOST).await;
+        let mut seen_all = true;
         for subscriber in &subscribers {
-            match send_lost_again(&backend, &**subscriber, LOST_AFTER).await {
-                Ok(0) => {}
-                Ok(events) => {
+            match send_lost_again(&backend, &**subscriber, LOST_AFTER..=look_back).await {
+                Ok(Some(0)) => {}
+                Ok(None) => seen_all = false,
+                Ok(Some(events)) => {
+                    seen_all &= events < u64::from(LOST_BATCH);
                     tracing::warn!(
                         subscriber = subscriber.name(),
                         events,
                         "the bus has lost events; they are sent again"
                     );
                 }
-                Err(fault) => tracing::debug!(error = %fault, "nobody can look for lost events"),
+                Err(fault) => {
+                    seen_all = false;
+                    tracing::debug!(error = %fault, "nobody can look for lost events");
+                }
             }
+        }
+        if seen_all {
+            look_back = LOOK_BACK;
         }
     }
 }
 
-/// Makes events due again that were sent `age` ago, that the subscriber has not taken in, and that do not wait for it either: a bus
-/// that was emptied has lost them. Whoever has taken one in already takes it in once. Returns how many.
+/// Makes events due again that were sent so long ago, that the subscriber has not taken in, and that do not wait for it either: a bus
+/// that was emptied has lost them. Whoever has taken one in already takes it in once. Returns how many; `None`: events wait for the subscriber, so it cannot be told.
 ///
 /// # Errors
 /// The outbox or the bus is away.
 pub async fn send_lost_again(
     backend: &Backend,
     subscriber: &dyn Subscriber,
-    age: Duration,
-) -> Result<u64, Fault> {
+    ages: RangeInclusive<Duration>,
+) -> Result<Option<u64>, Fault> {
     let name = subscriber.name().parse().expect("a built-in name is a name");
     if backend.events.waiting(&name).await?.is_none_or(|waiting| waiting.events > 0) {
-        return Ok(0);
+        return Ok(None);
     }
     let patterns = subscriber::patterns(subscriber);
     let wanted = |kind: &&str| patterns.iter().any(|pattern| pattern.matches(kind));
     let kinds: Vec<&str> = EventBody::KINDS.into_iter().filter(wanted).collect();
-    let lost = backend.outbox.not_taken_in(subscriber.name(), &kinds, age, LOST_BATCH).await?;
+    let lost = backend.outbox.not_taken_in(subscriber.name(), &kinds, ages, LOST_BATCH).await?;
     for event in &lost {
         backend.outbox.redrive(*event).await?;
     }
     metrics::counter!("seckill_events_sent_again_total").increment(lost.len() as u64);
-    Ok(lost.len() as u64)
+    Ok(Some(lost.len() as u64))
 }
 
 async fn tidy(backend: Backend) -> std::convert::Infallible {

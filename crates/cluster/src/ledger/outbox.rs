@@ -3,6 +3,7 @@
 //!
 //! `next_attempt_at` says of a pending event when it is due, of a sent one when it was sent, of a parked one when it was parked.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -83,11 +84,11 @@ impl Outbox for MySqlLedger {
         &self,
         consumer: &str,
         kinds: &[&str],
-        age: Duration,
+        ages: RangeInclusive<Duration>,
         limit: u32,
     ) -> Result<Vec<Uuid>, Fault> {
         let (consumer, kinds) = (consumer.to_owned(), kinds.iter().map(|kind| format!("'{kind}'")).collect());
-        self.counters.run(Effect::Nothing, |c| Box::pin(not_taken_in(c, consumer, kinds, age, limit))).await
+        self.counters.run(Effect::Nothing, |c| Box::pin(not_taken_in(c, consumer, kinds, ages, limit))).await
     }
 
     async fn forget_sent(&self, age: Duration, limit: u32) -> Result<u64, Fault> {
@@ -231,17 +232,21 @@ async fn not_taken_in(
     connection: &mut MySqlConnection,
     consumer: String,
     kinds: Vec<String>,
-    age: Duration,
+    ages: RangeInclusive<Duration>,
     limit: u32,
 ) -> SqlResult<Vec<Uuid>> {
     let sql = format!(
-        "SELECT id FROM outbox FORCE INDEX (outbox_by_state) WHERE state = 'sent' AND next_attempt_at <= {} - ? \
-         AND kind IN ({}) AND NOT EXISTS (SELECT 1 FROM inbox WHERE consumer = ? AND event_id = outbox.id) \
+        "SELECT id FROM outbox FORCE INDEX (outbox_by_state) WHERE state = 'sent' \
+         AND next_attempt_at BETWEEN {now} - ? AND {now} - ? AND kind IN ({}) AND NOT EXISTS (SELECT 1 FROM inbox WHERE consumer = ? AND event_id = outbox.id) \
          ORDER BY number LIMIT ?",
-        now_ms!(),
-        List(&kinds)
+        List(&kinds),
+        now = now_ms!(),
     );
-    let found = sqlx::query(AssertSqlSafe(sql)).bind(millis(age)).bind(consumer).bind(limit);
+    let found = sqlx::query(AssertSqlSafe(sql))
+        .bind(millis(*ages.end()))
+        .bind(millis(*ages.start()))
+        .bind(consumer)
+        .bind(limit);
     let read = |row: &MySqlRow| {
         let id: Vec<u8> = row.try_get(0)?;
         Uuid::from_slice(&id).map_err(|error| Error::Decode(error.into()))

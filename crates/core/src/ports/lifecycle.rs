@@ -1,6 +1,7 @@
 //! What happens to orders after their commit: transactions in which state, effects and events are written together, and the
 //! outbox that such events wait in.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -196,13 +197,13 @@ pub trait Outbox: Send + Sync {
     /// What waits. Changes nothing.
     async fn depth(&self) -> Result<OutboxDepth, Fault>;
 
-    /// Up to `limit` events of `kinds` that were sent at least `age` ago and that `consumer` has not taken in, oldest first. Where
-    /// nothing waits for the consumer any more, the bus has lost them. Changes nothing.
+    /// Up to `limit` events of `kinds` that were sent so long ago and that `consumer` has not taken in, oldest first. Where nothing
+    /// waits for the consumer any more, the bus has lost them. Costs a look for each event of that age. Changes nothing.
     async fn not_taken_in(
         &self,
         consumer: &str,
         kinds: &[&str],
-        age: Duration,
+        ages: RangeInclusive<Duration>,
         limit: u32,
     ) -> Result<Vec<Uuid>, Fault>;
 

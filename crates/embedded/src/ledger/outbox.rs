@@ -1,5 +1,6 @@
 //! The outbox: events that were written in the transaction of what they tell of, until the bus has them.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -137,14 +138,15 @@ impl Outbox for SqliteLedger {
         &self,
         consumer: &str,
         kinds: &[&str],
-        age: Duration,
+        ages: RangeInclusive<Duration>,
         limit: u32,
     ) -> Result<Vec<Uuid>, Fault> {
-        let before = seckill_core::now().timestamp_millis().saturating_sub(millis(age));
+        let ago = |age: &Duration| seckill_core::now().timestamp_millis().saturating_sub(millis(*age));
         let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT id FROM outbox INDEXED BY outbox_by_state WHERE state = 'sent' AND next_attempt_at <= ",
+            "SELECT id FROM outbox INDEXED BY outbox_by_state WHERE state = 'sent' AND next_attempt_at BETWEEN ",
         );
-        query.push_bind(before).push(" AND NOT EXISTS (SELECT 1 FROM inbox WHERE consumer = ");
+        query.push_bind(ago(ages.end())).push(" AND ").push_bind(ago(ages.start()));
+        query.push(" AND NOT EXISTS (SELECT 1 FROM inbox WHERE consumer = ");
         query.push_bind(consumer.to_owned()).push(" AND event_id = outbox.id) AND kind IN (");
         rows::push_list(&mut query, kinds.iter().map(|kind| (*kind).to_owned()));
         query.push(" ORDER BY number LIMIT ").push_bind(limit);

@@ -1,5 +1,7 @@
 //! The built-in subscribers: one effect an event, however often and in whatever order it comes.
 
+use std::time::Duration;
+
 use seckill_core::{
     Backend, CancelReason, Claim, Decision, Event, EventBody, EventMessage, EventOrder, NewSale, OrderId,
     Orders, OutboxState, Refund, Sale, Step, UserId, Verdict,
@@ -211,10 +213,10 @@ async fn an_event_that_the_bus_has_lost_is_sent_again() {
     let mut sent_again = 0;
     for subscriber in subscribers::all() {
         // Only events of some age count as lost.
-        let minute = std::time::Duration::from_secs(60);
-        assert_eq!(relay::send_lost_again(&backend, &*subscriber, minute).await.unwrap(), 0);
-        sent_again +=
-            relay::send_lost_again(&backend, &*subscriber, std::time::Duration::ZERO).await.unwrap();
+        let (minute, day) = (Duration::from_secs(60), Duration::from_secs(86_400));
+        assert_eq!(relay::send_lost_again(&backend, &*subscriber, minute..=day).await.unwrap(), Some(0));
+        let lost = relay::send_lost_again(&backend, &*subscriber, Duration::ZERO..=day).await.unwrap();
+        sent_again += lost.unwrap();
         quiet(&backend).await;
     }
     assert_eq!(sent_again, 1, "once it is sent again, everybody who wants it gets it");

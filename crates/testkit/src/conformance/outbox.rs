@@ -163,7 +163,7 @@ pub async fn sent_events_that_nobody_took_in_are_found(Subject { backend, .. }: 
     assert!(transaction.first_time("reader", written[0]).await.unwrap());
     transaction.commit().await.unwrap();
     let find = async |consumer: &str, kinds: &[&str], age: Duration| {
-        backend.outbox.not_taken_in(consumer, kinds, age, 10).await.unwrap()
+        backend.outbox.not_taken_in(consumer, kinds, age..=LEASE * 60, 10).await.unwrap()
     };
     let both = ["order.paid", "order.cancelled"];
     assert_eq!(find("reader", &both, Duration::ZERO).await, written[1..2]);
