@@ -430,7 +430,7 @@ impl fmt::Display for LifecycleReport {
         if self.off_plan() > 0 {
             writeln!(
                 f,
-                "off plan    {} orders have ended elsewhere than planned: their buyers came before or after their time",
+                "off plan    {} orders have ended elsewhere than planned: they were not paid in time",
                 self.off_plan()
             )?;
         }
