@@ -21,6 +21,7 @@ pub(crate) struct AfterConfig {
     pub(crate) bank: Option<Arc<dyn Bank>>,
 }
 
+#[cfg(feature = "lab")]
 impl AfterConfig {
     /// The defaults, where nothing is paid by card.
     pub(crate) fn without_bank() -> Self {
