@@ -54,7 +54,7 @@ pub(crate) enum Command {
     /// Runs a bank to try payments with: charges and gives back over HTTP, once for each key
     ///
     /// It moves no real money. The card `tok_declined` is declined, every other `tok_...` succeeds. POST /v1/charges and
-    /// /v1/refunds with the header `Idempotency-Key: <uuid>`; ask again with GET /v1/charges/<uuid>. Read /v1/totals and
+    /// /v1/refunds with the header `Idempotency-Key: UUID`; ask again with GET /v1/charges/UUID. Read /v1/totals and
     /// /v1/charges.csv to see what has been charged. With the flags below, or PUT /v1/faults, it fails as real banks do.
     Bank(bank::BankArgs),
     /// Creates or updates the tables in MySQL
@@ -86,7 +86,7 @@ pub(crate) enum Command {
     ///
     /// Lines of JSON: seckill subscribe --name crm --on 'order.paid,refund.*' | jq .type
     ///
-    /// A webhook: seckill subscribe --name mail --on '*' --webhook https://example.com/events --webhook-secret-file secret
+    /// A webhook: seckill subscribe --name mail --on '*' --webhook URL --webhook-secret-file secret
     Subscribe(Box<events::SubscribeArgs>),
     /// Shows events as they happen
     Events(events::EventsArgs),
