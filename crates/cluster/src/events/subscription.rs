@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use seckill_core::{DeliveryTag, EventDelivery, EventMessage, Fault, Subscription};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::topology::Names;
 use super::{Shared, of_events, parked, publisher};
 use crate::queue::connection::Lane;
-use crate::queue::{STEP, step, unavailable, unknown};
+use crate::queue::{step, unavailable};
 
 /// Dropping it closes the channel, and with that hands everything unacknowledged back to the queue.
 pub(super) struct RabbitSubscription {
@@ -54,7 +54,7 @@ impl RabbitSubscription {
         let Some((message, reason)) = &self.unreadable else { return Ok(()) };
         let properties = message.properties.clone();
         parked::park(&self.shared.publishing, &self.names, &message.data, properties, reason).await?;
-        self.confirm(message.delivery_tag).await?;
+        self.lane.ack(message.delivery_tag).await?;
         self.unreadable = None;
         Ok(())
     }
@@ -76,18 +76,6 @@ impl RabbitSubscription {
             }
         }
     }
-
-    async fn confirm(&self, tag: u64) -> Result<(), Fault> {
-        if !self.lane.is_open() {
-            return Err(unavailable("the connection to RabbitMQ is lost; the event will come again"));
-        }
-        let ack = self.lane.channel.basic_ack(tag, BasicAckOptions { multiple: false });
-        match tokio::time::timeout(STEP, ack).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(unknown(format!("RabbitMQ was lost before it took an ack: {error}"))),
-            Err(_) => Err(unknown(format!("RabbitMQ did not take an ack within {STEP:?}"))),
-        }
-    }
 }
 
 #[async_trait]
@@ -97,7 +85,7 @@ impl Subscription for RabbitSubscription {
     }
 
     async fn ack(&mut self, tag: DeliveryTag) -> Result<(), Fault> {
-        self.confirm(tag.0).await.map_err(of_events)
+        self.lane.ack(tag.0).await.map_err(of_events)
     }
 
     async fn park(&mut self, delivery: EventDelivery, reason: &str) -> Result<(), Fault> {
@@ -105,7 +93,7 @@ impl Subscription for RabbitSubscription {
         let (text, properties) = (message.text.as_bytes(), publisher::properties(&message));
         let parked = parked::park(&self.shared.publishing, &self.names, text, properties, reason).await;
         parked.map_err(of_events)?;
-        self.confirm(tag.0).await.map_err(of_events)
+        self.lane.ack(tag.0).await.map_err(of_events)
     }
 }
 

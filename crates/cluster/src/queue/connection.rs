@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lapin::options::BasicAckOptions;
 use lapin::uri::{AMQPAuthority, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use seckill_core::{Dependency, Fault};
@@ -13,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::topology::{self, Declaring};
 use super::wire::{self, Wire};
-use super::{BLOCKED, STEP, step, unavailable};
+use super::{BLOCKED, STEP, step, unavailable, unknown};
 use crate::events::topology as events;
 
 /// The longest that connecting may take, from the first packet to the declared topology.
@@ -53,6 +54,19 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn is_open(&self) -> bool {
         self.channel.status().connected() && self.live.connection.status().connected()
+    }
+
+    /// Acknowledges a delivery of the channel. After a fault it may come again.
+    pub(crate) async fn ack(&self, tag: u64) -> Result<(), Fault> {
+        if !self.is_open() {
+            return Err(unavailable("the connection to RabbitMQ is lost; the delivery will come again"));
+        }
+        let ack = self.channel.basic_ack(tag, BasicAckOptions { multiple: false });
+        match tokio::time::timeout(STEP, ack).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(unknown(format!("RabbitMQ was lost before it took an ack: {error}"))),
+            Err(_) => Err(unknown(format!("RabbitMQ did not take an ack within {STEP:?}"))),
+        }
     }
 
     /// Another channel on the same connection.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use seckill_core::{Consumer, Delivery, DeliveryTag, Dependency, Fault, Message, Unread};
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::connection::{Lane, Link};
 use super::parked::Parking;
-use super::{STEP, Shared, newer, step, topology::names, unavailable, unknown};
+use super::{Shared, newer, step, topology::names, unavailable};
 
 /// The wait before this process is asked again which ledger is its own.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -123,18 +123,6 @@ impl RabbitConsumer {
         let due = self.aside.iter().position(|aside| aside.until <= now)?;
         Some(self.aside.remove(due))
     }
-
-    async fn confirm(&self, tag: u64) -> Result<(), Fault> {
-        if !self.lane.is_open() {
-            return Err(unavailable("the connection to RabbitMQ is lost; the delivery will come again"));
-        }
-        let ack = self.lane.channel.basic_ack(tag, BasicAckOptions { multiple: false });
-        match tokio::time::timeout(STEP, ack).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(unknown(format!("RabbitMQ was lost before it took an ack: {error}"))),
-            Err(_) => Err(unknown(format!("RabbitMQ did not take an ack within {STEP:?}"))),
-        }
-    }
 }
 
 #[async_trait]
@@ -151,7 +139,7 @@ impl Consumer for RabbitConsumer {
             // Cancelled here, nothing has been taken.
             tokio::select! {
                 moved = self.moving.join_next(), if !self.moving.is_empty() => match moved {
-                    Some(Ok(tag)) => self.confirm(tag).await?,
+                    Some(Ok(tag)) => self.lane.ack(tag).await?,
                     other => return Err(unavailable(format!("a message could not be moved: {other:?}"))),
                 },
                 message = self.messages.next() => match message {
@@ -167,14 +155,14 @@ impl Consumer for RabbitConsumer {
     }
 
     async fn ack(&mut self, tag: DeliveryTag) -> Result<(), Fault> {
-        self.confirm(tag.0).await
+        self.lane.ack(tag.0).await
     }
 
     async fn park(&mut self, delivery: Delivery, reason: &str) -> Result<(), Fault> {
         let ledger_id = self.shared.identity.known(Dependency::Queue)?;
         let parking = Parking::of_batch(&delivery.batch, ledger_id, reason.to_owned());
         parking.send(&self.shared.publishing).await?;
-        self.confirm(delivery.tag.0).await
+        self.lane.ack(delivery.tag.0).await
     }
 }
 
