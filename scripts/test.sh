@@ -89,8 +89,9 @@ build_tests() {
     cargo test "${scope[@]}" --locked --no-run --message-format=json-render-diagnostics >"$work/artifacts"
 }
 
+# All test binaries run, also after one has failed.
 run_tests() {
-    cargo test "${scope[@]}" --locked --color "$color" -- --color "$color" 2>&1 | tee "$work/tests"
+    cargo test "${scope[@]}" --locked --no-fail-fast --color "$color" -- --color "$color" 2>&1 | tee "$work/tests"
 }
 
 step setup scripts/setup.sh

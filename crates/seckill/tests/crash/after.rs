@@ -31,10 +31,11 @@ async fn open_sale(gateway: &Role, window_ms: u64) -> u64 {
     sale["id"].as_u64().unwrap()
 }
 
+/// What a statement counts or sums; a sum of no rows is 0.
 async fn count(urls: &Urls, sql: &str) -> u64 {
     let mut mysql = MySqlConnection::connect(&urls.mysql).await.unwrap();
     let row = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut mysql).await.unwrap();
-    row.get::<i64, _>(0).unsigned_abs()
+    row.get::<Option<i64>, _>(0).unwrap_or(0).unsigned_abs()
 }
 
 /// Waits until a count in SQL is so many.
