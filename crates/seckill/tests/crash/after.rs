@@ -17,11 +17,14 @@ use crate::process::{ADMIN_TOKEN, Role, Urls, token};
 const STOCK: u32 = 30;
 const PRICE: u64 = 1_234;
 const PAUSE: Duration = Duration::from_millis(5);
+/// A payment window that nobody pays in, and one that nobody misses.
+const SHORT: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(3_600);
 
-/// Opens a sale whose orders can be paid for `window_ms`.
-async fn open_sale(gateway: &Role, window_ms: u64) -> u64 {
+/// Opens a sale whose orders can be paid for `window`.
+pub(crate) async fn open_sale(gateway: &Role, stock: u64, price: u64, window: Duration) -> u64 {
     let body = json!({
-        "name": "after", "stock": STOCK, "price_cents": PRICE, "payment_window_ms": window_ms,
+        "name": "after", "stock": stock, "price_cents": price, "payment_window_ms": window.as_millis() as u64,
         "ends_at": "2999-01-01T00:00:00Z",
     });
     let request = reqwest::Client::new().post(format!("{}/api/v1/sales", gateway.url()));
@@ -62,7 +65,7 @@ pub(crate) async fn worker_dies_while_orders_expire(point: AbortPoint) {
     let bed = Bed::start().await;
     let gateway = bed.urls.gateway(GATEWAY).await;
     let mut victim = bed.urls.armed("worker", &[], point, 1).await;
-    let sale = open_sale(&gateway, 1_000).await;
+    let sale = open_sale(&gateway, STOCK.into(), PRICE, SHORT).await;
     let buyers = Buyers::of(sale, &[&gateway]);
     let load = buyers.ordering(1..=u64::from(STOCK), PAUSE);
     died(&mut victim, point).await;
@@ -95,7 +98,7 @@ async fn rabbitmq_emptied_while_events_are_under_way() {
     let gateway = urls.gateway(GATEWAY).await;
     // It publishes the events of the expired orders, records that, and dies before it takes the first of them in.
     let mut victim = urls.armed("worker", &[], AbortPoint::RestockReleased, 1).await;
-    let sale = open_sale(&gateway, 1_000).await;
+    let sale = open_sale(&gateway, STOCK.into(), PRICE, SHORT).await;
     let buyers = Buyers::of(sale, &[&gateway]);
     buyers.ordering(1..=u64::from(STOCK), PAUSE).await.unwrap();
     died(&mut victim, AbortPoint::RestockReleased).await;
@@ -117,7 +120,7 @@ async fn redis_emptied_while_units_are_returning() {
     let urls = &servers.urls;
     let gateway = urls.gateway(GATEWAY).await;
     let _worker = urls.worker(&[]).await;
-    let sale = open_sale(&gateway, 1_000).await;
+    let sale = open_sale(&gateway, STOCK.into(), PRICE, SHORT).await;
     let buyers = Buyers::of(sale, &[&gateway]);
     let load = buyers.ordering(1..=u64::from(STOCK), PAUSE);
     until(urls, &format!("SELECT CAST(ended_orders > 0 AS SIGNED) FROM sales WHERE id = {sale}"), 1).await;
@@ -183,7 +186,7 @@ pub(crate) async fn gateway_dies_while_an_order_is_paid(point: AbortPoint) {
     let gateway_args = [GATEWAY, &with_bank[..]].concat();
     let mut victim = bed.urls.armed("gateway", &gateway_args, point, 1).await;
     let _worker = bed.urls.worker(&with_bank).await;
-    let sale = open_sale(&victim, 3_600_000).await;
+    let sale = open_sale(&victim, STOCK.into(), PRICE, LONG).await;
     let order = committed(&victim, sale, 1).await;
     let answered = pay(&victim, 1, order, "key-1").await;
     assert_eq!(answered, None, "{}", point.name());
@@ -215,7 +218,7 @@ pub(crate) async fn somebody_dies_while_money_goes_back(point: AbortPoint) {
         false => bed.urls.gateway(&gateway_args).await,
     };
     let gateway = if in_gateway { &victim } else { &other };
-    let sale = open_sale(gateway, 3_600_000).await;
+    let sale = open_sale(gateway, STOCK.into(), PRICE, LONG).await;
     let order = committed(gateway, sale, 1).await;
     paid(gateway, 1, order, "key-1").await;
     let refund = |gateway: &Role| {

@@ -262,7 +262,8 @@ impl Rebuilds {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
+/// A number in the environment.
+pub(crate) fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }

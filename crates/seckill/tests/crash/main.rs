@@ -11,6 +11,7 @@ mod chaos;
 mod check;
 mod disk;
 mod frozen;
+mod lifecycle;
 mod mysql;
 mod network;
 mod newer;
