@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use seckill_core::{
-    AbortPoint, Backend, Event, EventDelivery, EventPattern, Fault, SubscriberName, Subscription, abort_point,
+    AbortPoint, Backend, DeliveryTag, Event, EventDelivery, EventPattern, Fault, SubscriberName,
+    Subscription, abort_point,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -24,9 +27,14 @@ pub trait Subscriber: Send + Sync {
     /// The types of event that it wants.
     fn patterns(&self) -> &'static [&'static str];
 
-    /// Takes one event in, and records that in the inbox, also where there is nothing to do; false, if it had been taken in before. The
-    /// same event may come again, also while it is being taken in
-    /// elsewhere, and events of one order may come in another order than they happened.
+    /// Events that it takes in at the same time, 1 or more. More than one where an event may have to wait for somebody outside.
+    fn at_once(&self) -> usize {
+        1
+    }
+
+    /// Takes one event in, and records that in the inbox, also where there is nothing to do; false, if it had been taken in before.
+    /// The same event may come again, also while it is being taken in elsewhere, and events of one order may come in another order
+    /// than they happened. Dropping the future is as a crash at that moment.
     ///
     /// # Errors
     /// A part of the system is away; the event is tried again.
@@ -86,30 +94,46 @@ async fn receive(
     reconnects: &mut ExponentialBackoff,
 ) -> Result<std::convert::Infallible, Fault> {
     let mut subscription = subscribe(backend, subscriber).await?;
+    let mut running = FuturesUnordered::new();
     loop {
-        let delivery = subscription.next().await?;
-        *reconnects = pauses();
-        take_in(backend, subscriber, &mut *subscription, delivery).await?;
+        tokio::select! {
+            delivery = subscription.next(), if running.len() < subscriber.at_once() => {
+                let delivery = delivery?;
+                *reconnects = pauses();
+                match delivery.message.event() {
+                    Ok(event) => running.push(take_in(backend, subscriber, event, delivery.tag)),
+                    Err(reason) => park(subscriber, &mut *subscription, delivery, &reason).await?,
+                }
+            }
+            Some(tag) = running.next() => {
+                abort_point(AbortPoint::EventTaken);
+                subscription.ack(tag).await?;
+            }
+        }
     }
 }
 
-/// Takes in one event, waiting for whatever is away, and acknowledges it. One that cannot be read is parked.
-async fn take_in(
-    backend: &Backend,
+/// One that cannot be read waits for a human.
+async fn park(
     subscriber: &dyn Subscriber,
     subscription: &mut dyn Subscription,
     delivery: EventDelivery,
+    reason: &str,
 ) -> Result<(), Fault> {
     let name = subscriber.name();
-    let event = match delivery.message.event() {
-        Ok(event) => event,
-        Err(reason) => {
-            tracing::error!(subscriber = name, %reason, "an event is parked");
-            metrics::counter!("seckill_events_taken_total", "subscriber" => name, "outcome" => "parked")
-                .increment(1);
-            return subscription.park(delivery, &reason).await;
-        }
-    };
+    tracing::error!(subscriber = name, %reason, "an event is parked");
+    metrics::counter!("seckill_events_taken_total", "subscriber" => name, "outcome" => "parked").increment(1);
+    subscription.park(delivery, reason).await
+}
+
+/// Takes in one event, waiting for whatever is away; then it can be acknowledged.
+async fn take_in(
+    backend: &Backend,
+    subscriber: &dyn Subscriber,
+    event: Event,
+    tag: DeliveryTag,
+) -> DeliveryTag {
+    let name = subscriber.name();
     let mut pauses = pauses();
     let first = loop {
         match subscriber.take_in(backend, &event).await {
@@ -122,6 +146,5 @@ async fn take_in(
     };
     let outcome = if first { "taken" } else { "repeated" };
     metrics::counter!("seckill_events_taken_total", "subscriber" => name, "outcome" => outcome).increment(1);
-    abort_point(AbortPoint::EventTaken);
-    subscription.ack(delivery.tag).await
+    tag
 }

@@ -102,6 +102,11 @@ impl Subscriber for Transfers {
         &["refund.approved"]
     }
 
+    /// A bank that does not answer one transfer does not hold up the others.
+    fn at_once(&self) -> usize {
+        16
+    }
+
     async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault> {
         let EventBody::RefundApproved(refund) = &event.body else { return Ok(true) };
         // The saga's row keeps each transfer from being made twice.

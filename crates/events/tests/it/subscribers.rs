@@ -1,14 +1,18 @@
 //! The built-in subscribers: one effect an event, however often and in whatever order it comes.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use seckill_core::{
-    Backend, CancelReason, Claim, Decision, Event, EventBody, EventMessage, EventOrder, NewSale, OrderId,
-    Orders, OutboxState, Refund, Sale, Step, UserId, Verdict,
+    Backend, CancelReason, Claim, Decision, Event, EventBody, EventMessage, EventOrder, Fault, NewSale,
+    OrderId, Orders, OutboxState, Refund, Sale, Step, UserId, Verdict,
 };
-use seckill_events::{relay, subscribers};
+use seckill_events::subscriber::Subscriber;
+use seckill_events::{inbox, relay, subscribers};
 use seckill_testkit::eventually;
 use seckill_testkit::fixtures::{EPOCH, audit, claim, level, new_sale, open};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -244,4 +248,59 @@ async fn an_event_that_cannot_be_read_is_parked_and_the_next_one_comes() {
     let waiting = backend.events.waiting(&"notifications".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(waiting.parked, 1);
     running.stop().await;
+}
+
+/// Waits with its first event until it has taken in another.
+struct Waiting {
+    first: Mutex<Option<Uuid>>,
+    second: Notify,
+}
+
+#[async_trait]
+impl Subscriber for Waiting {
+    fn name(&self) -> &'static str {
+        "waiting"
+    }
+
+    fn patterns(&self) -> &'static [&'static str] {
+        &["order.paid"]
+    }
+
+    fn at_once(&self) -> usize {
+        2
+    }
+
+    async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault> {
+        let first = *self.first.lock().unwrap().get_or_insert(event.id);
+        if first == event.id {
+            self.second.notified().await;
+        } else {
+            self.second.notify_one();
+        }
+        inbox::once(backend, self.name(), event.id, &[]).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_waits_for_somebody_outside_does_not_hold_up_the_next_one() {
+    let (_folder, backend) = back_end().await;
+    let subscriber = Arc::new(Waiting { first: Mutex::default(), second: Notify::new() });
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(seckill_events::run(backend.clone(), vec![subscriber], stop.clone()));
+    let name = "waiting".parse().unwrap();
+    eventually(SOON, async || backend.events.waiting(&name).await.unwrap().ok_or("not subscribed")).await;
+    let sale = open(&backend, &new_sale(10, 1)).await.id;
+    write(&backend, &[paid(sale, vec![order(5)]), paid(sale, vec![order(6)])]).await;
+    eventually(SOON, async || {
+        let (depth, waiting) =
+            (backend.outbox.depth().await.unwrap(), backend.events.waiting(&name).await.unwrap());
+        if depth.pending == 0 && waiting.is_some_and(|waiting| waiting.events == 0) {
+            Ok(())
+        } else {
+            Err((depth, waiting))
+        }
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap();
 }
