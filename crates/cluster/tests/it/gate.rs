@@ -2,9 +2,9 @@
 
 use deadpool_redis::redis::{self, Value};
 use seckill_core::{Decision, Fault, Sale, SaleId, UserId};
-use seckill_testkit::{PrivateRedis, eventually};
+use seckill_testkit::{FaultProxy, PrivateRedis, eventually};
 
-use crate::setup::{SOON, claim, gate_at, know_ledger, ready_gate_at, sale};
+use crate::setup::{SOON, claim, gate_at, know_ledger, ready_gate_at, ready_gate_with_one_connection, sale};
 
 const SALE: SaleId = SaleId(7);
 
@@ -176,4 +176,24 @@ async fn a_hanging_redis_leaves_the_outcome_unknown_and_a_dead_one_is_unavailabl
     assert!(matches!(&fault, Fault::Unavailable { reason, .. } if reason.contains("refused")), "{fault}");
     redis.start_again().await;
     eventually(SOON, async || gate.ping().await).await;
+}
+
+/// Somebody else's answer is still under way on it.
+#[tokio::test]
+async fn a_connection_whose_answer_did_not_come_in_time_is_not_used_again() {
+    let redis = PrivateRedis::start().await;
+    let proxy = FaultProxy::start(redis.url()).await;
+    let gate = ready_gate_with_one_connection(&proxy.url(redis.url())).await;
+    gate.open(&sale(7, 10), 1).await.unwrap();
+    let before = proxy.counts().connections;
+    gate.level(SALE).await.unwrap();
+    assert_eq!(proxy.counts().connections, before, "without a fault the connection is used again");
+    // It still answers whoever asks whether the connection is alive.
+    run(&redis.url(), &["CLIENT", "PAUSE", "60000", "WRITE"]).await;
+    let fault = gate.reserve(SALE, 1, &[], &[claim(1)]).await.unwrap_err();
+    assert!(matches!(fault, Fault::Unknown { .. }), "{fault:?}");
+    run(&redis.url(), &["CLIENT", "UNPAUSE"]).await;
+    let level = gate.level(SALE).await.unwrap().unwrap();
+    assert!(level.orders <= 1, "{level:?}");
+    assert_eq!(proxy.counts().connections, before + 1, "the next request has a new connection");
 }

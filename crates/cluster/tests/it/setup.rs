@@ -45,6 +45,14 @@ pub(crate) async fn ready_gate_at(url: &str) -> Arc<dyn StockGate> {
     backend.gate
 }
 
+/// The same, with a single connection.
+pub(crate) async fn ready_gate_with_one_connection(url: &str) -> Arc<dyn StockGate> {
+    let config = config(url, &format!("amqp://{NOWHERE}"), &format!("mysql://{NOWHERE}/none"));
+    let backend = seckill_cluster::connect(&ClusterConfig { redis_pool_size: 1, ..config }).unwrap();
+    know_ledger(&backend).await;
+    backend.gate
+}
+
 /// A back end with the queue at `url`; its other servers do not exist.
 pub(crate) fn queue_at(url: &str) -> Backend {
     backend(&format!("redis://{NOWHERE}"), url, &format!("mysql://{NOWHERE}/none"))

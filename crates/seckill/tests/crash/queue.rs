@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use crate::bed::{Bed, GATEWAY, HEALED, QUEUE, Servers, turn};
 use crate::buyers::Buyers;
 use crate::check::{audit_now, check, ready, unready};
-use crate::process::{Urls, run};
+use crate::process::{Role, Urls, run};
 
 const STOCK: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -48,7 +48,7 @@ async fn loses_what_waits(urls: &Urls, lose: impl AsyncFnOnce()) {
     let (code, report) = audit_now(&first, sale).await;
     assert_eq!((code, report.verdict), (Some(0), Verdict::InFlight), "{report:?}");
     lose().await;
-    let _worker = urls.worker(&[]).await;
+    let mut worker = urls.worker(&[]).await;
     // A marker has to come through before anything is known. Then no gateway is there that would send them again at once.
     let backend = urls.backend();
     backend.ledger.id().await.unwrap();
@@ -69,10 +69,26 @@ async fn loses_what_waits(urls: &Urls, lose: impl AsyncFnOnce()) {
     let report = AuditReport::read(&backend, SaleId(sale)).await.unwrap().unwrap();
     assert_eq!((report.verdict, report.lost), (Verdict::Lost, WAITING), "{report:?}");
     assert_eq!(exit_code_of_an_audit(&report).await, Some(3));
+    // While no worker is there, what is sent again does not arrive, and the gauge keeps its value.
+    worker.kill().await;
     let second = urls.gateway(GATEWAY).await;
+    lost_orders(&second, WAITING).await;
+    let _worker = urls.worker(&[]).await;
+    lost_orders(&second, 0).await;
     buyers.send_to(&[&second]);
     assert_eq!(u64::from(check(urls, &second, sale, STOCK, &buyers).await), WAITING);
     buyers.retry_all().await;
+}
+
+/// Waits until the gauge of lost orders says so many.
+async fn lost_orders(gateway: &Role, expected: u64) {
+    let expected = format!("seckill_lost_orders {expected}");
+    eventually(HEALED, async || {
+        let metrics = reqwest::get(format!("{}/metrics", gateway.url())).await.unwrap().text().await.unwrap();
+        let shown = metrics.lines().find(|line| line.starts_with("seckill_lost_orders ")).map(str::to_owned);
+        if shown.as_ref() == Some(&expected) { Ok(()) } else { Err(shown) }
+    })
+    .await;
 }
 
 /// The exit code of `seckill audit` where the gateway's answer is `report`.
