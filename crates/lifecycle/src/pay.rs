@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use ring::digest;
 use seckill_core::money::{self, Payment, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
@@ -33,6 +34,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(500);
 /// Payments that one look takes.
 const LIMIT: u32 = 100;
+/// Payments that the bank is asked about at the same time: one that it does not answer does not hold up the others.
+const AT_ONCE: usize = 16;
 
 /// What came of the first transaction.
 enum Begun {
@@ -255,11 +258,15 @@ pub async fn look_after(backend: Backend, bank: Arc<dyn Bank>, shutdown: Cancell
         loop {
             match backend.lifecycle.due_sagas(SagaKind::Payment, LIMIT).await {
                 Ok(due) => {
-                    for order in due {
-                        if let Err(fault) = look_up(&backend, &bank, order).await {
-                            tracing::warn!(order_id = %order, error = %fault, "a payment stays open");
+                    let looks = due.into_iter().map(|order| {
+                        let (backend, bank) = (&backend, &bank);
+                        async move {
+                            if let Err(fault) = look_up(backend, bank, order).await {
+                                tracing::warn!(order_id = %order, error = %fault, "a payment stays open");
+                            }
                         }
-                    }
+                    });
+                    stream::iter(looks).for_each_concurrent(AT_ONCE, |look| look).await;
                 }
                 Err(fault) => tracing::debug!(error = %fault, "payments cannot be looked after"),
             }

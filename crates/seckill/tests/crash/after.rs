@@ -42,7 +42,7 @@ async fn count(urls: &Urls, sql: &str) -> u64 {
 }
 
 /// Waits until a count in SQL is so many.
-async fn until(urls: &Urls, sql: &str, expected: u64) {
+pub(crate) async fn until(urls: &Urls, sql: &str, expected: u64) {
     eventually(HEALED, async || {
         let found = count(urls, sql).await;
         if found == expected { Ok(()) } else { Err(format!("{found} instead of {expected}: {sql}")) }
@@ -51,7 +51,7 @@ async fn until(urls: &Urls, sql: &str, expected: u64) {
 }
 
 /// Waits until nothing is on its way any more and the audit is clean, in stock and in money.
-async fn at_rest(urls: &Urls, gateway: &Role, sale: u64) -> AuditReport {
+pub(crate) async fn at_rest(urls: &Urls, gateway: &Role, sale: u64) -> AuditReport {
     until(urls, "SELECT COUNT(*) FROM outbox WHERE state <> 'sent'", 0).await;
     eventually(HEALED, async || match audit_now(gateway, sale).await.1 {
         report if report.verdict == Verdict::Clean && report.pending_orders == Some(0) => Ok(report),

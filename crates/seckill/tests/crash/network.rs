@@ -6,6 +6,7 @@ use seckill_testkit::eventually;
 use seckill_testkit::proxy::{Direction, FaultProxy, Flow, Scope};
 use tokio::time::sleep;
 
+use crate::after;
 use crate::bed::{Bed, GATEWAY, HEALED, turn};
 use crate::buyers::Buyers;
 use crate::check::{audit_now, check, ready};
@@ -112,6 +113,48 @@ async fn reply_of_mysql_to_commit_is_lost() {
     let metrics = reqwest::get(format!("{}/metrics", worker.url())).await.unwrap().text().await.unwrap();
     assert!(metrics.lines().any(|line| line == "seckill_orders_redelivered_total 1"), "{metrics}");
     assert!(metrics.lines().any(|line| line == "seckill_orders_committed_total 10"), "{metrics}");
+}
+
+/// RabbitMQ has events of expired orders and its confirms never come: they are sent again until one does, and each has one effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn confirms_of_events_are_lost() {
+    let _turn = turn("confirms_of_events_are_lost").await;
+    let bed = Bed::start().await;
+    let (proxy, urls) = behind(&bed, Server::Rabbit).await;
+    let gateway = bed.urls.gateway(GATEWAY).await;
+    let worker = urls.worker(&[]).await;
+    let metric = async |name: &str| {
+        let metrics = reqwest::get(format!("{}/metrics", worker.url())).await.unwrap().text().await.unwrap();
+        let values = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.rsplit(' ').next()?.parse::<u64>().ok());
+        values.sum::<u64>()
+    };
+    // The relay is connected, and its subscribers are, once the first event has gone through.
+    let sale = after::open_sale(&gateway, 10, 100, Duration::from_secs(1)).await;
+    let buyers = Buyers::of(sale, &[&gateway]);
+    buyers.ordering(1..=1, PAUSE).await.unwrap();
+    let returned = format!("SELECT CAST(returned_orders AS SIGNED) FROM sales WHERE id = {sale}");
+    after::until(&bed.urls, &returned, 1).await;
+    proxy.set(Direction::ToServer, Flow::CutReplyTo(r#""type":"order.cancelled""#));
+    buyers.ordering(2..=5, PAUSE).await.unwrap();
+    eventually(HEALED, async || match metric("seckill_events_refused_total").await {
+        refused if refused >= 2 => Ok(()),
+        refused => Err((refused, worker.log())),
+    })
+    .await;
+    proxy.set(Direction::ToServer, Flow::Pass);
+    after::until(&bed.urls, &returned, 5).await;
+    let report = after::at_rest(&bed.urls, &gateway, sale).await;
+    assert_eq!((report.remaining, report.sold, report.returning), (Some(10), 0, 0), "{report:?}");
+    after::until(&bed.urls, "SELECT COUNT(*) FROM notices", 5).await;
+    let counted = format!(
+        "SELECT CAST(SUM(orders) AS SIGNED) FROM funnel WHERE sale_id = {sale} AND stage = 'order.cancelled'"
+    );
+    after::until(&bed.urls, &counted, 5).await;
+    // Somebody did get an event twice.
+    let repeated = r#"seckill_events_taken_total{subscriber="restock",outcome="repeated"}"#;
+    assert!(metric(repeated).await > 0, "no event came twice");
 }
 
 /// For 20 s connections stay open and nothing comes back.
