@@ -47,6 +47,10 @@ impl GatewayProcess {
         let identity = reporting::identity("gateway", address);
         let process = identity.process;
         let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
+        let bank = bank.map(|bank| match &lab {
+            Some(lab) => lab.wrap_bank(bank),
+            None => bank,
+        });
         let stop_worker = CancellationToken::new();
         let after = worker.as_ref().map(|worker| worker.after.clone());
         let (worker, worker_ended) = worker
@@ -54,8 +58,10 @@ impl GatewayProcess {
                 WorkerTask::start(used.clone(), config, pace, stop_worker.clone())
             })
             .unzip();
-        let after =
-            after.map(|config| tokio::spawn(after::run(backend.clone(), config, stop_worker.clone())));
+        let after = after.map(|config| {
+            let faults = lab.as_ref().map(Lab::faults);
+            tokio::spawn(after::run(used.clone(), config, bank.clone(), faults, stop_worker.clone()))
+        });
         let handler = lab.as_ref().map(|lab| lab.settings_handler(process, worker.clone()));
         let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);
         let reporter = reporting::start(identity, true, &backend, prometheus.clone(), worker, handler);
@@ -64,7 +70,9 @@ impl GatewayProcess {
         tokio::spawn(async move { stop.run_until_cancelled(fed.run()).await });
         let mut pages = seckill_dashboard::routes(&feed, process, lab.is_some(), shutdown.clone());
         if let Some(lab) = &lab {
-            pages = pages.merge(lab.controls(&backend, &feed, &reporter, address, &config, shutdown.clone()));
+            let (has_bank, shutdown) = (bank.is_some(), shutdown.clone());
+            let controls = lab.controls(&backend, &feed, &reporter, address, &config, has_bank, shutdown);
+            pages = pages.merge(controls);
         }
         let orders = Arc::new(Service::new(used.clone(), bank));
         if let Some(secret) = bank_secret {

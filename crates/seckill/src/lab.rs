@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use seckill_core::{Backend, ProcessId, UserId};
+use seckill_core::{Backend, Bank, ProcessId, UserId};
 use seckill_dashboard::{Feed, Reporter, SettingsHandler};
 use seckill_lab::load::LoadConfig;
 use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
@@ -24,6 +24,20 @@ const TOKEN_TTL: Duration = Duration::from_secs(3_600);
 pub(crate) struct Lab {
     faults: Arc<InjectedFaults>,
     direct: Option<DirectGateway>,
+}
+
+/// The injected faults of a process, for what runs beside its worker.
+pub(crate) struct Faults(Arc<InjectedFaults>);
+
+impl Faults {
+    /// Runs the relay that `start` makes, and another one after it was killed.
+    pub(crate) async fn keep_relay<Relay: Future<Output = ()>>(
+        &self,
+        start: impl Fn() -> Relay,
+        shutdown: &CancellationToken,
+    ) {
+        self.0.keep_relay(start, shutdown).await;
+    }
 }
 
 impl Lab {
@@ -58,6 +72,15 @@ impl Lab {
         self.faults.wrap(backend)
     }
 
+    /// The bank with injected faults between it and this process.
+    pub(crate) fn wrap_bank(&self, bank: Arc<dyn Bank>) -> Arc<dyn Bank> {
+        self.faults.wrap_bank(bank)
+    }
+
+    pub(crate) fn faults(&self) -> Faults {
+        Faults(Arc::clone(&self.faults))
+    }
+
     /// Applies the settings to this process.
     pub(crate) fn settings_handler<W: WorkerControl + 'static>(
         &self,
@@ -76,6 +99,7 @@ impl Lab {
         reporter: &Arc<Reporter>,
         address: SocketAddr,
         config: &seckill_gateway::Config,
+        has_bank: bool,
         shutdown: CancellationToken,
     ) -> Router {
         let secret = config.jwt_secret.clone();
@@ -83,6 +107,7 @@ impl Lab {
         let controls = Controls {
             admin_token: config.admin_token.clone(),
             loopback: address.ip().is_loopback(),
+            has_bank,
             load: LoadConfig {
                 target: base_url(address),
                 direct: self.direct.as_ref().map(|direct| base_url(direct.address())),

@@ -54,7 +54,7 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     // Only one process can use the embedded back end, so this one runs the worker, too.
     let embedded = args.backend.backend == BackendKind::Embedded;
     let (bank, bank_secret) = (args.money.bank()?, args.money.bank_secret()?);
-    let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules(), bank: bank.clone() };
+    let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules() };
     let worker = embedded.then(|| args.worker.parts(after));
     let process = GatewayProcess { listener, backend, config, bank, bank_secret, worker, lab, prometheus };
     process.run(shutdown).await?;
@@ -88,9 +88,13 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     let limits = server::Limits { connections: 64, head: server::HEAD_TIMEOUT };
     let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));
     let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
-    let after =
-        AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules(), bank: args.money.bank()? };
-    let after = after::run(backend, after, shutdown.clone());
+    let bank = args.money.bank()?.map(|bank| match &lab {
+        Some(lab) => lab.wrap_bank(bank),
+        None => bank,
+    });
+    let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules() };
+    let faults = lab.as_ref().map(Lab::faults);
+    let after = after::run(used.clone(), after, bank, faults, shutdown.clone());
     tokio::join!(seckill_worker::run(used, args.worker.config(), pace, shutdown), after);
     close.cancel();
     server.await.context("the health server panicked")?;

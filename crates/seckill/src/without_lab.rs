@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use seckill_core::{Backend, ProcessId};
+use seckill_core::{Backend, Bank, ProcessId};
 use seckill_dashboard::{Feed, Reporter, SettingsHandler};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,19 @@ use crate::options::BackendOptions;
 
 /// There is none.
 pub(crate) enum Lab {}
+
+/// There are none.
+pub(crate) enum Faults {}
+
+impl Faults {
+    pub(crate) async fn keep_relay<Relay: Future<Output = ()>>(
+        &self,
+        _start: impl Fn() -> Relay,
+        _shutdown: &CancellationToken,
+    ) {
+        match *self {}
+    }
+}
 
 impl Lab {
     pub(crate) fn of(_demo: bool) -> Option<Self> {
@@ -31,6 +44,14 @@ impl Lab {
         match *self {}
     }
 
+    pub(crate) fn wrap_bank(&self, _bank: Arc<dyn Bank>) -> Arc<dyn Bank> {
+        match *self {}
+    }
+
+    pub(crate) fn faults(&self) -> Faults {
+        match *self {}
+    }
+
     pub(crate) fn settings_handler<W>(
         &self,
         _process: ProcessId,
@@ -46,6 +67,7 @@ impl Lab {
         _reporter: &Arc<Reporter>,
         _address: SocketAddr,
         _config: &seckill_gateway::Config,
+        _has_bank: bool,
         _shutdown: CancellationToken,
     ) -> Router {
         match *self {}
