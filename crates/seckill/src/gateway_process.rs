@@ -42,15 +42,15 @@ pub(crate) struct GatewayProcess {
 impl GatewayProcess {
     /// Serves until `shutdown`. The worker stops after the gateway has answered everybody.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, backend, config, bank, bank_secret, worker, lab, prometheus } = self;
+        let Self { listener, backend, config, bank, bank_secret, worker, mut lab, prometheus } = self;
         let address = listener.local_addr()?;
         let identity = reporting::identity("gateway", address);
         let process = identity.process;
         let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
-        let bank = bank.map(|bank| match &lab {
+        let bank = match &mut lab {
             Some(lab) => lab.wrap_bank(bank),
             None => bank,
-        });
+        };
         let stop_worker = CancellationToken::new();
         let after = worker.as_ref().map(|worker| worker.after.clone());
         let (worker, worker_ended) = worker
@@ -70,9 +70,7 @@ impl GatewayProcess {
         tokio::spawn(async move { stop.run_until_cancelled(fed.run()).await });
         let mut pages = seckill_dashboard::routes(&feed, process, lab.is_some(), shutdown.clone());
         if let Some(lab) = &lab {
-            let (has_bank, shutdown) = (bank.is_some(), shutdown.clone());
-            let controls = lab.controls(&backend, &feed, &reporter, address, &config, has_bank, shutdown);
-            pages = pages.merge(controls);
+            pages = pages.merge(lab.controls(&backend, &feed, &reporter, address, &config, shutdown.clone()));
         }
         let orders = Arc::new(Service::new(used.clone(), bank));
         if let Some(secret) = bank_secret {

@@ -23,6 +23,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(3_600);
 /// What a process of a demonstration has beside its role.
 pub(crate) struct Lab {
     faults: Arc<InjectedFaults>,
+    /// Whether orders can be paid by card.
+    has_bank: bool,
     direct: Option<DirectGateway>,
 }
 
@@ -43,7 +45,7 @@ impl Faults {
 impl Lab {
     /// Without a direct gateway.
     pub(crate) fn new() -> Self {
-        Self { faults: Arc::default(), direct: None }
+        Self { faults: Arc::default(), has_bank: false, direct: None }
     }
 
     /// `None` for a process outside of demonstrations.
@@ -73,8 +75,9 @@ impl Lab {
     }
 
     /// The bank with injected faults between it and this process.
-    pub(crate) fn wrap_bank(&self, bank: Arc<dyn Bank>) -> Arc<dyn Bank> {
-        self.faults.wrap_bank(bank)
+    pub(crate) fn wrap_bank(&mut self, bank: Option<Arc<dyn Bank>>) -> Option<Arc<dyn Bank>> {
+        self.has_bank = bank.is_some();
+        bank.map(|bank| self.faults.wrap_bank(bank))
     }
 
     pub(crate) fn faults(&self) -> Faults {
@@ -99,7 +102,6 @@ impl Lab {
         reporter: &Arc<Reporter>,
         address: SocketAddr,
         config: &seckill_gateway::Config,
-        has_bank: bool,
         shutdown: CancellationToken,
     ) -> Router {
         let secret = config.jwt_secret.clone();
@@ -107,7 +109,7 @@ impl Lab {
         let controls = Controls {
             admin_token: config.admin_token.clone(),
             loopback: address.ip().is_loopback(),
-            has_bank,
+            has_bank: self.has_bank,
             load: LoadConfig {
                 target: base_url(address),
                 direct: self.direct.as_ref().map(|direct| base_url(direct.address())),

@@ -80,7 +80,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     tracing::info!(%address, drain_rate = %args.worker.drain_rate, "the worker drains");
     let pace = Arc::new(args.worker.pace());
     let worker = Arc::new(WorkerProcess::new(Arc::clone(&pace)));
-    let (identity, lab) = (reporting::identity("worker", address), Lab::of(args.demo.demo));
+    let (identity, mut lab) = (reporting::identity("worker", address), Lab::of(args.demo.demo));
     let handler = lab.as_ref().map(|lab| lab.settings_handler(identity.process, Some(Arc::clone(&worker))));
     reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), handler);
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
@@ -88,10 +88,10 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     let limits = server::Limits { connections: 64, head: server::HEAD_TIMEOUT };
     let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));
     let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
-    let bank = args.money.bank()?.map(|bank| match &lab {
-        Some(lab) => lab.wrap_bank(bank),
-        None => bank,
-    });
+    let bank = match &mut lab {
+        Some(lab) => lab.wrap_bank(args.money.bank()?),
+        None => args.money.bank()?,
+    };
     let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules() };
     let faults = lab.as_ref().map(Lab::faults);
     let after = after::run(used.clone(), after, bank, faults, shutdown.clone());

@@ -44,7 +44,7 @@ impl Lab {
         match *self {}
     }
 
-    pub(crate) fn wrap_bank(&self, _bank: Arc<dyn Bank>) -> Arc<dyn Bank> {
+    pub(crate) fn wrap_bank(&mut self, _bank: Option<Arc<dyn Bank>>) -> Option<Arc<dyn Bank>> {
         match *self {}
     }
 
@@ -67,7 +67,6 @@ impl Lab {
         _reporter: &Arc<Reporter>,
         _address: SocketAddr,
         _config: &seckill_gateway::Config,
-        _has_bank: bool,
         _shutdown: CancellationToken,
     ) -> Router {
         match *self {}
