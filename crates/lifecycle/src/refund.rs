@@ -164,6 +164,9 @@ pub(crate) async fn decide(
             if approve { EventBody::RefundApproved(refund) } else { EventBody::RefundDenied(refund) };
         transaction.add_event(&Event::new(ledger, told_of)).await?;
         transaction.commit().await?;
+        if !approve {
+            metrics::counter!("seckill_refunds_denied_total").increment(1);
+        }
         Ok(Changed::Done)
     })
     .await

@@ -31,6 +31,7 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) {
     let AfterConfig { expiry, rules } = config;
+    seckill_lifecycle::show_counters();
     let mut running = JoinSet::new();
     running.spawn(expire::run(backend.clone(), expiry, shutdown.clone()));
     let mut readers = subscribers::all();
