@@ -48,7 +48,6 @@ function showNewest(newest) {
 export function showRefunds(refunds, denied) {
   const box = byId("refunds");
   box.hidden = !hasRefunds(refunds) && !(denied > 0);
-  if (box.hidden) return;
   const { running, held, held_age_seconds, newest } = refunds ?? { running: 0, held: 0, newest: [] };
   const words = { running: count(running), denied: count(denied) };
   setText(box.querySelector(".words"), t(denied > 0 ? "refunds.counts.denied" : "refunds.counts", words));

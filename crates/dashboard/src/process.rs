@@ -235,6 +235,7 @@ mod tests {
     use seckill_core::{ProcessId, Role};
 
     use super::*;
+    use crate::scrape::scrape;
 
     fn snapshot(uptime_ms: u64, accepted: f64) -> Snapshot {
         Snapshot {
@@ -275,7 +276,9 @@ mod tests {
             (r#"seckill_events_taken_total{subscriber="funnel",outcome="repeated"}"#, 7.0),
             (r#"seckill_events_taken_total{subscriber="loyalty",outcome="repeated"}"#, 1.0),
         ];
-        let series = series.map(|(key, value)| (key.to_owned(), value)).into();
+        // As they come from a process, so that none is left out on the way.
+        let exposition: String = series.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+        let (series, _) = scrape(&exposition);
         let counts = Counts::of(&Snapshot { series, ..snapshot(0, 0.0) });
         let after = ["paid", "expired", "cancelled", "refunded", "refunds_denied", "repeated_events"];
         assert_eq!(COUNTED[IN_ROWS..], after);
