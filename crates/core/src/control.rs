@@ -134,17 +134,36 @@ pub enum FaultKind {
     DuplicateDeliveries,
     /// So many percent of the queue's confirms never reach the gateway.
     LostConfirms,
+    /// Every call to the bank takes longer, by so many milliseconds.
+    SlowBank,
+    /// The bank does what it is asked to, and so many percent of its answers are lost.
+    BankTimeouts,
+    /// The relay dies between publishing events and recording that they are sent, and is back when the fault ends.
+    RelayKilled,
+    /// One of the built-in subscribers receives nothing until the fault ends.
+    SubscriberAway,
+    /// So many percent of the events are on the bus twice.
+    DoubledEvents,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::SlowCommits, Self::DuplicateDeliveries, Self::LostConfirms];
+    pub const ALL: [Self; 8] = [
+        Self::SlowCommits,
+        Self::DuplicateDeliveries,
+        Self::LostConfirms,
+        Self::SlowBank,
+        Self::BankTimeouts,
+        Self::RelayKilled,
+        Self::SubscriberAway,
+        Self::DoubledEvents,
+    ];
 }
 
 /// How much of a fault there is, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveFault {
-    /// Milliseconds or percent, by its kind.
+    /// Milliseconds or percent, by its kind; 1 where it is there or not.
     pub amount: u32,
     /// It ends by itself at this moment, whoever may have died meanwhile.
     pub until: Timestamp,

@@ -74,11 +74,27 @@ pub struct Saga {
     /// Where it stands.
     pub state: SagaState,
     /// When somebody has to look after it, by the ledger's clock, where its next step has not been heard of; `None`: nobody has.
+    /// Where it is held: since when a human is to decide.
     pub due_at: Option<Timestamp>,
     /// How often somebody has.
     pub attempts: u32,
     /// A [`Payment`] or a [`MoneyBack`] in JSON.
     pub body: String,
+}
+
+/// The refunds that have not come to their end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRefunds {
+    /// Refunds with steps left.
+    pub running: u64,
+    /// Refunds that wait for a human.
+    pub held: u64,
+    /// Since when the longest held one waits.
+    pub oldest_held: Option<Timestamp>,
+    /// The ledger's clock.
+    pub now: Timestamp,
+    /// The newest running ones by order id, and then the newest held ones.
+    pub newest: Vec<Saga>,
 }
 
 /// The ways in which an order can be paid.

@@ -3,14 +3,15 @@
 import { byId, make, setData, setNumber, setText } from "./dom.js";
 import { count, duration } from "./format.js";
 import { t } from "./i18n.js";
+import { hasRefunds, showRefunds } from "./refunds.js";
 
 const STEPS = ["accepted", "committed", "paid", "expired", "cancelled", "refunded"];
 const COME_LATER = STEPS.slice(2);
 
 /** Whether anything here is of interest: the sale's orders are to be paid, or some were, or events wait. */
-function isOfInterest({ sale, totals, after }) {
+function isOfInterest({ sale, totals, after, refunds }) {
   const events = after ? [after.outbox_pending, after.outbox_parked, ...after.subscribers.flatMap((each) => [each.waiting_events, each.parked_events])] : [];
-  return typeof sale?.payment_window_ms === "number" || [...COME_LATER.map((step) => totals?.[step]), ...events].some((n) => n > 0);
+  return typeof sale?.payment_window_ms === "number" || hasRefunds(refunds) || [...COME_LATER.map((step) => totals?.[step]), ...events].some((n) => n > 0);
 }
 
 const newStep = (step) =>
@@ -59,6 +60,12 @@ function showSubscribers(subscribers) {
   });
 }
 
+function showRepeated(events) {
+  const line = byId("repeated");
+  line.hidden = !(events > 0);
+  setNumber(line, events, t("after.repeated", { n: count(events), n_count: events }));
+}
+
 /** The whole section; hidden where there is nothing to show. */
 export function showAfter(frame) {
   const box = byId("after");
@@ -67,4 +74,6 @@ export function showAfter(frame) {
   showFunnel(frame.totals);
   showOutbox(frame.after);
   showSubscribers(frame.after?.subscribers ?? []);
+  showRepeated(frame.totals?.repeated_events);
+  showRefunds(frame.refunds, frame.totals?.refunds_denied ?? 0);
 }

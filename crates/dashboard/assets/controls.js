@@ -19,6 +19,7 @@ let faults = [];
 let crashed = null;
 let serverNow = 0;
 let sliderBusy = false;
+let afterFaultOn = false;
 
 const notch = (value) => {
   if (value === "unlimited") return NOTCHES.length - 1;
@@ -96,6 +97,9 @@ function showDrain(settings, processes) {
   if (value !== undefined && value !== null) showNotch(value);
 }
 
+/** Every fault ends by itself, but for a crash, which is over at once. */
+const isCrash = (fault) => fault.seconds === undefined;
+
 function newFault(fault) {
   const id = `fault-${fault.name}`;
   const button = make("button", { type: "button", id });
@@ -113,7 +117,7 @@ function newFault(fault) {
 }
 
 async function switchFault(fault, item) {
-  if (!fault.unit) {
+  if (isCrash(fault)) {
     const { name } = await call("POST", "control/crash", {});
     crashed = { name, until: serverNow + CRASH_SHOWN_SECONDS };
     return;
@@ -122,14 +126,14 @@ async function switchFault(fault, item) {
   const on = item.dataset.on === "yes";
   const settings = on
     ? await call("DELETE", path)
-    : await call("PUT", path, { amount: numberOf(`fault-${fault.name}-amount`) ?? fault.default, seconds: fault.seconds });
+    : await call("PUT", path, { amount: (fault.unit && numberOf(`fault-${fault.name}-amount`)) ?? fault.default, seconds: fault.seconds });
   showFault(fault, settings);
 }
 
 function showFault(fault, settings) {
   const item = section.querySelector(`[data-fault="${fault.name}"]`);
   const button = byId(`fault-${fault.name}`);
-  if (!fault.unit) {
+  if (isCrash(fault)) {
     setText(button, t("fault.crash"));
     return setText(item.querySelector(".left"), crashed && crashed.until > serverNow ? t("fault.crashed", crashed) : "");
   }
@@ -137,14 +141,28 @@ function showFault(fault, settings) {
   setData(item, "on", on ? "yes" : "no");
   setData(button, "on", on ? "yes" : "no");
   setText(button, on ? t("fault.off") : t("fault.on", { seconds: fault.seconds }));
-  setText(item.querySelector(".amount .unseen"), t("fault.amount", { fault: t(`fault.${fault.name}`) }));
-  const amount = on ? `${count(on.amount)} ${t(`unit.${fault.unit}`)}` : "";
-  setText(item.querySelector(".left"), on ? t("fault.left", { amount, time: wholeSeconds(on.until - serverNow) }) : "");
+  const words = { time: on ? wholeSeconds(on.until - serverNow) : "" };
+  if (fault.unit) {
+    setText(item.querySelector(".amount .unseen"), t("fault.amount", { fault: t(`fault.${fault.name}`) }));
+    words.amount = on ? `${count(on.amount)} ${t(`unit.${fault.unit}`)}` : "";
+  }
+  setText(item.querySelector(".left"), on ? t(fault.unit ? "fault.left" : "fault.left.plain", words) : "");
 }
 
+/** In two groups. A fault that this gateway cannot cause is left out. */
 function setUpFaults(list) {
-  faults = list;
-  section.querySelector("ul.faults").replaceChildren(...list.map(newFault));
+  faults = list.filter(({ available }) => available);
+  byId("no-bank").hidden = faults.length === list.length;
+  for (const group of section.querySelectorAll("ul.faults")) {
+    group.replaceChildren(...faults.filter((fault) => fault.group === group.dataset.group).map(newFault));
+  }
+}
+
+/** Opens the second group when one of its faults is switched on, here or elsewhere, so that it is seen. */
+function openGroup(settings) {
+  const on = faults.some(({ group, name }) => group === "after_the_order" && settings.faults?.[name]);
+  if (on && !afterFaultOn) byId("faults-after").open = true;
+  afterFaultOn = on;
 }
 
 function setUpSale() {
@@ -186,7 +204,8 @@ export async function findControls(loadOptions) {
     section.hidden = false;
     byId("columns").classList.add("with-controls");
     byId("token-card").hidden = !control.token_needed;
-    if (faults.map(({ name }) => name).join() !== control.faults.map(({ name }) => name).join()) setUpFaults(control.faults);
+    const offered = control.faults.filter(({ available }) => available);
+    if (faults.map(({ name }) => name).join() !== offered.map(({ name }) => name).join()) setUpFaults(control.faults);
     translateControls(); // the language may have changed while the controls were off the page
     loadOptions(control);
     return control;
@@ -209,5 +228,6 @@ export function showControls({ settings, processes, load }, now) {
   if (!section.isConnected || section.hidden) return;
   showDrain(settings, processes);
   for (const fault of faults) showFault(fault, settings);
+  openGroup(settings);
   showLoad(load);
 }

@@ -18,6 +18,9 @@ const known = (value) => typeof value === "number" && Number.isFinite(value);
 /** 12345 → 12,345; – for null. */
 export const count = (value) => (known(value) ? numberFormat(0).format(value) : NONE);
 
+/** 99900 hundredths → 999.00. */
+export const hundredths = (value) => (known(value) ? numberFormat(2).format(value / 100) : NONE);
+
 /** 2000 → 2,000/s. */
 export const rate = (value) => (known(value) ? t("per_second", { n: count(value) }) : NONE);
 

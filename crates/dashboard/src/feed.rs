@@ -113,7 +113,7 @@ impl Feed {
 
     /// Makes one row, and one event for every page.
     fn make_frame(&self) {
-        let Watched { sale, invariants } = self.watch.watched();
+        let Watched { sale, invariants, refunds } = self.watch.watched();
         let settings = self.reporter.settings();
         let mut state = self.lock();
         self.remove_gone(&mut state);
@@ -138,6 +138,7 @@ impl Feed {
             "load": state.load,
             "totals": state.totals(),
             "after": AfterView::of(state.processes.values()),
+            "refunds": refunds,
         });
         let data = format!("{{\"row\":{},{}", row.json(), &rest.to_string()[1..]);
         self.send("frame", &state, data);

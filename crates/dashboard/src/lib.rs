@@ -12,6 +12,7 @@ mod news;
 mod page;
 pub mod problem;
 mod process;
+mod refunds;
 mod report;
 mod rows;
 mod scrape;

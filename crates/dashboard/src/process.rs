@@ -15,7 +15,7 @@ pub(crate) const GONE: Duration = Duration::from_millis(2_000);
 const SILENT: Duration = Duration::from_millis(700);
 
 /// The names of the counts, in the order of [`Counts`]. The first [`IN_ROWS`] of them are columns of a row, too.
-pub(crate) const COUNTED: [&str; 13] = [
+pub(crate) const COUNTED: [&str; 15] = [
     "arrivals",
     "accepted",
     "replayed",
@@ -29,6 +29,8 @@ pub(crate) const COUNTED: [&str; 13] = [
     "expired",
     "cancelled",
     "refunded",
+    "refunds_denied",
+    "repeated_events",
 ];
 pub(crate) const IN_ROWS: usize = 9;
 
@@ -62,6 +64,8 @@ impl Counts {
                 "seckill_orders_cancelled_total" if labels == "reason=\"expired\"}" => 10,
                 "seckill_orders_cancelled_total" => 11,
                 "seckill_refunds_total" => 12,
+                "seckill_refunds_denied_total" => 13,
+                "seckill_events_taken_total" if labels.contains("outcome=\"repeated\"") => 14,
                 _ => continue,
             };
             counts.0[at] += value;
@@ -231,6 +235,7 @@ mod tests {
     use seckill_core::{ProcessId, Role};
 
     use super::*;
+    use crate::scrape::scrape;
 
     fn snapshot(uptime_ms: u64, accepted: f64) -> Snapshot {
         Snapshot {
@@ -266,11 +271,18 @@ mod tests {
             (r#"seckill_orders_cancelled_total{reason="expired"}"#, 3.0),
             (r#"seckill_orders_cancelled_total{reason="buyer"}"#, 1.0),
             ("seckill_refunds_total", 4.0),
+            ("seckill_refunds_denied_total", 6.0),
+            (r#"seckill_events_taken_total{subscriber="funnel",outcome="taken"}"#, 100.0),
+            (r#"seckill_events_taken_total{subscriber="funnel",outcome="repeated"}"#, 7.0),
+            (r#"seckill_events_taken_total{subscriber="loyalty",outcome="repeated"}"#, 1.0),
         ];
-        let series = series.map(|(key, value)| (key.to_owned(), value)).into();
+        // As they come from a process, so that none is left out on the way.
+        let exposition: String = series.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+        let (series, _) = scrape(&exposition);
         let counts = Counts::of(&Snapshot { series, ..snapshot(0, 0.0) });
-        assert_eq!(COUNTED[IN_ROWS..], ["paid", "expired", "cancelled", "refunded"]);
-        assert_eq!(counts.0[IN_ROWS..], [5.0, 3.0, 1.0, 4.0]);
+        let after = ["paid", "expired", "cancelled", "refunded", "refunds_denied", "repeated_events"];
+        assert_eq!(COUNTED[IN_ROWS..], after);
+        assert_eq!(counts.0[IN_ROWS..], [5.0, 3.0, 1.0, 4.0, 6.0, 8.0]);
     }
 
     #[test]

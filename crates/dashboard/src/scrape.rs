@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use seckill_core::Histogram;
 
 /// The series of `/metrics` that the page shows.
-const SERIES: [&str; 16] = [
+const SERIES: [&str; 18] = [
     "seckill_claims_total",
     "seckill_orders_committed_total",
     "seckill_orders_rejected_total",
@@ -17,6 +17,8 @@ const SERIES: [&str; 16] = [
     "seckill_payments_total",
     "seckill_orders_cancelled_total",
     "seckill_refunds_total",
+    "seckill_refunds_denied_total",
+    "seckill_events_taken_total",
     "seckill_outbox_pending_events",
     "seckill_outbox_parked_events",
     "seckill_outbox_age_seconds",

@@ -12,6 +12,7 @@ use seckill_core::{
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use crate::refunds::{self, RefundsView};
 use crate::report::EVERY;
 
 /// The newest sales, among which the one to follow is looked for.
@@ -30,6 +31,9 @@ const AT_REST_AUDIT_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The shortest pause between two audits of the sales that are not followed.
 const OTHERS_EVERY: Duration = Duration::from_secs(5);
+
+/// The shortest pause between two looks at the refunds; it grows as that between audits does.
+const REFUNDS_EVERY: Duration = Duration::from_secs(1);
 
 /// The sale as the page shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,11 +96,13 @@ pub(crate) struct Invariants {
     audited_at: f64,
 }
 
-/// The sale that is followed, and its last audit.
+/// The sale that is followed, its last audit, and the refunds of all sales.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watched {
     pub(crate) sale: Option<SaleView>,
     pub(crate) invariants: Option<Invariants>,
+    /// `None` until a page was open for the first time.
+    pub(crate) refunds: Option<RefundsView>,
 }
 
 /// Follows the newest sale.
@@ -131,7 +137,7 @@ impl Watch {
 
     /// Follows the sale; never returns. When something cannot be read, the last state stays, and the page shows its age.
     pub(crate) async fn run(&self) {
-        tokio::join!(self.follow(), self.audit(), self.audit_others());
+        tokio::join!(self.follow(), self.audit(), self.audit_others(), self.follow_refunds());
     }
 
     async fn follow(&self) {
@@ -195,6 +201,22 @@ impl Watch {
                 }
                 sleep(LOOK_EVERY).await;
             }
+        }
+    }
+
+    /// Reads the refunds while a page is open, once for all pages of this gateway.
+    async fn follow_refunds(&self) {
+        loop {
+            if !self.page_open.load(Relaxed) {
+                sleep(LOOK_EVERY).await;
+                continue;
+            }
+            let began = Instant::now();
+            match self.backend.lifecycle.open_refunds(refunds::SHOWN).await {
+                Ok(open) => self.lock(|watched| watched.refunds = Some(open.into())),
+                Err(fault) => tracing::debug!(error = %fault, "the refunds cannot be read"),
+            }
+            sleep((began.elapsed() * AUDIT_SHARE).clamp(REFUNDS_EVERY, LONGEST_PAUSE)).await;
         }
     }
 

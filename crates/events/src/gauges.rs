@@ -1,9 +1,9 @@
-//! What waits in the outbox and for the built-in subscribers, as gauges. They are read from the servers, so every process that runs
-//! this shows the same, and one that cannot read them keeps what it has read last.
+//! What waits in the outbox, for the built-in subscribers and for a human, as gauges. They are read from the servers, so every
+//! process that runs this shows the same, and one that cannot read them keeps what it has read last.
 
 use std::time::Duration;
 
-use seckill_core::{Backend, Fault, OutboxDepth, SubscriberName};
+use seckill_core::{Backend, Fault, SubscriberName, Timestamp};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub async fn run(backend: Backend, subscribers: Vec<&'static str>, shutdown: CancellationToken) {
     let outbox = in_turns("the outbox", || outbox(&backend));
     let waiting = in_turns("what waits for subscribers", || waiting(&backend, &subscribers));
-    shutdown.run_until_cancelled(async { tokio::join!(outbox, waiting) }).await;
+    let refunds = in_turns("the refunds", || refunds(&backend));
+    shutdown.run_until_cancelled(async { tokio::join!(outbox, waiting, refunds) }).await;
 }
 
 async fn in_turns<Reading: Future<Output = Result<(), Fault>>>(what: &str, read: impl Fn() -> Reading) {
@@ -33,14 +34,22 @@ async fn outbox(backend: &Backend) -> Result<(), Fault> {
     let depth = backend.outbox.depth().await?;
     metrics::gauge!("seckill_outbox_pending_events").set(depth.pending as f64);
     metrics::gauge!("seckill_outbox_parked_events").set(depth.parked as f64);
-    metrics::gauge!("seckill_outbox_age_seconds").set(age_seconds(&depth));
+    metrics::gauge!("seckill_outbox_age_seconds").set(age_seconds(depth.oldest_pending, depth.now));
     Ok(())
 }
 
-/// How long the oldest pending event has waited; 0 without one.
-fn age_seconds(depth: &OutboxDepth) -> f64 {
-    let age = depth.oldest_pending.map_or(0, |oldest| (depth.now - oldest).num_milliseconds());
+/// How long something has waited; 0 without it.
+fn age_seconds(since: Option<Timestamp>, now: Timestamp) -> f64 {
+    let age = since.map_or(0, |since| (now - since).num_milliseconds());
     age.max(0) as f64 / 1_000.0
+}
+
+async fn refunds(backend: &Backend) -> Result<(), Fault> {
+    let open = backend.lifecycle.open_refunds(0).await?;
+    metrics::gauge!("seckill_refunds_running").set(open.running as f64);
+    metrics::gauge!("seckill_refunds_held").set(open.held as f64);
+    metrics::gauge!("seckill_refunds_held_age_seconds").set(age_seconds(open.oldest_held, open.now));
+    Ok(())
 }
 
 async fn waiting(backend: &Backend, subscribers: &[&'static str]) -> Result<(), Fault> {
@@ -65,11 +74,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_age_is_that_of_the_oldest_pending_event() {
+    fn what_has_not_waited_yet_has_no_age() {
         let now = now();
-        let depth = |oldest_pending| OutboxDepth { oldest_pending, now, ..OutboxDepth::default() };
-        assert_eq!(age_seconds(&depth(None)), 0.0);
-        assert_eq!(age_seconds(&depth(Some(now - Duration::from_millis(1_500)))), 1.5);
-        assert_eq!(age_seconds(&depth(Some(now + Duration::from_secs(1)))), 0.0, "clocks may be set back");
+        assert_eq!(age_seconds(None, now), 0.0);
+        assert_eq!(age_seconds(Some(now - Duration::from_millis(1_500)), now), 1.5);
+        assert_eq!(age_seconds(Some(now + Duration::from_secs(1)), now), 0.0, "clocks may be set back");
     }
 }

@@ -18,9 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use subscriber::Subscriber;
 
-/// Runs the relay and these subscribers until `shutdown`. The relay begins once the bus knows all of them: it keeps events only for
-/// subscribers that it knows, and those that are part of seckill must miss none.
-pub async fn run(backend: Backend, subscribers: Vec<Arc<dyn Subscriber>>, shutdown: CancellationToken) {
+/// Runs these subscribers until `shutdown`, and `relay`, which is [`relay::run`] or whoever keeps it alive. The relay begins once the
+/// bus knows all subscribers: it keeps events only for those that it knows, and those that are part of seckill must miss none.
+pub async fn run(
+    backend: Backend,
+    subscribers: Vec<Arc<dyn Subscriber>>,
+    relay: impl Future<Output = ()> + Send + 'static,
+    shutdown: CancellationToken,
+) {
     let mut running = JoinSet::new();
     let known = subscribers.clone();
     for subscriber in subscribers {
@@ -29,8 +34,8 @@ pub async fn run(backend: Backend, subscribers: Vec<Arc<dyn Subscriber>>, shutdo
     running.spawn(async move {
         let introduced = subscriber::introduce(&backend, &known);
         if shutdown.run_until_cancelled(introduced).await.is_some() {
-            let lost = relay::look_for_lost(backend.clone(), known);
-            tokio::join!(relay::run(backend, shutdown.clone()), shutdown.run_until_cancelled(lost));
+            let lost = relay::look_for_lost(backend, known);
+            tokio::join!(relay, shutdown.run_until_cancelled(lost));
         }
     });
     while let Some(ended) = running.join_next().await {

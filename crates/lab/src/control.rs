@@ -27,6 +27,8 @@ pub struct Controls {
     pub admin_token: SecretString,
     /// Whether the gateway is bound to a loopback address.
     pub loopback: bool,
+    /// Whether orders can be paid by card.
+    pub has_bank: bool,
     /// Where load goes.
     pub load: LoadConfig,
 }
@@ -39,11 +41,11 @@ pub fn routes(
     controls: Controls,
     shutdown: CancellationToken,
 ) -> Router {
-    let Controls { admin_token, loopback, load } = controls;
+    let Controls { admin_token, loopback, has_bank, load } = controls;
     let loads = LoadRunner::new(load);
     tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), shutdown));
     let (backend, feed) = (backend.clone(), Arc::clone(feed));
-    let panel = Arc::new(Panel { backend, feed, admin_token, loopback, loads });
+    let panel = Arc::new(Panel { backend, feed, admin_token, loopback, has_bank, loads });
     Router::new()
         .route("/api/v1/control", get(settings::show))
         .route("/api/v1/control/drain-rate", put(settings::drain_rate))

@@ -12,6 +12,7 @@ use seckill_core::money::{self, MoneyBack, Payment, Saga, SagaKind, SagaState, T
 use seckill_core::{
     AbortPoint, Backend, Bank, BankAnswer, Changed, Dependency, Event, EventBody, EventOrder, Fault,
     GiveBack, LedgerId, LifecycleTransaction, OrderId, OrderRecord, OrderStatus, Refund, Step, abort_point,
+    now,
 };
 use uuid::Uuid;
 
@@ -163,6 +164,9 @@ pub(crate) async fn decide(
             if approve { EventBody::RefundApproved(refund) } else { EventBody::RefundDenied(refund) };
         transaction.add_event(&Event::new(ledger, told_of)).await?;
         transaction.commit().await?;
+        if !approve {
+            metrics::counter!("seckill_refunds_denied_total").increment(1);
+        }
         Ok(Changed::Done)
     })
     .await
@@ -304,8 +308,9 @@ async fn running(
 
 fn saga(order_id: OrderId, state: SagaState, back: &MoneyBack) -> Saga {
     let body = serde_json::to_string(back).expect("a refund is plain JSON");
-    // Its events carry it on, so nobody has to look after it by the clock.
-    Saga { kind: SagaKind::Refund, order_id, state, due_at: None, attempts: 0, body }
+    // Its events carry it on, so nobody has to look after it by the clock; but a human has to, where it is held.
+    let due_at = (state == SagaState::Held).then(now);
+    Saga { kind: SagaKind::Refund, order_id, state, due_at, attempts: 0, body }
 }
 
 /// What the events say of a refund. One that is about a transfer says the transfer's amount.

@@ -7,31 +7,31 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use seckill_core::{Backend, Bank, Event, EventBody, Fault};
 use seckill_events::subscriber::Subscriber;
-use seckill_events::{gauges, inbox, subscribers};
+use seckill_events::{gauges, inbox, relay, subscribers};
 use seckill_lifecycle::{expire, pay, refund};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::lab::Faults;
+
 /// How orders change after their commit.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct AfterConfig {
     pub(crate) expiry: expire::Config,
     pub(crate) rules: refund::Rules,
-    /// `None`: nothing is paid by card.
-    pub(crate) bank: Option<Arc<dyn Bank>>,
 }
 
-#[cfg(feature = "lab")]
-impl AfterConfig {
-    /// The defaults, where nothing is paid by card.
-    pub(crate) fn without_bank() -> Self {
-        Self { expiry: expire::Config::default(), rules: refund::Rules::default(), bank: None }
-    }
-}
-
-/// Runs all of it until `shutdown`. None of it can be left in a bad state: each step is one transaction, or is done again.
-pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: CancellationToken) {
-    let AfterConfig { expiry, rules, bank } = config;
+/// Runs all of it until `shutdown`. None of it can be left in a bad state: each step is one transaction, or is done again. Without a
+/// `bank` nothing is paid by card; `faults` are those of a demonstration.
+pub(crate) async fn run(
+    backend: Backend,
+    config: AfterConfig,
+    bank: Option<Arc<dyn Bank>>,
+    faults: Option<Faults>,
+    shutdown: CancellationToken,
+) {
+    let AfterConfig { expiry, rules } = config;
+    seckill_lifecycle::show_counters();
     let mut running = JoinSet::new();
     running.spawn(expire::run(backend.clone(), expiry, shutdown.clone()));
     let mut readers = subscribers::all();
@@ -40,7 +40,8 @@ pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: Cancell
     readers.push(Arc::new(RefundEnd));
     let names = readers.iter().map(|reader| reader.name()).collect();
     running.spawn(gauges::run(backend.clone(), names, shutdown.clone()));
-    running.spawn(seckill_events::run(backend.clone(), readers, shutdown.clone()));
+    let relay = relay(backend.clone(), faults, shutdown.clone());
+    running.spawn(seckill_events::run(backend.clone(), readers, relay, shutdown.clone()));
     if let Some(bank) = bank {
         running.spawn(pay::look_after(backend, bank, shutdown));
     }
@@ -48,6 +49,14 @@ pub(crate) async fn run(backend: Backend, config: AfterConfig, shutdown: Cancell
         if let Err(panic) = ended {
             tracing::error!(error = %panic, "a part of what runs beside the worker panicked");
         }
+    }
+}
+
+async fn relay(backend: Backend, faults: Option<Faults>, shutdown: CancellationToken) {
+    let start = || relay::run(backend.clone(), shutdown.clone());
+    match faults {
+        Some(faults) => faults.keep_relay(start, &shutdown).await,
+        None => start().await,
     }
 }
 

@@ -42,11 +42,15 @@ pub(crate) struct GatewayProcess {
 impl GatewayProcess {
     /// Serves until `shutdown`. The worker stops after the gateway has answered everybody.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, backend, config, bank, bank_secret, worker, lab, prometheus } = self;
+        let Self { listener, backend, config, bank, bank_secret, worker, mut lab, prometheus } = self;
         let address = listener.local_addr()?;
         let identity = reporting::identity("gateway", address);
         let process = identity.process;
         let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
+        let bank = match &mut lab {
+            Some(lab) => lab.wrap_bank(bank),
+            None => bank,
+        };
         let stop_worker = CancellationToken::new();
         let after = worker.as_ref().map(|worker| worker.after.clone());
         let (worker, worker_ended) = worker
@@ -54,8 +58,10 @@ impl GatewayProcess {
                 WorkerTask::start(used.clone(), config, pace, stop_worker.clone())
             })
             .unzip();
-        let after =
-            after.map(|config| tokio::spawn(after::run(backend.clone(), config, stop_worker.clone())));
+        let after = after.map(|config| {
+            let faults = lab.as_ref().map(Lab::faults);
+            tokio::spawn(after::run(used.clone(), config, bank.clone(), faults, stop_worker.clone()))
+        });
         let handler = lab.as_ref().map(|lab| lab.settings_handler(process, worker.clone()));
         let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);
         let reporter = reporting::start(identity, true, &backend, prometheus.clone(), worker, handler);

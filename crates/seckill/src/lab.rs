@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use seckill_core::{Backend, ProcessId, UserId};
+use seckill_core::{Backend, Bank, ProcessId, UserId};
 use seckill_dashboard::{Feed, Reporter, SettingsHandler};
 use seckill_lab::load::LoadConfig;
 use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
@@ -23,13 +23,29 @@ const TOKEN_TTL: Duration = Duration::from_secs(3_600);
 /// What a process of a demonstration has beside its role.
 pub(crate) struct Lab {
     faults: Arc<InjectedFaults>,
+    /// Whether orders can be paid by card.
+    has_bank: bool,
     direct: Option<DirectGateway>,
+}
+
+/// The injected faults of a process, for what runs beside its worker.
+pub(crate) struct Faults(Arc<InjectedFaults>);
+
+impl Faults {
+    /// Runs the relay that `start` makes, and another one after it was killed.
+    pub(crate) async fn keep_relay<Relay: Future<Output = ()>>(
+        &self,
+        start: impl Fn() -> Relay,
+        shutdown: &CancellationToken,
+    ) {
+        self.0.keep_relay(start, shutdown).await;
+    }
 }
 
 impl Lab {
     /// Without a direct gateway.
     pub(crate) fn new() -> Self {
-        Self { faults: Arc::default(), direct: None }
+        Self { faults: Arc::default(), has_bank: false, direct: None }
     }
 
     /// `None` for a process outside of demonstrations.
@@ -58,6 +74,16 @@ impl Lab {
         self.faults.wrap(backend)
     }
 
+    /// The bank with injected faults between it and this process.
+    pub(crate) fn wrap_bank(&mut self, bank: Option<Arc<dyn Bank>>) -> Option<Arc<dyn Bank>> {
+        self.has_bank = bank.is_some();
+        bank.map(|bank| self.faults.wrap_bank(bank))
+    }
+
+    pub(crate) fn faults(&self) -> Faults {
+        Faults(Arc::clone(&self.faults))
+    }
+
     /// Applies the settings to this process.
     pub(crate) fn settings_handler<W: WorkerControl + 'static>(
         &self,
@@ -83,6 +109,7 @@ impl Lab {
         let controls = Controls {
             admin_token: config.admin_token.clone(),
             loopback: address.ip().is_loopback(),
+            has_bank: self.has_bank,
             load: LoadConfig {
                 target: base_url(address),
                 direct: self.direct.as_ref().map(|direct| base_url(direct.address())),

@@ -54,7 +54,7 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     // Only one process can use the embedded back end, so this one runs the worker, too.
     let embedded = args.backend.backend == BackendKind::Embedded;
     let (bank, bank_secret) = (args.money.bank()?, args.money.bank_secret()?);
-    let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules(), bank: bank.clone() };
+    let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules() };
     let worker = embedded.then(|| args.worker.parts(after));
     let process = GatewayProcess { listener, backend, config, bank, bank_secret, worker, lab, prometheus };
     process.run(shutdown).await?;
@@ -80,7 +80,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     tracing::info!(%address, drain_rate = %args.worker.drain_rate, "the worker drains");
     let pace = Arc::new(args.worker.pace());
     let worker = Arc::new(WorkerProcess::new(Arc::clone(&pace)));
-    let (identity, lab) = (reporting::identity("worker", address), Lab::of(args.demo.demo));
+    let (identity, mut lab) = (reporting::identity("worker", address), Lab::of(args.demo.demo));
     let handler = lab.as_ref().map(|lab| lab.settings_handler(identity.process, Some(Arc::clone(&worker))));
     reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), handler);
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
@@ -88,9 +88,13 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     let limits = server::Limits { connections: 64, head: server::HEAD_TIMEOUT };
     let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));
     let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
-    let after =
-        AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules(), bank: args.money.bank()? };
-    let after = after::run(backend, after, shutdown.clone());
+    let bank = match &mut lab {
+        Some(lab) => lab.wrap_bank(args.money.bank()?),
+        None => args.money.bank()?,
+    };
+    let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules() };
+    let faults = lab.as_ref().map(Lab::faults);
+    let after = after::run(used.clone(), after, bank, faults, shutdown.clone());
     tokio::join!(seckill_worker::run(used, args.worker.config(), pace, shutdown), after);
     close.cancel();
     server.await.context("the health server panicked")?;

@@ -87,6 +87,13 @@ fn describe() {
     counter!("seckill_orders_cancelled_total", "Orders that were cancelled before they were paid, by reason");
     counter!("seckill_payments_total", "Payments that have ended, by outcome");
     counter!("seckill_refunds_total", "Refunds whose money is all given back");
+    counter!("seckill_refunds_denied_total", "Held refunds that a human has denied");
+    gauge!("seckill_refunds_running", "Refunds with steps left");
+    gauge!("seckill_refunds_held", "Refunds that wait for a human");
+    gauge!(
+        "seckill_refunds_held_age_seconds",
+        "Time that the longest held refund has waited for a human; 0 without one"
+    );
     counter!("seckill_events_sent_total", "Events that the bus has taken from the outbox");
     counter!("seckill_events_refused_total", "Attempts to send an event that the bus did not take");
     counter!(

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use seckill_core::{Backend, ProcessId};
+use seckill_core::{Backend, Bank, ProcessId};
 use seckill_dashboard::{Feed, Reporter, SettingsHandler};
 use tokio_util::sync::CancellationToken;
 
@@ -12,6 +12,19 @@ use crate::options::BackendOptions;
 
 /// There is none.
 pub(crate) enum Lab {}
+
+/// There are none.
+pub(crate) enum Faults {}
+
+impl Faults {
+    pub(crate) async fn keep_relay<Relay: Future<Output = ()>>(
+        &self,
+        _start: impl Fn() -> Relay,
+        _shutdown: &CancellationToken,
+    ) {
+        match *self {}
+    }
+}
 
 impl Lab {
     pub(crate) fn of(_demo: bool) -> Option<Self> {
@@ -28,6 +41,14 @@ impl Lab {
     }
 
     pub(crate) fn wrap(&self, _backend: &Backend) -> Backend {
+        match *self {}
+    }
+
+    pub(crate) fn wrap_bank(&mut self, _bank: Option<Arc<dyn Bank>>) -> Option<Arc<dyn Bank>> {
+        match *self {}
+    }
+
+    pub(crate) fn faults(&self) -> Faults {
         match *self {}
     }
 

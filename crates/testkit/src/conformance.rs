@@ -143,6 +143,7 @@ macro_rules! conformance {
         $crate::conformance_checks! { $subject, money:
             a_saga_reads_back_as_written
             running_sagas_are_due_when_their_time_has_come
+            refunds_that_have_not_ended_are_counted_and_the_newest_shown
             a_balance_is_never_overdrawn
             a_coupon_is_used_for_one_order
             a_request_is_new_once

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use seckill_core::money::{Entry, Money, Request, Saga, SagaKind, SagaState};
+use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
     Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice, OrderId,
     OrderRecord, Overdue, SaleId, UserId,
@@ -43,6 +43,10 @@ impl Lifecycle for MySqlLedger {
 
     async fn sagas(&self, kind: SagaKind, state: SagaState, limit: u32) -> Result<Vec<Saga>, Fault> {
         self.readers.run(readers::Effect::Nothing, |c| Box::pin(money::sagas(c, kind, state, limit))).await
+    }
+
+    async fn open_refunds(&self, limit: u32) -> Result<OpenRefunds, Fault> {
+        self.counters.run(readers::Effect::Nothing, |c| Box::pin(money::open_refunds(c, limit))).await
     }
 
     async fn find_saga(&self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault> {

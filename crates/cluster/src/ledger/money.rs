@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use seckill_core::money::{Entry, Money, Request, Saga, SagaKind, SagaState, sale_account};
+use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState, sale_account};
 use seckill_core::{OrderId, SaleId, UserId};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Error, Result, Row};
@@ -39,6 +39,40 @@ pub(super) async fn sagas(
     );
     let found = found.bind(kind.as_str()).bind(state.as_str()).bind(limit).fetch_all(connection).await?;
     found.iter().map(read_saga).collect()
+}
+
+pub(super) async fn open_refunds(connection: &mut MySqlConnection, limit: u32) -> Result<OpenRefunds> {
+    let row = sqlx::query(concat!("SELECT CAST(", now_ms!(), " AS UNSIGNED) AS now"));
+    let now = row.fetch_one(&mut *connection).await?.try_get("now")?;
+    let mut open = OpenRefunds {
+        running: 0,
+        held: 0,
+        oldest_held: None,
+        now: queries::moment(now)?,
+        newest: Vec::new(),
+    };
+    for state in [SagaState::Running, SagaState::Held] {
+        let count = sqlx::query(
+            "SELECT CAST(COUNT(*) AS UNSIGNED) AS refunds, MIN(due_at) AS since \
+             FROM sagas FORCE INDEX (sagas_by_state) WHERE kind = 'refund' AND state = ?",
+        );
+        let row = count.bind(state.as_str()).fetch_one(&mut *connection).await?;
+        let (refunds, since): (u64, Option<u64>) = (row.try_get("refunds")?, row.try_get("since")?);
+        if state == SagaState::Held {
+            (open.held, open.oldest_held) = (refunds, since.map(queries::moment).transpose()?);
+        } else {
+            open.running = refunds;
+        }
+        let newest = sqlx::query(
+            "SELECT kind, order_id, state, due_at, attempts, body FROM sagas FORCE INDEX (sagas_by_state) \
+             WHERE kind = 'refund' AND state = ? ORDER BY order_id DESC LIMIT ?",
+        );
+        let newest = newest.bind(state.as_str()).bind(limit).fetch_all(&mut *connection).await?;
+        for row in &newest {
+            open.newest.push(read_saga(row)?);
+        }
+    }
+    Ok(open)
 }
 
 pub(super) async fn due(

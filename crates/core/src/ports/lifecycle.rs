@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::money::{Entry, Money, Request, Saga, SagaKind, SagaState};
+use crate::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use crate::{Event, EventMessage, Fault, OrderId, OrderRecord, Overdue, SaleId, Timestamp, UserId};
 
 /// Changes of orders after their commit. It is the ledger's database, so that all of a change is one transaction.
@@ -36,6 +36,9 @@ pub trait Lifecycle: Send + Sync {
 
     /// Up to `limit` sagas in this state, by order id. Changes nothing.
     async fn sagas(&self, kind: SagaKind, state: SagaState, limit: u32) -> Result<Vec<Saga>, Fault>;
+
+    /// The refunds that have not come to their end, with up to `limit` running and as many held ones. Changes nothing.
+    async fn open_refunds(&self, limit: u32) -> Result<OpenRefunds, Fault>;
 
     /// The saga of an order. Changes nothing.
     async fn find_saga(&self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault>;

@@ -1,5 +1,5 @@
 //! The ports with a hook around each call: what lets tests and demonstrations put faults between the system and a real
-//! back end. This is the one place where a port's methods are handed on by hand.
+//! back end. The methods of gate, queue and ledger are handed on by hand here, and nowhere else.
 
 use std::collections::HashSet;
 use std::sync::Arc;

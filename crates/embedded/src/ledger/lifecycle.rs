@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use seckill_core::money::{Entry, Money, Request, Saga, SagaKind, SagaState};
+use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
     CancelReason, Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice,
     OrderId, OrderRecord, OrderStatus, Overdue, SaleId, UserId,
@@ -90,6 +90,10 @@ impl Lifecycle for SqliteLedger {
 
     async fn sagas(&self, kind: SagaKind, state: SagaState, limit: u32) -> Result<Vec<Saga>, Fault> {
         money::sagas(&self.readers, kind, state, limit).await
+    }
+
+    async fn open_refunds(&self, limit: u32) -> Result<OpenRefunds, Fault> {
+        money::open_refunds(&self.readers, limit).await
     }
 
     async fn find_saga(&self, kind: SagaKind, order: OrderId) -> Result<Option<Saga>, Fault> {

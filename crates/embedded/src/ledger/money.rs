@@ -1,7 +1,7 @@
 //! Money: sagas, entries, balances, coupons and requests, one function a statement. Reads go by a pool, writes belong to a
 //! transaction of `lifecycle`.
 
-use seckill_core::money::{Entry, Money, Request, Saga, SagaKind, SagaState};
+use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use seckill_core::{Fault, OrderId, SaleId, UserId};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -28,6 +28,31 @@ pub(super) async fn sagas(
     let query = sqlx::query("SELECT * FROM sagas WHERE kind = ? AND state = ? ORDER BY order_id LIMIT ?");
     let found = query.bind(kind.as_str()).bind(state.as_str()).bind(limit).fetch_all(readers).await;
     found.map_err(fault)?.iter().map(read_saga).collect()
+}
+
+pub(super) async fn open_refunds(readers: &SqlitePool, limit: u32) -> Result<OpenRefunds, Fault> {
+    const COUNT: &str = "SELECT COUNT(*) AS refunds, MIN(due_at) AS since FROM sagas INDEXED BY sagas_by_state \
+                         WHERE kind = 'refund' AND state = ?";
+    const NEWEST: &str = "SELECT * FROM sagas INDEXED BY sagas_by_state WHERE kind = 'refund' AND state = ? \
+                          ORDER BY order_id DESC LIMIT ?";
+    let mut open =
+        OpenRefunds { running: 0, held: 0, oldest_held: None, now: seckill_core::now(), newest: Vec::new() };
+    for state in [SagaState::Running, SagaState::Held] {
+        let row = sqlx::query(COUNT).bind(state.as_str()).fetch_one(readers).await.map_err(fault)?;
+        let refunds = rows::number(&row, "refunds")?;
+        if state == SagaState::Held {
+            let since: Option<i64> = rows::get(&row, "since")?;
+            (open.held, open.oldest_held) =
+                (refunds, since.map(|_| rows::moment(&row, "since")).transpose()?);
+        } else {
+            open.running = refunds;
+        }
+        let newest = sqlx::query(NEWEST).bind(state.as_str()).bind(limit).fetch_all(readers).await;
+        for row in newest.map_err(fault)? {
+            open.newest.push(read_saga(&row)?);
+        }
+    }
+    Ok(open)
 }
 
 pub(super) async fn due(readers: &SqlitePool, kind: SagaKind, limit: u32) -> Result<Vec<OrderId>, Fault> {

@@ -28,7 +28,9 @@ struct Running {
 impl Running {
     fn start(backend: &Backend) -> Self {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(seckill_events::run(backend.clone(), subscribers::all(), stop.clone()));
+        let relay = relay::run(backend.clone(), stop.clone());
+        let running = seckill_events::run(backend.clone(), subscribers::all(), relay, stop.clone());
+        let task = tokio::spawn(running);
         Self { stop, task }
     }
 

@@ -74,6 +74,7 @@ async fn the_type_of_every_problem_leads_to_its_explanation() {
         "cross-site",
         "busy",
         "no-worker",
+        "no-bank",
         "no-load",
     ];
     assert_eq!(slugs, promised, "a type that was promised once must stay");

@@ -18,6 +18,8 @@ pub(super) struct Panel {
     pub(super) admin_token: SecretString,
     /// Whether the gateway is bound to a loopback address.
     pub(super) loopback: bool,
+    /// Whether orders can be paid by card, so that calls to a bank can go wrong.
+    pub(super) has_bank: bool,
     pub(super) loads: Arc<LoadRunner>,
 }
 

@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use seckill_core::{ActiveFault, CrashOrder, DrainRate, FaultKind, FieldError, Settings, now};
 use seckill_dashboard::problem::{invalid, problem};
 use seckill_dashboard::settings_view;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::guard::Json;
@@ -26,13 +26,51 @@ const MAX_FAULT_SECONDS: u32 = 300;
 /// How often a change is tried while others change the settings at the same time.
 const TRIES: usize = 8;
 
-/// The amount of a fault: its unit, its default, and its maximum.
-fn range(kind: FaultKind) -> (&'static str, u32, u32) {
-    match kind {
-        FaultKind::SlowCommits => ("ms", 300, 5_000),
-        FaultKind::DuplicateDeliveries => ("percent", 20, 100),
-        FaultKind::LostConfirms => ("percent", 10, 100),
+/// What a fault is about, as the page groups them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Group {
+    /// The path of an order into the ledger.
+    Order,
+    /// What comes after.
+    AfterTheOrder,
+}
+
+/// A fault as it can be asked for.
+struct Offer {
+    group: Group,
+    /// The amount's unit, default and maximum. A fault without a unit is there or not, and its amount is 1.
+    unit: Option<&'static str>,
+    default: u32,
+    max: u32,
+}
+
+impl Offer {
+    fn of(kind: FaultKind) -> Self {
+        let offer = |group, unit, default, max| Self { group, unit: Some(unit), default, max };
+        let there_or_not = Self { group: Group::AfterTheOrder, unit: None, default: 1, max: 1 };
+        match kind {
+            FaultKind::SlowCommits => offer(Group::Order, "ms", 300, 5_000),
+            FaultKind::DuplicateDeliveries => offer(Group::Order, "percent", 20, 100),
+            FaultKind::LostConfirms => offer(Group::Order, "percent", 10, 100),
+            FaultKind::SlowBank => offer(Group::AfterTheOrder, "ms", 1_000, 5_000),
+            FaultKind::BankTimeouts => offer(Group::AfterTheOrder, "percent", 50, 100),
+            FaultKind::DoubledEvents => offer(Group::AfterTheOrder, "percent", 50, 100),
+            FaultKind::RelayKilled | FaultKind::SubscriberAway => there_or_not,
+        }
     }
+
+    fn allowed(&self) -> String {
+        match self.unit {
+            Some(unit) => format!("must be from 1 to {} {unit}", self.max),
+            None => "must be 1, or left out: this fault has no amount".to_owned(),
+        }
+    }
+}
+
+/// Whether a fault is one of the bank, which a gateway without one cannot cause.
+fn needs_bank(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::SlowBank | FaultKind::BankTimeouts)
 }
 
 /// `GET /api/v1/control`: the controls, with their ranges and the settings in force.
@@ -44,11 +82,15 @@ pub(super) async fn show(State(panel): State<Arc<Panel>>) -> Response {
     let mut faults: Vec<_> = FaultKind::ALL
         .iter()
         .map(|kind| {
-            let (unit, default, max) = range(*kind);
-            json!({"name": kind, "unit": unit, "default": default, "max": max, "seconds": FAULT_SECONDS})
+            let Offer { group, unit, default, max } = Offer::of(*kind);
+            let available = panel.has_bank || !needs_bank(*kind);
+            json!({
+                "name": kind, "group": group, "unit": unit, "default": default, "max": max, "seconds": FAULT_SECONDS,
+                "available": available,
+            })
         })
         .collect();
-    faults.push(json!({"name": "worker_crash"}));
+    faults.push(json!({"name": "worker_crash", "group": Group::Order, "available": true}));
     Answer(json!({
         "token_needed": !panel.loopback,
         "presets": LoadRunner::presets(),
@@ -119,11 +161,15 @@ pub(super) async fn fault(
     Json(FaultBody { amount, seconds }): Json<FaultBody>,
 ) -> Response {
     let Some(kind) = named(&name) else { return no_fault(&name) };
-    let (unit, default, max) = range(kind);
-    let (amount, seconds) = (amount.unwrap_or(default), seconds.unwrap_or(FAULT_SECONDS));
+    if needs_bank(kind) && !panel.has_bank {
+        let detail = "This gateway has no bank whose calls could go wrong; give it --bank-url.";
+        return problem(StatusCode::CONFLICT, "no-bank", detail);
+    }
+    let offer = Offer::of(kind);
+    let (amount, seconds) = (amount.unwrap_or(offer.default), seconds.unwrap_or(FAULT_SECONDS));
     let mut errors = Vec::new();
-    if !(1..=max).contains(&amount) {
-        errors.push(FieldError::new("amount", format!("must be from 1 to {max} {unit}")));
+    if !(1..=offer.max).contains(&amount) {
+        errors.push(FieldError::new("amount", offer.allowed()));
     }
     if !(1..=MAX_FAULT_SECONDS).contains(&seconds) {
         errors.push(FieldError::new("seconds", format!("must be from 1 to {MAX_FAULT_SECONDS}")));

@@ -1,3 +1,7 @@
-//! Load runs against real gateways and workers in this process, on the embedded back end.
+//! Load runs and faults against real gateways, workers and what comes after an order in this process, on the embedded back end.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod demonstration;
+mod faults;
 mod load;

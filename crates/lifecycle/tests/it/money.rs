@@ -297,6 +297,9 @@ async fn a_large_refund_waits_for_a_human() {
     assert_eq!(bed.service.request_refund(bed.order, "it is blue").await.unwrap(), Changed::Done);
     bed.run_refunds(rules).await;
     assert_eq!(bed.status().await, OrderStatus::RefundHeld);
+    let open = bed.backend.lifecycle.open_refunds(8).await.unwrap();
+    let held_for = (open.now - open.oldest_held.unwrap()).num_seconds();
+    assert_eq!((open.held, (0..60).contains(&held_for)), (1, true), "{open:?}");
     assert_eq!(bed.bank_totals().await, (1, PRICE, 0));
     assert_eq!(bed.service.decide_refund(bed.order, false, "no reason").await.unwrap(), Changed::Done);
     bed.run_refunds(rules).await;
@@ -305,6 +308,8 @@ async fn a_large_refund_waits_for_a_human() {
     assert_eq!(bed.service.request_refund(bed.order, "it is broken").await.unwrap(), Changed::Done);
     bed.run_refunds(rules).await;
     assert_eq!(bed.service.decide_refund(bed.order, true, "it is").await.unwrap(), Changed::Done);
+    let open = bed.backend.lifecycle.open_refunds(8).await.unwrap();
+    assert_eq!((open.running, open.held, open.oldest_held), (1, 0, None));
     let again = bed.service.decide_refund(bed.order, false, "too late").await.unwrap();
     assert_eq!(again, Changed::NotPossible(OrderStatus::Refunding));
     bed.run_refunds(rules).await;

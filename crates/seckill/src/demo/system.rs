@@ -44,7 +44,7 @@ impl System {
         let worker = Some(WorkerParts {
             config: seckill_worker::Config::default(),
             pace,
-            after: AfterConfig::without_bank(),
+            after: AfterConfig::default(),
         });
         let process = GatewayProcess {
             listener,

@@ -61,6 +61,33 @@ pub async fn running_sagas_are_due_when_their_time_has_come(Subject { backend, .
     assert_eq!(backend.lifecycle.due_sagas(SagaKind::Refund, 10).await.unwrap(), []);
 }
 
+/// Refunds that run or are held, and no other sagas.
+pub async fn refunds_that_have_not_ended_are_counted_and_the_newest_shown(Subject { backend, .. }: Subject) {
+    let none = backend.lifecycle.open_refunds(8).await.unwrap();
+    assert_eq!((none.running, none.held, none.oldest_held, none.newest), (0, 0, None, Vec::new()));
+    let refund =
+        |state, due_in_ms| Saga { kind: SagaKind::Refund, ..saga(OrderId::generate(), state, due_in_ms) };
+    let running: Vec<_> = (0..3).map(|_| refund(SagaState::Running, None)).collect();
+    let held = [refund(SagaState::Held, Some(-600_000)), refund(SagaState::Held, Some(-7_200_000))];
+    let others = [
+        refund(SagaState::Succeeded, None),
+        refund(SagaState::Failed, Some(-9_000_000)),
+        saga(OrderId::generate(), SagaState::Held, Some(-9_000_000)),
+    ];
+    let mut transaction = begin(&backend).await;
+    for saga in running.iter().chain(&held).chain(&others) {
+        transaction.put_saga(saga).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    let open = backend.lifecycle.open_refunds(2).await.unwrap();
+    assert_eq!((open.running, open.held, open.oldest_held), (3, 2, held[1].due_at));
+    let newest = [&running[2], &running[1], &held[1], &held[0]].map(Clone::clone);
+    assert_eq!(open.newest, newest);
+    assert!((open.now - now()).num_seconds().abs() < 60, "{open:?}");
+    let counted = backend.lifecycle.open_refunds(0).await.unwrap();
+    assert_eq!((counted.running, counted.held, counted.newest), (3, 2, Vec::new()));
+}
+
 /// A balance never goes below zero.
 pub async fn a_balance_is_never_overdrawn(Subject { backend, .. }: Subject) {
     let mut transaction = begin(&backend).await;

@@ -17,6 +17,8 @@ pub(crate) enum On {
 
 pub(crate) struct Demonstration {
     pub(crate) gateway: Role,
+    /// `None`: nothing is paid by card.
+    pub(crate) bank: Option<Role>,
     /// Two workers at 500 orders/s each. None on the embedded back end, whose gateway has a worker at 1,000 orders/s.
     pub(crate) workers: Vec<Role>,
     // Dropped after the processes.
@@ -26,23 +28,34 @@ pub(crate) struct Demonstration {
 
 impl Demonstration {
     pub(crate) async fn new(on: On) -> Self {
+        Self::with(on, None).await
+    }
+
+    /// With a bank of its own, to pay by card.
+    pub(crate) async fn with_bank(on: On) -> Self {
+        Self::with(on, Some(Role::start("bank", &[], &[]).await)).await
+    }
+
+    async fn with(on: On, bank: Option<Role>) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let bank_url = bank.as_ref().map(Role::url);
+        let mut demo = vec![DEMO];
+        demo.extend(bank_url.as_deref().map(|url| ("SECKILL_BANK_URL", url)));
         if on == On::Embedded {
             let data = folder.path().display().to_string();
-            let gateway =
-                Role::start("gateway", &["--data-dir", &data, "--drain-rate", "1000"], &[DEMO]).await;
-            return Self { gateway, workers: Vec::new(), _folder: folder, _cluster: None };
+            let gateway = Role::start("gateway", &["--data-dir", &data, "--drain-rate", "1000"], &demo).await;
+            return Self { gateway, bank, workers: Vec::new(), _folder: folder, _cluster: None };
         }
         let cluster = seckill_testkit::cluster().await;
         let urls = Urls::from(&cluster);
         urls.migrate().await;
-        let environment: Vec<_> = urls.environment().into_iter().chain([DEMO]).collect();
+        let environment: Vec<_> = urls.environment().into_iter().chain(demo).collect();
         let gateway = Role::start("gateway", &[], &environment).await;
         let workers = vec![
             Role::start("worker", &["--drain-rate", "500"], &environment).await,
             Role::start("worker", &["--drain-rate", "500"], &environment).await,
         ];
-        Self { gateway, workers, _folder: folder, _cluster: Some(cluster) }
+        Self { gateway, bank, workers, _folder: folder, _cluster: Some(cluster) }
     }
 
     /// A call of the controls, as the page makes it.

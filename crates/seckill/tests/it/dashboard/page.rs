@@ -16,7 +16,7 @@ const DRAWN: &str = "document.querySelector('#chart-hero .main-svg')";
 const CHARTS: [&str; 5] = ["hero", "latency", "outcomes", "stock", "commit"];
 
 /// A number that the page shows.
-fn number(selector: &str) -> String {
+pub(crate) fn number(selector: &str) -> String {
     format!("Number(document.querySelector({selector:?}).dataset.value)")
 }
 
@@ -28,7 +28,7 @@ fn pills(state: &str) -> String {
 }
 
 /// A browser that shows the live page.
-async fn open(demonstration: &Demonstration) -> Browser {
+pub(crate) async fn open(demonstration: &Demonstration) -> Browser {
     let browser = Browser::start().await;
     browser.goto(&demonstration.gateway.url()).await;
     browser.wait_for("document.getElementById('connection').dataset.state === 'live'").await;
@@ -38,7 +38,7 @@ async fn open(demonstration: &Demonstration) -> Browser {
 }
 
 /// Replaces the text of a field, with the events that typing has.
-async fn fill(browser: &Browser, id: &str, value: &str) {
+pub(crate) async fn fill(browser: &Browser, id: &str, value: &str) {
     browser
         .get(&format!(
             "(() => {{ const field = document.getElementById({id:?}); field.value = {value:?}; \
@@ -48,7 +48,7 @@ async fn fill(browser: &Browser, id: &str, value: &str) {
         .await;
 }
 
-async fn click(browser: &Browser, id: &str) {
+pub(crate) async fn click(browser: &Browser, id: &str) {
     browser.get(&format!("document.getElementById({id:?}).click()")).await;
 }
 
@@ -69,7 +69,7 @@ async fn wait_for_pass(browser: &Browser) {
 }
 
 /// The console has no error, and every request went to the gateway.
-async fn assert_quiet(browser: &Browser, demonstration: &Demonstration) {
+pub(crate) async fn assert_quiet(browser: &Browser, demonstration: &Demonstration) {
     assert_eq!(browser.console().await, Vec::<Value>::new());
     let home = demonstration.gateway.url();
     let strange: Vec<_> =
