@@ -14,6 +14,10 @@ put() {
     mv -f "$1.new" "$1"
 }
 
+random() {
+    od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
+}
+
 # redis_rights PASSWORD: the user app may send what the gate's scripts and the client send, and no more, and use keys and channels
 # named seckill:*. Nobody can log in as the user default. Its rights are those that Redis reads its own file of commands with:
 # without them it would come back empty after a restart.
@@ -35,6 +39,8 @@ if [ -z "$missing" ]; then
     app=$(cat app/redis_url)
     app=${app#redis://app:}
     redis_rights "${app%@redis:*}"
+    # A stack of a version without a bank has none yet.
+    [ -e http/bank_secret ] || random | put http/bank_secret
     echo "the secrets are there"
     exit 0
 fi
@@ -43,10 +49,6 @@ if [ -n "$there" ]; then
         "or remove everything, data too, with: docker compose down -v" >&2
     exit 1
 fi
-
-random() {
-    od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
-}
 
 mysql_root=$(random) mysql_app=$(random) mysql_migrate=$(random)
 redis_app=$(random) rabbitmq_app=$(random) rabbitmq_admin=$(random)
@@ -87,6 +89,7 @@ echo "amqp://app:$rabbitmq_app@rabbitmq:5672/seckill" | put app/amqp_url
 echo "mysql://migrate:$mysql_migrate@mysql:3306/seckill" | put migrate/mysql_url
 random | put http/jwt_secret
 random | put http/admin_token
+random | put http/bank_secret
 
 for reader in $readers; do
     : | put "$reader/complete"

@@ -27,9 +27,14 @@ struct Running {
 
 impl Running {
     fn start(backend: &Backend) -> Self {
+        Self::with(backend, subscribers::all())
+    }
+
+    /// The relay and these subscribers.
+    fn with(backend: &Backend, subscribers: Vec<Arc<dyn Subscriber>>) -> Self {
         let stop = CancellationToken::new();
         let relay = relay::run(backend.clone(), stop.clone());
-        let running = seckill_events::run(backend.clone(), subscribers::all(), relay, stop.clone());
+        let running = seckill_events::run(backend.clone(), subscribers, relay, stop.clone());
         let task = tokio::spawn(running);
         Self { stop, task }
     }
@@ -287,8 +292,7 @@ impl Subscriber for Waiting {
 async fn an_event_that_waits_for_somebody_outside_does_not_hold_up_the_next_one() {
     let (_folder, backend) = back_end().await;
     let subscriber = Arc::new(Waiting { first: Mutex::default(), second: Notify::new() });
-    let stop = CancellationToken::new();
-    let running = tokio::spawn(seckill_events::run(backend.clone(), vec![subscriber], stop.clone()));
+    let running = Running::with(&backend, vec![subscriber]);
     let name = "waiting".parse().unwrap();
     eventually(SOON, async || backend.events.waiting(&name).await.unwrap().ok_or("not subscribed")).await;
     let sale = open(&backend, &new_sale(10, 1)).await.id;
@@ -303,6 +307,5 @@ async fn an_event_that_waits_for_somebody_outside_does_not_hold_up_the_next_one(
         }
     })
     .await;
-    stop.cancel();
-    running.await.unwrap();
+    running.stop().await;
 }

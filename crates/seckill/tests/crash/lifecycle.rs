@@ -101,7 +101,7 @@ async fn play(gateway: String, bank: String, sale: u64) -> Played {
     let plan = Plan::spread(buyers, 1, Duration::from_millis(buyers * 1_000 / RATE));
     let flags =
         LifecycleFlags { payment_window: Some(WINDOW), price: Some(PRICE), ..LifecycleFlags::default() };
-    let tokens = Tokens::sign(&plan, |user| token(user.into())).unwrap();
+    let tokens = Tokens::sign(&plan, token).unwrap();
     let target = Target::parse(&format!("http://{gateway}")).unwrap();
     let clients = Clients::connect(target, 64).await.unwrap();
     let sale_report = SaleReport { id: sale, stock: Some(buyers), created: true };
