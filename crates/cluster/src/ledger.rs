@@ -12,6 +12,7 @@ mod queries;
 mod readers;
 mod rebuild;
 mod refill;
+mod rows;
 mod schema;
 mod server;
 mod statements;

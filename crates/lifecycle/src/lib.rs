@@ -7,6 +7,7 @@ pub mod refund;
 
 mod cancel;
 mod change;
+mod saga;
 mod service;
 
 pub use service::Service;

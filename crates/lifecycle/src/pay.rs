@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::change;
 use crate::refund;
+use crate::saga::body;
 
 /// How long after a payment began somebody else looks after it.
 const DUE: Duration = Duration::from_secs(10);
@@ -321,15 +322,6 @@ fn saga(
     let due_at = due_in.and_then(|due| now().checked_add_signed(chrono::Duration::from_std(due).ok()?));
     let body = serde_json::to_string(payment).expect("a payment is plain JSON");
     Saga { kind: SagaKind::Payment, order_id, state, due_at, attempts, body }
-}
-
-pub(crate) fn body<T: serde::de::DeserializeOwned>(saga: &Saga) -> Result<T, Fault> {
-    serde_json::from_str(&saga.body).map_err(|error| {
-        Fault::corrupt(
-            Dependency::Ledger,
-            format!("the {} of order {}: {error}", saga.kind.as_str(), saga.order_id),
-        )
-    })
 }
 
 /// Stands for all that the request asks for.

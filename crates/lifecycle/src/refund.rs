@@ -17,7 +17,7 @@ use seckill_core::{
 use uuid::Uuid;
 
 use crate::change;
-use crate::pay::body;
+use crate::saga::body;
 
 /// The reason of a refund that nobody asked for.
 pub(crate) const TOO_LATE: &str = "the money came after the order had been cancelled";

@@ -8,21 +8,13 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::{Backend, Bank};
 use seckill_dashboard::{Feed, WorkerState};
 use seckill_lifecycle::Service;
-use seckill_worker::Pace;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::after::{self, AfterConfig};
 use crate::lab::Lab;
+use crate::worker_parts::WorkerParts;
 use crate::worker_task::WorkerTask;
-use crate::{bank_news, reporting};
-
-/// A worker inside the process, and what runs beside it.
-pub(crate) struct WorkerParts {
-    pub(crate) config: seckill_worker::Config,
-    pub(crate) pace: Pace,
-    pub(crate) after: AfterConfig,
-}
+use crate::{after, bank_news, reporting};
 
 pub(crate) struct GatewayProcess {
     pub(crate) listener: TcpListener,

@@ -18,6 +18,7 @@ mod lab;
 mod options;
 mod outbox;
 mod parent;
+mod refund_steps;
 mod refunds;
 mod repair;
 mod reporting;
@@ -26,6 +27,7 @@ mod secrets;
 mod telemetry;
 mod token;
 mod words;
+mod worker_parts;
 mod worker_task;
 
 use std::process::ExitCode;

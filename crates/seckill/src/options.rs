@@ -20,10 +20,9 @@ use secrecy::SecretString;
 use url::Url;
 use uuid::Uuid;
 
-use crate::after::AfterConfig;
-use crate::gateway_process::WorkerParts;
 use crate::given::Given;
 use crate::words;
+use crate::worker_parts::{AfterConfig, WorkerParts};
 
 /// The default folder of the embedded back end.
 pub(crate) const DATA_DIR: &str = "seckill-data";

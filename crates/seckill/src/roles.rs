@@ -12,13 +12,13 @@ use seckill_lifecycle::Service;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::after::{self, AfterConfig};
 use crate::cli::{self, GatewayArgs, MigrateArgs, WorkerArgs};
 use crate::gateway_process::GatewayProcess;
 use crate::lab::Lab;
 use crate::options::BackendKind;
+use crate::worker_parts::AfterConfig;
 use crate::worker_task::WorkerProcess;
-use crate::{backend, parent, reporting, telemetry};
+use crate::{after, backend, parent, reporting, telemetry};
 
 /// Listens on `address`.
 ///

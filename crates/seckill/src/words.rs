@@ -6,7 +6,7 @@ use seckill_core::SubscriberName;
 use url::Url;
 use uuid::Uuid;
 
-use crate::after;
+use crate::refund_steps;
 
 pub(crate) fn sale_id(text: &str) -> Result<u64, String> {
     let id = text.parse().ok().filter(|id| *id > 0);
@@ -46,7 +46,7 @@ pub(crate) fn ledger_id(text: &str) -> Result<Uuid, String> {
 /// The name of a subscriber that is not part of seckill. Whoever received under such a name would take events away from the part
 /// that needs them.
 pub(crate) fn foreign_subscriber(text: &str) -> Result<SubscriberName, String> {
-    match after::subscriber_names().find(|name| *name == text) {
+    match refund_steps::subscriber_names().find(|name| *name == text) {
         Some(name) => {
             Err(format!("seckill itself receives under the name {name}; give another one, such as my-{name}"))
         }

@@ -7,7 +7,7 @@ use clap::{Args, value_parser};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::plan::scenario::duration;
+use crate::plan::fields::duration;
 use crate::plan::stages::parse_duration;
 
 /// How long after its commit an order can be paid, unless a time is given.

@@ -1,13 +1,13 @@
 //! A load as users write it: the flags of the command line and the fields of a scenario file are the same struct. It is turned
 //! into a plan here.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use clap::{Args, value_parser};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
+use crate::plan::fields::{duration, text};
 use crate::plan::lifecycle::{LifecycleFlags, LifecyclePlan};
 use crate::plan::schedule::{Arrivals, MAX_REQUESTS, Plan};
 use crate::plan::stages::{Stages, parse_duration, parse_rate};
@@ -272,21 +272,8 @@ impl Scenario {
     }
 }
 
-fn text<'de, D, T, E>(deserializer: D, read: fn(&str) -> Result<T, E>) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    E: Display,
-{
-    let text = String::deserialize(deserializer)?;
-    read(&text).map(Some).map_err(serde::de::Error::custom)
-}
-
 fn stages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stages>, D::Error> {
     text(deserializer, Stages::parse)
-}
-
-pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    text(deserializer, parse_duration)
 }
 
 fn thresholds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Threshold>, D::Error> {

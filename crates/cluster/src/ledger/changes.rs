@@ -15,7 +15,7 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Result, Row};
 use uuid::Uuid;
 
-use super::queries::{self, now_ms};
+use super::rows::{self, now_ms};
 use super::server::{code, number};
 use super::statements::{IDS_AT_ONCE, List, Text, execute, fetch, upsert, uuid};
 
@@ -45,10 +45,10 @@ fn order_record(row: &MySqlRow) -> Result<OrderRecord> {
     let active: Option<u8> = row.try_get("active")?;
     Ok(OrderRecord {
         sale_id: SaleId(row.try_get("sale_id")?),
-        claim: queries::claim(row)?,
+        claim: rows::claim(row)?,
         amount_cents: row.try_get("amount_cents")?,
-        state: OrderState { status: queries::order_status(row)?, active: active == Some(1) },
-        cancelled: queries::cancel_reason(row)?,
+        state: OrderState { status: rows::order_status(row)?, active: active == Some(1) },
+        cancelled: rows::cancel_reason(row)?,
         sequence: row.try_get("sequence")?,
         committed_at: row.try_get("committed_at")?,
     })
@@ -262,8 +262,8 @@ pub(super) async fn overdue(
     let found = found.bind(pay_by).bind(pay_by).bind(order).bind(limit).fetch_all(connection).await?;
     let read = |row: &MySqlRow| {
         Ok(Overdue {
-            pay_by: queries::moment(row.try_get("pay_by")?)?,
-            order_id: queries::order_id(row.try_get("order_id")?)?,
+            pay_by: rows::moment(row.try_get("pay_by")?)?,
+            order_id: rows::order_id(row.try_get("order_id")?)?,
         })
     };
     found.iter().map(read).collect()
@@ -281,11 +281,11 @@ pub(super) async fn notices(connection: &mut MySqlConnection, order: OrderId) ->
     let found = found.bind(order.0.as_bytes().as_slice()).fetch_all(connection).await?;
     let read = |row: &MySqlRow| {
         Ok(Notice {
-            order_id: queries::order_id(row.try_get("order_id")?)?,
+            order_id: rows::order_id(row.try_get("order_id")?)?,
             user_id: UserId(row.try_get("user_id")?),
             kind: row.try_get("kind")?,
             sequence: row.try_get("sequence")?,
-            at: queries::moment(row.try_get("at")?)?,
+            at: rows::moment(row.try_get("at")?)?,
         })
     };
     found.iter().map(read).collect()

@@ -8,7 +8,7 @@ use seckill_core::{OrderId, SaleId, UserId};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{Error, Result, Row};
 
-use super::queries::{self, now_ms};
+use super::rows::{self, now_ms};
 use super::server::{code, number};
 
 /// The saga, and where `lock` says so a lock on it until the transaction ends.
@@ -44,13 +44,8 @@ pub(super) async fn sagas(
 pub(super) async fn open_refunds(connection: &mut MySqlConnection, limit: u32) -> Result<OpenRefunds> {
     let row = sqlx::query(concat!("SELECT CAST(", now_ms!(), " AS UNSIGNED) AS now"));
     let now = row.fetch_one(&mut *connection).await?.try_get("now")?;
-    let mut open = OpenRefunds {
-        running: 0,
-        held: 0,
-        oldest_held: None,
-        now: queries::moment(now)?,
-        newest: Vec::new(),
-    };
+    let mut open =
+        OpenRefunds { running: 0, held: 0, oldest_held: None, now: rows::moment(now)?, newest: Vec::new() };
     for state in [SagaState::Running, SagaState::Held] {
         let count = sqlx::query(
             "SELECT CAST(COUNT(*) AS UNSIGNED) AS refunds, MIN(due_at) AS since \
@@ -59,7 +54,7 @@ pub(super) async fn open_refunds(connection: &mut MySqlConnection, limit: u32) -
         let row = count.bind(state.as_str()).fetch_one(&mut *connection).await?;
         let (refunds, since): (u64, Option<u64>) = (row.try_get("refunds")?, row.try_get("since")?);
         if state == SagaState::Held {
-            (open.held, open.oldest_held) = (refunds, since.map(queries::moment).transpose()?);
+            (open.held, open.oldest_held) = (refunds, since.map(rows::moment).transpose()?);
         } else {
             open.running = refunds;
         }
@@ -86,7 +81,7 @@ pub(super) async fn due(
         " ORDER BY due_at LIMIT ?"
     ));
     let due = due.bind(kind.as_str()).bind(limit).fetch_all(connection).await?;
-    due.iter().map(|row| queries::order_id(row.try_get(0)?)).collect()
+    due.iter().map(|row| rows::order_id(row.try_get(0)?)).collect()
 }
 
 fn read_saga(row: &MySqlRow) -> Result<Saga> {
@@ -94,10 +89,10 @@ fn read_saga(row: &MySqlRow) -> Result<Saga> {
     let due_at: Option<u64> = row.try_get("due_at")?;
     Ok(Saga {
         kind: SagaKind::parse(&kind).ok_or_else(|| unreadable(format!("no kind of saga: {kind:?}")))?,
-        order_id: queries::order_id(row.try_get("order_id")?)?,
+        order_id: rows::order_id(row.try_get("order_id")?)?,
         state: SagaState::parse(&state)
             .ok_or_else(|| unreadable(format!("no state of a saga: {state:?}")))?,
-        due_at: due_at.map(queries::moment).transpose()?,
+        due_at: due_at.map(rows::moment).transpose()?,
         attempts: row.try_get("attempts")?,
         body: row.try_get("body")?,
     })

@@ -12,8 +12,8 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Error, Result as SqlResult, Row};
 use uuid::Uuid;
 
-use super::queries::{self, now_ms};
 use super::readers::Effect;
+use super::rows::{self, now_ms};
 use super::statements::{IDS_AT_ONCE, List, binary, execute};
 use super::{MySqlLedger, money};
 
@@ -132,7 +132,7 @@ async fn claim(connection: &mut MySqlConnection, limit: u32, lease: Duration) ->
     rows.sort_by_cached_key(|row| row.try_get::<u64, _>("number").ok());
     let claimed = |row: &MySqlRow| {
         let event = event(row)?;
-        let next_attempt_at = queries::moment(u64::try_from(until).unwrap_or_default())?;
+        let next_attempt_at = rows::moment(u64::try_from(until).unwrap_or_default())?;
         Ok(OutboxEvent { attempts: event.attempts + 1, next_attempt_at, ..event })
     };
     rows.iter().map(claimed).collect()
@@ -222,8 +222,8 @@ async fn depth(connection: &mut MySqlConnection) -> SqlResult<OutboxDepth> {
     Ok(OutboxDepth {
         pending: row.try_get("pending")?,
         parked: row.try_get("parked")?,
-        oldest_pending: oldest.map(queries::moment).transpose()?,
-        now: queries::moment(u64::try_from(now).unwrap_or_default())?,
+        oldest_pending: oldest.map(rows::moment).transpose()?,
+        now: rows::moment(u64::try_from(now).unwrap_or_default())?,
     })
 }
 
@@ -280,15 +280,15 @@ fn event(row: &MySqlRow) -> SqlResult<OutboxEvent> {
         .ok_or_else(|| Error::Decode(format!("no state of an event: {state:?}").into()))?;
     Ok(OutboxEvent {
         message: EventMessage {
-            id: queries::uuid(row.try_get("id")?)?,
+            id: rows::uuid(row.try_get("id")?)?,
             kind: row.try_get("kind")?,
             text: row.try_get("body")?,
         },
         subject: row.try_get("subject")?,
         state,
         attempts: row.try_get("attempts")?,
-        next_attempt_at: queries::moment(row.try_get("next_attempt_at")?)?,
-        created_at: queries::moment(row.try_get("created_at")?)?,
+        next_attempt_at: rows::moment(row.try_get("next_attempt_at")?)?,
+        created_at: rows::moment(row.try_get("created_at")?)?,
         error: row.try_get("error")?,
     })
 }

@@ -12,7 +12,8 @@ use sqlx::Result;
 use sqlx::mysql::MySqlConnection;
 use uuid::Uuid;
 
-use super::queries::{self, SaleRow, sales_and};
+use super::queries;
+use super::rows::{SaleRow, sales_and};
 use super::server::{code, number};
 use super::statements::{self, IDS_AT_ONCE};
 

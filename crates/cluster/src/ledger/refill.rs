@@ -7,7 +7,8 @@ use seckill_core::{Claim, Dependency, Epoch, Fault, LockedSale, OrderId, Sale, S
 use sqlx::mysql::MySqlConnection;
 use uuid::Uuid;
 
-use super::queries::{self, SaleRow, sales_and};
+use super::queries;
+use super::rows::{SaleRow, sales_and};
 use super::server::{Failure, Purpose, Server, within};
 use super::statements;
 

@@ -16,7 +16,7 @@ use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Result, Row};
 use uuid::Uuid;
 
-use super::queries::{self, now_ms};
+use super::rows::{self, now_ms};
 
 /// Rows of one INSERT: at some 130 bytes each they fit the 16 KiB of one TLS record.
 const ROWS_AT_ONCE: usize = 100;
@@ -103,7 +103,7 @@ fn terms(row: &MySqlRow) -> Result<(SaleId, Terms)> {
         payment_window_ms: row.try_get("payment_window_ms")?,
         stored_epoch: row.try_get("epoch")?,
         open_epoch: row.try_get("open_epoch")?,
-        state: queries::sale_state(row.try_get("state")?)?,
+        state: rows::sale_state(row.try_get("state")?)?,
     };
     Ok((SaleId(row.try_get("id")?), terms))
 }
@@ -114,7 +114,7 @@ pub(super) async fn committed_among(
 ) -> Result<HashSet<OrderId>> {
     let ids: Vec<_> = ids.iter().map(uuid).collect();
     let rows = fetch(connection, format!("SELECT id FROM orders WHERE id IN ({})", List(&ids))).await?;
-    rows.iter().map(|row| queries::order_id(row.try_get(0)?)).collect()
+    rows.iter().map(|row| rows::order_id(row.try_get(0)?)).collect()
 }
 
 pub(super) async fn rejected_among(
@@ -124,8 +124,7 @@ pub(super) async fn rejected_among(
     let ids: Vec<_> = ids.iter().map(uuid).collect();
     let rejected = format!("SELECT order_id, reason FROM rejections WHERE order_id IN ({})", List(&ids));
     let rows = fetch(connection, rejected).await?;
-    let read =
-        |row: &MySqlRow| Ok((queries::order_id(row.try_get(0)?)?, queries::reject_reason(row.try_get(1)?)?));
+    let read = |row: &MySqlRow| Ok((rows::order_id(row.try_get(0)?)?, rows::reject_reason(row.try_get(1)?)?));
     rows.iter().map(read).collect()
 }
 

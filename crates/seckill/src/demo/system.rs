@@ -9,12 +9,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::after::AfterConfig;
 use crate::cli::demo::{DemoArgs, DemoBackend};
-use crate::gateway_process::{GatewayProcess, WorkerParts};
+use crate::gateway_process::GatewayProcess;
 use crate::lab::Lab;
 use crate::options::{BackendKind, BackendOptions};
 use crate::secrets::Secrets;
+use crate::worker_parts::{AfterConfig, WorkerParts};
 use crate::{backend, roles, telemetry};
 
 pub(super) struct System {
