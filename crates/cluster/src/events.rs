@@ -7,7 +7,7 @@
 mod parked;
 mod publisher;
 mod subscription;
-pub(crate) mod topology;
+mod topology;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use seckill_core::{
 
 use crate::identity::Identity;
 use crate::queue::connection::{Lane, Link, Topology};
-use crate::queue::{step, unavailable};
+use crate::queue::step::{step, unavailable};
 use topology::{Lock, Names};
 
 /// The longest that the steps of subscribing, or of ending that, may take together. Shorter than the lock lasts.

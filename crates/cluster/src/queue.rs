@@ -1,36 +1,39 @@
 //! The queue on RabbitMQ: one connection for publishing, one for consuming. A broker that is short of memory or disk stops
 //! everything on a connection that publishes, acknowledgements too; so what drains the queue goes another way.
 
+pub(crate) mod aside;
 pub(crate) mod connection;
 mod consumer;
 mod greeting;
 mod intake;
 mod newer;
-pub(crate) mod parked;
+mod parked;
 pub(crate) mod publisher;
+mod shared;
+pub(crate) mod step;
 pub(crate) mod topology;
 mod walk;
 mod wire;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lapin::uri::AMQPUri;
-use seckill_core::{
-    Consumer, Dependency, Fault, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
-};
+use seckill_core::{Consumer, Fault, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth};
 
 use crate::identity::Identity;
 use connection::{Lane, Link, Topology};
-use intake::Intake;
+use shared::Shared;
+use step::{BLOCKED, step, unavailable};
 
 pub use topology::names;
 
-/// The longest wait for the broker's answer to anything but connecting and publishing.
-pub(crate) const STEP: Duration = Duration::from_secs(3);
-
-pub(crate) const BLOCKED: &str = "RabbitMQ takes no messages at the moment: it is short of memory or disk";
+/// What becomes of a parked message.
+#[derive(Clone, Copy, PartialEq)]
+enum Removal {
+    Redrive,
+    Discard,
+}
 
 pub(crate) struct RabbitQueue {
     shared: Arc<Shared>,
@@ -44,24 +47,13 @@ pub(crate) struct RabbitQueue {
     look_for_newer_at: tokio::sync::Mutex<Option<tokio::time::Instant>>,
 }
 
-/// What the queue has in common with its publishers and consumers.
-struct Shared {
-    identity: Arc<Identity>,
-    /// Consumers use it too, to park messages.
-    publishing: Link,
-    intake: Intake,
-    newer_logged_at: Mutex<Option<Instant>>,
-}
-
 impl RabbitQueue {
     pub(crate) fn new(broker: AMQPUri, identity: Arc<Identity>) -> Self {
         let declaring = Arc::default();
         let topology = || Topology::Orders(Arc::clone(&declaring));
         let publishing = Link::new(broker.clone(), "seckill publishing", topology());
-        let shared =
-            Shared { identity, publishing, intake: Intake::default(), newer_logged_at: Mutex::default() };
         Self {
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new(identity, publishing)),
             consuming: Link::new(broker, "seckill consuming", topology()),
             asking: Mutex::default(),
             walking: tokio::sync::Mutex::default(),
@@ -129,11 +121,11 @@ impl OrderQueue for RabbitQueue {
     }
 
     async fn redrive(&self, id: &str) -> Result<bool, Fault> {
-        self.remove_parked(id, parked::Removal::Redrive).await
+        self.remove_parked(id, Removal::Redrive).await
     }
 
     async fn discard(&self, id: &str) -> Result<bool, Fault> {
-        self.remove_parked(id, parked::Removal::Discard).await
+        self.remove_parked(id, Removal::Discard).await
     }
 
     async fn parked_depth(&self) -> Result<ParkedDepth, Fault> {
@@ -152,21 +144,4 @@ impl OrderQueue for RabbitQueue {
         }
         self.depth().await.map(drop)
     }
-}
-
-/// Runs one step with the broker that changes nothing that matters, or that may be done twice.
-pub(crate) async fn step<T>(what: &str, work: impl Future<Output = lapin::Result<T>>) -> Result<T, Fault> {
-    match tokio::time::timeout(STEP, work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(unavailable(format!("RabbitMQ did not {what}: {error}"))),
-        Err(_) => Err(unavailable(format!("RabbitMQ did not {what} within {STEP:?}"))),
-    }
-}
-
-pub(crate) fn unavailable(reason: impl std::fmt::Display) -> Fault {
-    Fault::unavailable(Dependency::Queue, reason)
-}
-
-pub(crate) fn unknown(reason: impl std::fmt::Display) -> Fault {
-    Fault::unknown(Dependency::Queue, reason)
 }

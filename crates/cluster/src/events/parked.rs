@@ -7,10 +7,10 @@ use lapin::{BasicProperties, Channel};
 use seckill_core::Fault;
 
 use super::topology::{self, Names};
+use crate::queue::aside::{LONGEST_REASON, PARKED_AT, REASON, cut};
 use crate::queue::connection::{Lane, Link};
-use crate::queue::parked::{LONGEST_REASON, PARKED_AT, REASON, cut};
 use crate::queue::publisher::{confirming_lane, send_to};
-use crate::queue::{BLOCKED, step, unavailable};
+use crate::queue::step::{BLOCKED, step, unavailable};
 
 /// Parked events that are in hand at a time.
 const AT_ONCE: usize = 1_000;

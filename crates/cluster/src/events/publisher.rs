@@ -7,11 +7,12 @@ use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use seckill_core::{Dependency, EventMessage, EventPublisher, Fault, LedgerId};
 
-use super::topology::{EVENTS, routing_key};
+use super::topology::routing_key;
 use super::{Shared, of_events};
 use crate::queue::connection::Lane;
 use crate::queue::publisher::{self, confirming_lane, send_to};
-use crate::queue::{BLOCKED, unavailable};
+use crate::queue::step::{BLOCKED, unavailable};
+use crate::queue::topology::EVENTS;
 
 /// Owns its channel: on a shared one, two tasks can be given each other's confirm.
 pub(super) struct RabbitEventPublisher {

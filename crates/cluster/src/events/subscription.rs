@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::topology::Names;
 use super::{Shared, of_events, parked, publisher};
 use crate::queue::connection::Lane;
-use crate::queue::{step, unavailable};
+use crate::queue::step::{step, unavailable};
 
 /// Dropping it closes the channel, and with that hands everything unacknowledged back to the queue.
 pub(super) struct RabbitSubscription {

@@ -7,18 +7,15 @@ use lapin::options::{
     ExchangeBindOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, ErrorKind, ExchangeKind, Queue, Result};
+use lapin::{Channel, ErrorKind, ExchangeKind, Queue, Result};
 use rand::RngExt;
 use seckill_core::{EventPattern, Fault, LedgerId, SubscriberName};
 
 use crate::queue::connection::Lane;
+use crate::queue::step::{step, unavailable};
 use crate::queue::topology::{
-    DELIVERY_LIMIT, NO_LIMIT, UNREACHED_LIMIT, WRITTEN_DOWN, exchange, inspect, queue,
+    DELIVERY_LIMIT, EVENTS, NO_LIMIT, UNREACHED_LIMIT, WRITTEN_DOWN, exchange, inspect, queue,
 };
-use crate::queue::{step, unavailable};
-
-/// Where the events of all ledgers are published. The routing key is the ledger's id, a dot, and the event's type.
-pub(crate) const EVENTS: &str = "seckill.events";
 
 /// How long the lock lasts that a process has left behind without ending its connection.
 const LOCK_LASTS: Duration = Duration::from_secs(20);
@@ -54,11 +51,6 @@ impl Names {
 /// The routing key of events of one type.
 pub(super) fn routing_key(ledger: LedgerId, kind: &str) -> ShortString {
     format!("{ledger}.{kind}").into()
-}
-
-/// Declares what every connection for events needs.
-pub(crate) async fn declare(connection: &Connection) -> Result<()> {
-    exchange(&connection.create_channel().await?, EVENTS, ExchangeKind::Topic, &[]).await
 }
 
 /// Declares the queues of a subscriber where they do not exist; those that exist are used as they are. When it returns, what is

@@ -12,10 +12,9 @@ use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use seckill_core::{Dependency, Fault};
 use tokio::sync::Mutex;
 
+use super::step::{BLOCKED, STEP, step, unavailable, unknown};
 use super::topology::{self, Declaring};
 use super::wire::{self, Wire};
-use super::{BLOCKED, STEP, step, unavailable, unknown};
-use crate::events::topology as events;
 
 /// The longest that connecting may take, from the first packet to the declared topology.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -194,7 +193,7 @@ impl Link {
                 let mut declaring = declaring.lock().await;
                 topology::declare(&live.connection, live.wire.broker_version(), &mut declaring).await?;
             }
-            Topology::Events => events::declare(&live.connection).await?,
+            Topology::Events => topology::declare_events(&live.connection).await?,
         }
         Ok(live)
     }

@@ -12,9 +12,11 @@ use seckill_core::{Consumer, Delivery, DeliveryTag, Dependency, Fault, Message, 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::aside::{self, Parking};
 use super::connection::{Lane, Link};
-use super::parked::Parking;
-use super::{Shared, newer, step, topology::names, unavailable};
+use super::shared::Shared;
+use super::step::{step, unavailable};
+use super::topology::names;
 
 /// The wait before this process is asked again which ledger is its own.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -48,7 +50,7 @@ impl Copy {
     async fn send(&self, link: &Link) -> Result<(), Fault> {
         match self {
             Self::Parked(parking) => parking.send(link).await,
-            Self::Newer(id, body) => newer::set_aside(link, id.clone(), body).await,
+            Self::Newer(id, body) => aside::set_aside(link, id.clone(), body).await,
         }
     }
 }

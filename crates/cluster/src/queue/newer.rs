@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{FieldTable, ShortString};
-use seckill_core::{AbortPoint, Fault, MESSAGE_VERSION, Message, Unread, abort_point};
+use lapin::types::FieldTable;
+use seckill_core::{AbortPoint, Fault, Message, Unread, abort_point};
 use tokio::time::Instant;
 
-use super::connection::{Lane, Link};
-use super::publisher::{self, confirming_lane};
+use super::RabbitQueue;
+use super::aside::send;
+use super::connection::Lane;
+use super::publisher::confirming_lane;
+use super::step::{step, unavailable};
 use super::topology::names;
-use super::{BLOCKED, RabbitQueue, Shared, step, unavailable};
 
 /// Messages that are in hand at a time.
 const AT_ONCE: u16 = 256;
@@ -25,24 +27,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often, and how far apart, the messages that are left are counted until the number is the expected one.
 const COUNTS: u32 = 10;
 const COUNT_AGAIN: Duration = Duration::from_millis(50);
-const LOG_EVERY: Duration = Duration::from_secs(60);
-
-/// Sends a copy of a message to the queue of those that are newer than a worker. It can be done again, and the message is there
-/// twice then.
-pub(super) async fn set_aside(link: &Link, id: Option<ShortString>, body: &[u8]) -> Result<(), Fault> {
-    let lane = confirming_lane(link).await?;
-    send(&lane, names::NEWER, id, body).await?;
-    abort_point(AbortPoint::NewerSetAside);
-    Ok(())
-}
-
-async fn send(lane: &Lane, queue: &'static str, id: Option<ShortString>, body: &[u8]) -> Result<(), Fault> {
-    if lane.is_blocked() {
-        return Err(unavailable(BLOCKED));
-    }
-    let sent = publisher::send(lane, queue, body, publisher::properties(id.unwrap_or_default())).await;
-    sent.map_err(|error| unavailable(format!("a message was not moved to {queue}: {}", error.into_reason())))
-}
 
 impl RabbitQueue {
     /// Messages that wait for a newer worker; a process that may have some of them in hand counts as one more.
@@ -111,24 +95,5 @@ impl RabbitQueue {
             step("remove a message that was moved back", ack).await?;
         }
         Ok(unread)
-    }
-}
-
-impl Shared {
-    /// Counts a message of a newer version, and warns of them once a minute.
-    pub(super) fn log_newer(&self, version: u64) {
-        metrics::counter!("seckill_newer_messages_total").increment(1);
-        let now = std::time::Instant::now();
-        let mut logged_at = self.newer_logged_at.lock().expect("nothing panics while it holds the lock");
-        if logged_at.is_none_or(|at| now - at >= LOG_EVERY) {
-            *logged_at = Some(now);
-            tracing::warn!(
-                version,
-                known = MESSAGE_VERSION,
-                queue = names::NEWER,
-                "the queue has messages of a newer version of seckill; they are moved to a queue of their own, for the workers \
-                 of that version. Start some, or update this worker"
-            );
-        }
     }
 }

@@ -1,24 +1,19 @@
-//! Parked and unrouted messages: how they get there, and how they are listed, moved back and removed.
+//! Parked and unrouted messages: how they are listed, moved back and removed.
 
 use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::options::BasicAckOptions;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
-use seckill_core::{AbortPoint, Fault, LedgerId, Message, OrderBatch, ParkedMessage, Timestamp, abort_point};
+use lapin::types::AMQPValue;
+use seckill_core::{AbortPoint, Fault, ParkedMessage, Timestamp, abort_point};
 
-use super::connection::Link;
+use super::aside::{PARKED_AT, REASON, cut};
 use super::publisher::{self, confirming_lane};
+use super::step::{BLOCKED, step, unavailable};
 use super::topology::names;
 use super::walk::{LONGEST_WALK, Walk};
-use super::{BLOCKED, RabbitQueue, step, unavailable};
+use super::{RabbitQueue, Removal};
 
-pub(crate) const REASON: &str = "x-seckill-reason";
-/// Milliseconds since 1970, UTC.
-pub(crate) const PARKED_AT: &str = "x-seckill-parked-at";
-
-/// A longer reason would not fit into a frame together with the other headers.
-pub(crate) const LONGEST_REASON: usize = 1_024;
 /// A longer body is cut off where messages are listed.
 const LONGEST_BODY: usize = 64 * 1_024;
 /// An id that a stranger gave to a message is cut off after this.
@@ -29,52 +24,6 @@ const TURN: Duration = Duration::from_secs(30);
 /// A message that is not found may be in the hands of another process, which shows it again in a moment.
 const LOOKS: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// A message on its way to the parked ones.
-pub(super) struct Parking {
-    body: Vec<u8>,
-    id: Option<ShortString>,
-    reason: String,
-}
-
-impl Parking {
-    pub(super) fn new(properties: &BasicProperties, body: Vec<u8>, reason: String) -> Self {
-        Self { body, id: properties.message_id().clone(), reason }
-    }
-
-    pub(super) fn of_batch(batch: &OrderBatch, ledger_id: Option<LedgerId>, reason: String) -> Self {
-        let body = Message::write(batch, ledger_id).into_bytes();
-        Self { body, id: Some(batch.batch_id.to_string().into()), reason }
-    }
-
-    /// Sends a copy to the parked ones. It can be done again, and the message is parked twice then.
-    pub(super) async fn send(&self, link: &Link) -> Result<(), Fault> {
-        let lane = confirming_lane(link).await?;
-        if lane.is_blocked() {
-            return Err(unavailable(BLOCKED));
-        }
-        let mut headers = FieldTable::default();
-        let reason = cut(&self.reason, LONGEST_REASON);
-        headers.insert(REASON.into(), AMQPValue::LongString(reason.into()));
-        let now = seckill_core::now().timestamp_millis();
-        headers.insert(PARKED_AT.into(), AMQPValue::LongLongInt(now));
-        let id = self.id.clone().unwrap_or_default();
-        let properties = publisher::properties(id).with_headers(headers);
-        let sent = publisher::send(&lane, names::PARKED, &self.body, properties).await;
-        sent.map_err(|error| unavailable(format!("a message was not parked: {}", error.into_reason())))?;
-        metrics::counter!("seckill_parked_messages_total").increment(1);
-        let (bytes, id) = (self.body.len(), self.id.as_ref().map(ShortString::as_str));
-        tracing::error!(message_id = id, bytes, reason, "parked a message");
-        Ok(())
-    }
-}
-
-/// What becomes of a parked message.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Removal {
-    Redrive,
-    Discard,
-}
 
 impl RabbitQueue {
     pub(super) async fn list_parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, Fault> {
@@ -222,10 +171,6 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     })
 }
 
-pub(crate) fn cut(text: &str, longest: usize) -> &str {
-    &text[..text.floor_char_boundary(longest)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,11 +179,5 @@ mod tests {
     fn the_hash_is_the_published_one() {
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
-    }
-
-    #[test]
-    fn text_is_cut_between_two_characters() {
-        assert_eq!(cut("秒杀", 4), "秒");
-        assert_eq!(cut("秒杀", 6), "秒杀");
     }
 }

@@ -10,7 +10,9 @@ use lapin::{BasicProperties, Confirmation};
 use seckill_core::{Dependency, Fault, Message, OrderBatch, Publisher};
 
 use super::connection::{Lane, Link};
-use super::{BLOCKED, Shared, step, topology::names, unavailable, unknown};
+use super::shared::Shared;
+use super::step::{BLOCKED, step, unavailable, unknown};
+use super::topology::names;
 
 /// The longest wait for a confirm; then the message's fate is unknown.
 const CONFIRM: Duration = Duration::from_secs(5);

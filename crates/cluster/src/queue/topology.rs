@@ -19,6 +19,9 @@ pub mod names {
     pub const UNROUTED: &str = "seckill.orders.unrouted";
 }
 
+/// Where the events of all ledgers are published. The routing key is the ledger's id, a dot, and the event's type.
+pub(crate) const EVENTS: &str = "seckill.events";
+
 /// "No delivery limit", for RabbitMQ 4, whose default is 20. For 3.x that is a limit of 0: the first failed delivery would
 /// park the message; there a queue has no limit unless it is given one.
 ///
@@ -106,6 +109,11 @@ async fn orders(connection: &Connection, version: Option<u32>, declaring: &mut D
         }
         Err(error) => Err(error),
     }
+}
+
+/// Declares what every connection for events needs.
+pub(super) async fn declare_events(connection: &Connection) -> Result<()> {
+    exchange(&connection.create_channel().await?, EVENTS, ExchangeKind::Topic, &[]).await
 }
 
 /// Whether the broker refused to declare a queue for its delivery limit alone (406 names the first argument that differs).

@@ -7,7 +7,7 @@ use lapin::options::BasicGetOptions;
 use seckill_core::Fault;
 
 use super::connection::{Lane, Link};
-use super::step;
+use super::step::step;
 
 /// Messages of one walk, at the most: so many are out of everybody else's sight until it ends.
 pub(super) const LONGEST_WALK: usize = 10_000;

@@ -21,26 +21,26 @@ const WAITING: u64 = 50;
 async fn queue_purged() {
     let _turn = turn("queue_purged").await;
     let bed = Bed::start().await;
-    loses_what_waits(&bed.urls, async || bed.cluster.vhost().purge_queue(QUEUE).await).await;
+    loses_what_waits(&bed.urls, true, async || bed.cluster.vhost().purge_queue(QUEUE).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_deleted() {
     let _turn = turn("queue_deleted").await;
     let bed = Bed::start().await;
-    loses_what_waits(&bed.urls, async || bed.cluster.vhost().delete_queue(QUEUE).await).await;
+    loses_what_waits(&bed.urls, false, async || bed.cluster.vhost().delete_queue(QUEUE).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_restarted_empty() {
     let _turn = turn("rabbitmq_restarted_empty").await;
     let servers = Servers::start().await;
-    loses_what_waits(&servers.urls, async || servers.rabbit.restart_empty().await).await;
+    loses_what_waits(&servers.urls, false, async || servers.rabbit.restart_empty().await).await;
 }
 
 /// Orders that were answered with 202 and are lost with the queue are sent again from the gate; before that the audit calls them
-/// lost.
-async fn loses_what_waits(urls: &Urls, lose: impl AsyncFnOnce()) {
+/// lost. With `worker_away` there is no worker when they are sent again: they do not arrive, and the gauge keeps its value.
+async fn loses_what_waits(urls: &Urls, worker_away: bool, lose: impl AsyncFnOnce()) {
     let mut first = urls.gateway(GATEWAY).await;
     let sale = first.open_sale(STOCK).await;
     let buyers = Buyers::of(sale, &[&first]);
@@ -69,15 +69,19 @@ async fn loses_what_waits(urls: &Urls, lose: impl AsyncFnOnce()) {
     let report = AuditReport::read(&backend, SaleId(sale)).await.unwrap().unwrap();
     assert_eq!((report.verdict, report.lost), (Verdict::Lost, WAITING), "{report:?}");
     assert_eq!(exit_code_of_an_audit(&report).await, Some(3));
-    // While no worker is there, what is sent again does not arrive, and the gauge keeps its value.
-    worker.kill().await;
+    if worker_away {
+        worker.kill().await;
+    }
     let second = urls.gateway(GATEWAY).await;
-    lost_orders(&second, WAITING).await;
-    let _worker = urls.worker(&[]).await;
-    lost_orders(&second, 0).await;
+    if worker_away {
+        lost_orders(&second, WAITING).await;
+        worker = urls.worker(&[]).await;
+        lost_orders(&second, 0).await;
+    }
     buyers.send_to(&[&second]);
     assert_eq!(u64::from(check(urls, &second, sale, STOCK, &buyers).await), WAITING);
     buyers.retry_all().await;
+    drop(worker);
 }
 
 /// Waits until the gauge of lost orders says so many.
