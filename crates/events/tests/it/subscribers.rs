@@ -140,6 +140,32 @@ async fn units_of_cancelled_orders_are_on_sale_again_once_also_where_the_event_c
     running.stop().await;
 }
 
+/// Nobody buys any more, but the stock must add up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn units_of_orders_that_are_cancelled_after_the_end_of_the_sale_return_to_the_gate_once() {
+    let (_folder, backend) = back_end().await;
+    let running = Running::start(&backend);
+    subscribed(&backend).await;
+    let ends_at = seckill_core::now() + chrono::Duration::seconds(2);
+    let new = NewSale { payment_window_ms: Some(3_600_000), ends_at, ..new_sale(3, 1) };
+    let sale = open(&backend, &new).await;
+    let claims: Vec<_> = (0..2).map(claim).collect();
+    let reserved = backend.gate.reserve(sale.id, EPOCH, &[], &claims).await.unwrap();
+    backend.gate.settle(sale.id, &[reserved.reservation.unwrap()]).await.unwrap();
+    commit(&backend, &sale, &claims).await;
+    eventually(SOON, async || if seckill_core::now() > ends_at { Ok(()) } else { Err(ends_at) }).await;
+    let late = backend.gate.reserve(sale.id, EPOCH, &[], &[claim(9)]).await.unwrap().decisions;
+    assert_eq!(late, [Decision::Closed]);
+    let told = cancel(&backend, &[claims[0].order_id, claims[1].order_id]).await;
+    quiet(&backend).await;
+    publish(&backend, &told.message()).await;
+    quiet(&backend).await;
+    assert_eq!(level(&backend, sale.id).await.remaining, 3);
+    let found = backend.ledger.sale(sale.id).await.unwrap().unwrap();
+    assert_eq!((found.sold, found.ended.returned_orders), (0, 2));
+    running.stop().await;
+}
+
 /// The gate was rebuilt between the cancellation and its event: its units are on sale already.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gate_that_was_rebuilt_meanwhile_gets_no_unit_twice() {
