@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use deadpool_redis::redis;
 use url::Url;
@@ -127,10 +128,17 @@ impl PrivateRedis {
     }
 }
 
+/// The client's own limits, half a second for an answer, are short for a busy machine; only a failing test waits for so long.
+const ANSWERS: Duration = Duration::from_secs(10);
+
 /// Runs one command on a connection of its own.
 pub(crate) async fn run(url: &Url, words: &[&str]) -> Result<redis::Value, String> {
     let run = async {
-        let mut connection = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWERS))
+            .set_response_timeout(Some(ANSWERS));
+        let client = redis::Client::open(url.as_str())?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
     };
     run.await.map_err(|error: redis::RedisError| error.to_string())
