@@ -36,6 +36,7 @@ files_of() {
 scripts/setup.sh
 command -v cargo-mutants >/dev/null || cargo install cargo-mutants --locked
 
+mkdir -p mutants.out
 missed=0
 for crate in "${crates[@]}"; do
     arguments=()
