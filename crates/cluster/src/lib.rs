@@ -13,7 +13,7 @@ mod redis;
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use seckill_core::{Backend, EventBus, Fault, Ledger, LedgerId};
+use seckill_core::{Backend, EventBus, Fault, Ledger, LedgerId, StockGate};
 use thiserror::Error;
 
 pub use config::{ClusterConfig, UrlError};
@@ -73,7 +73,18 @@ pub async fn connect_events(amqp_url: &str, whose: EventsOf<'_>) -> Result<Arc<d
     Ok(Arc::new(events::RabbitEvents::new(broker, identity, None)))
 }
 
-/// Why the event bus cannot be used.
+/// A gate alone, for the ledger of this id. Connects on first use. Must be called within a Tokio runtime with time and I/O enabled.
+///
+/// # Errors
+/// A URL of `config` that cannot be used, or [`Fault::Misconfigured`]. Nothing was contacted.
+pub fn connect_gate(config: &ClusterConfig, ledger: LedgerId) -> Result<Arc<dyn StockGate>, ConnectError> {
+    let (redis, mysql) = (config::redis(&config.redis_url)?, config::mysql(&config.mysql_url)?);
+    let identity = Arc::new(identity::Identity::default());
+    identity.learn(ledger)?;
+    Ok(Arc::new(gate::RedisGate::new(redis, config, config::place(&mysql), identity)))
+}
+
+/// Why the event bus or a gate cannot be used.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// A URL cannot be used.

@@ -7,6 +7,8 @@
 
 mod apply;
 mod control;
+pub mod experiment;
+pub mod experiments;
 mod faults;
 pub mod load;
 mod sale;

@@ -10,7 +10,7 @@ use crate::options::{BackendKind, BackendOptions, ClusterOptions, EventsOptions,
 use crate::secrets::Secrets;
 
 impl ClusterOptions {
-    fn config(&self) -> Result<ClusterConfig> {
+    pub(crate) fn config(&self) -> Result<ClusterConfig> {
         Ok(ClusterConfig {
             redis_url: self.redis_url()?,
             amqp_url: self.amqp_url()?,

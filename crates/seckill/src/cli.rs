@@ -4,6 +4,8 @@ pub(crate) mod bank;
 #[cfg(feature = "lab")]
 pub(crate) mod demo;
 pub(crate) mod events;
+#[cfg(feature = "lab")]
+pub(crate) mod experiments;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +47,13 @@ pub(crate) enum Command {
     #[cfg(not(feature = "lab"))]
     #[command(hide = true)]
     Demo(WithoutDemo),
+    /// Experiments about message queues: each claim without its safeguard and with it, expected against actual
+    #[cfg(feature = "lab")]
+    Lab(experiments::LabArgs),
+    /// Is not part of this program
+    #[cfg(not(feature = "lab"))]
+    #[command(hide = true)]
+    Lab(WithoutDemo),
     /// Serves HTTP: takes orders, pre-deducts stock, and queues what is sold
     ///
     /// With the embedded back end the worker runs in the same process.

@@ -11,6 +11,8 @@ mod client;
 mod demo;
 mod events;
 mod exit;
+#[cfg(feature = "lab")]
+mod experiments;
 mod gateway_process;
 mod given;
 #[cfg_attr(not(feature = "lab"), path = "without_lab.rs")]
@@ -47,7 +49,9 @@ async fn main() -> ExitCode {
         #[cfg(feature = "lab")]
         Command::Demo(args) => demo::run(args, cli.log_json).await,
         #[cfg(not(feature = "lab"))]
-        Command::Demo(_) => Ok(cli::usage_error(options::WITHOUT_LAB)),
+        Command::Demo(_) | Command::Lab(_) => Ok(cli::usage_error(options::WITHOUT_LAB)),
+        #[cfg(feature = "lab")]
+        Command::Lab(args) => Box::pin(experiments::lab(args)).await,
         Command::Gateway(args) => Box::pin(roles::gateway(args, cli.log_json)).await,
         Command::Worker(args) => roles::worker(args).await,
         Command::Bank(args) => bank::run(args).await,

@@ -336,7 +336,7 @@ pub(crate) struct DemoOptions {
 }
 
 /// What a program that was built without the feature `lab` answers to those who want a demonstration.
-pub(crate) const WITHOUT_LAB: &str = "this seckill was built without demonstrations (`seckill demo`, --demo-controls, SECKILL_DEMO); build it with the feature \
+pub(crate) const WITHOUT_LAB: &str = "this seckill was built without demonstrations (`seckill demo`, `seckill lab`, --demo-controls, SECKILL_DEMO); build it with the feature \
      `lab`, which is on by default";
 
 fn available(demo: bool) -> Result<bool, &'static str> {

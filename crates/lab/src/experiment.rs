@@ -1,0 +1,127 @@
+//! What an experiment is: a question about message queues, a prediction, and two runs on the same seed of faults, without a safeguard
+//! and with it. Where one runs is in [`place`], what goes wrong in [`dice`]; the experiments are in [`crate::experiments`].
+
+pub(crate) mod dice;
+pub(crate) mod place;
+pub(crate) mod queue;
+mod report;
+mod safeguard;
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use seckill_core::Fault;
+use serde::Serialize;
+use thiserror::Error;
+
+pub(crate) use dice::Dice;
+pub use place::{Parts, Place, Store};
+pub use report::{Arm, Count, Expected, Findings, Measure, Report, Verdict};
+pub(crate) use safeguard::safeguard;
+pub use safeguard::{Line, Safeguard};
+
+/// The longest that both runs of an experiment may take together.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The same in both languages of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Text {
+    pub en: &'static str,
+    pub zh: &'static str,
+}
+
+/// Words in English and in Chinese.
+pub(crate) const fn text(en: &'static str, zh: &'static str) -> Text {
+    Text { en, zh }
+}
+
+/// What an experiment is about.
+#[derive(Debug, Serialize)]
+pub struct About {
+    /// As it is called on the command line.
+    pub name: &'static str,
+    pub question: Text,
+    /// What will happen, said before it happens.
+    pub prediction: Text,
+    /// What is done without the safeguard.
+    pub without: Text,
+    /// What is done with it.
+    pub with: Text,
+    /// Which numbers to look at.
+    pub look_at: Text,
+    pub needs: Needs,
+    /// Where this project has the safeguard.
+    #[serde(skip)]
+    pub safeguard: Safeguard,
+}
+
+/// What an experiment can run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needs {
+    /// The embedded back end, or Redis, RabbitMQ and MySQL.
+    Nothing,
+    /// Redis, RabbitMQ and MySQL: the point is a server.
+    Servers,
+}
+
+/// One of the two runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    Without,
+    With,
+}
+
+/// One experiment.
+#[async_trait]
+pub trait Experiment: Send + Sync {
+    fn about(&self) -> &'static About;
+
+    /// Runs one side. The place is empty before and is emptied afterwards.
+    async fn run(&self, place: &Place, side: Side, dice: &mut Dice) -> Result<Findings, Trouble>;
+}
+
+/// Why an experiment could not be run to its end. It says nothing about the question.
+#[derive(Debug, Error)]
+pub enum Trouble {
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error("the experiment's own tables cannot be used: {0}")]
+    Sql(#[from] sqlx::Error),
+    #[error("Redis cannot be used: {0}")]
+    Redis(#[from] deadpool_redis::redis::RedisError),
+    #[error("another experiment is running on this database; start this one when that has ended")]
+    Busy,
+    #[error("{0} needs Redis, RabbitMQ and MySQL: give --backend cluster and their URLs")]
+    NeedsServers(&'static str),
+    #[error("the experiment did not end within {0:?}; the machine may be too busy for it")]
+    TooSlow(Duration),
+}
+
+/// Runs an experiment: first without the safeguard, then with it, with the same faults.
+///
+/// # Errors
+/// [`Trouble`]: it could not be run to its end. What it has made is removed all the same, as far as the servers answer; what is left
+/// is removed by the next one.
+pub async fn play(experiment: &dyn Experiment, place: &Place, seed: u64) -> Result<Report, Trouble> {
+    let about = experiment.about();
+    if about.needs == Needs::Servers && place.store() == Store::Embedded {
+        return Err(Trouble::NeedsServers(about.name));
+    }
+    let both = async {
+        let without = arm(experiment, place, Side::Without, seed).await?;
+        let with = arm(experiment, place, Side::With, seed).await?;
+        Ok(Report::new(about, place.store(), seed, without, with))
+    };
+    tokio::time::timeout(LONGEST, both).await.unwrap_or(Err(Trouble::TooSlow(LONGEST)))
+}
+
+async fn arm(experiment: &dyn Experiment, place: &Place, side: Side, seed: u64) -> Result<Arm, Trouble> {
+    place.clear().await?;
+    let began = Instant::now();
+    let findings = experiment.run(place, side, &mut Dice::new(seed)).await;
+    let seconds = began.elapsed().as_secs_f64();
+    place.clear().await?;
+    Ok(Arm::new(side, findings?, seconds))
+}

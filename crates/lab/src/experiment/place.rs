@@ -1,0 +1,193 @@
+//! Where an experiment runs: tables, queues and a gate of its own, which nothing of the product uses.
+//!
+//! What it makes has fixed names, so the next experiment removes what a killed one has left. So there is only one experiment at a
+//! time on a database: on MySQL a named lock makes sure, which ends with its connection; an embedded place is a folder of its own.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use seckill_core::{Ended, Epoch, EventBus, LedgerId, Mode, Sale, SaleId, SaleState, StockGate, now};
+use serde::Serialize;
+use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection};
+use tokio::sync::Mutex as AsyncMutex;
+use uuid::Uuid;
+
+use super::Trouble;
+use super::queue::Queue;
+use crate::sale::demo_sale;
+
+/// Connections to the experiment's tables.
+const CONNECTIONS: u32 = 32;
+const CONNECT: Duration = Duration::from_secs(10);
+/// Named on the MySQL server, together with the database.
+const LOCK: &str = "SELECT CAST(COALESCE(GET_LOCK(CONCAT('seckill lab ', DATABASE()), 0), 0) AS SIGNED)";
+/// The epoch that an experiment's gate is filled on.
+pub(crate) const EPOCH: Epoch = 1;
+
+/// Which back end an experiment runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    Embedded,
+    Cluster,
+}
+
+/// What a place is made of.
+pub struct Parts {
+    pub store: Store,
+    /// `sqlite://…` or `mysql://…`.
+    pub sql_url: String,
+    pub bus: Arc<dyn EventBus>,
+    pub gate: Arc<dyn StockGate>,
+    /// `None` on the embedded back end.
+    pub redis_url: Option<String>,
+    /// Lives as long as the place, such as the folder that it is in.
+    pub keep: Box<dyn Any + Send + Sync>,
+}
+
+/// Where an experiment runs.
+pub struct Place {
+    parts: Parts,
+    sql: AnyPool,
+    /// The names of the tables, queues and sales that are there now.
+    tables: Mutex<Vec<&'static str>>,
+    queues: AsyncMutex<Vec<Queue>>,
+    sales: Mutex<Vec<SaleId>>,
+    /// Has the lock on MySQL. Never used again; the mutex is there because a connection cannot be shared between threads.
+    _lock: Mutex<Option<AnyConnection>>,
+}
+
+impl Place {
+    /// The ledger that the queues and gates of experiments belong to, which is nobody's. So nothing of the product sees them.
+    pub const LEDGER: LedgerId = LedgerId(Uuid::from_u128(0x5ec1_a8b0_0000_7000_8000_0000_0000_1ab5));
+
+    /// Connects to the tables.
+    ///
+    /// # Errors
+    /// [`Trouble::Sql`] when they cannot be reached, [`Trouble::Busy`] while another experiment runs there.
+    pub async fn open(parts: Parts) -> Result<Self, Trouble> {
+        sqlx::any::install_default_drivers();
+        let lock = match parts.store {
+            Store::Embedded => None,
+            Store::Cluster => {
+                let mut connection = AnyConnection::connect(&parts.sql_url).await?;
+                let taken: i64 = sqlx::query_scalar(LOCK).fetch_one(&mut connection).await?;
+                if taken != 1 {
+                    return Err(Trouble::Busy);
+                }
+                Some(connection)
+            }
+        };
+        let options = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(CONNECT);
+        let sql = options.connect(&parts.sql_url).await?;
+        if parts.store == Store::Embedded {
+            // Readers do not wait for the writer, as on MySQL.
+            sqlx::query("PRAGMA journal_mode = WAL").execute(&sql).await?;
+        }
+        Ok(Self {
+            parts,
+            sql,
+            tables: Mutex::default(),
+            queues: AsyncMutex::default(),
+            sales: Mutex::default(),
+            _lock: Mutex::new(lock),
+        })
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        self.parts.store
+    }
+
+    /// The tables' database. SQL must be such that SQLite and MySQL both take it.
+    pub(crate) fn sql(&self) -> &AnyPool {
+        &self.sql
+    }
+
+    pub(crate) fn gate(&self) -> &Arc<dyn StockGate> {
+        &self.parts.gate
+    }
+
+    /// A connection to Redis of the caller's own. Keys begin with `seckill:lab:`, and are the caller's to remove.
+    pub(crate) async fn redis(&self) -> Result<MultiplexedConnection, Trouble> {
+        let url = self.parts.redis_url.as_deref().ok_or(Trouble::NeedsServers("this experiment"))?;
+        let client = deadpool_redis::redis::Client::open(url)?;
+        Ok(client.get_multiplexed_async_connection().await?)
+    }
+
+    /// Makes an empty table. Its name begins with `lab_`; `columns` is what stands in the parentheses.
+    pub(crate) async fn table(&self, name: &'static str, columns: &'static str) -> Result<(), Trouble> {
+        self.drop_table(name).await?;
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        sqlx::query(AssertSqlSafe(format!("CREATE TABLE {name} ({columns})"))).execute(&self.sql).await?;
+        Ok(())
+    }
+
+    async fn drop_table(&self, name: &'static str) -> Result<(), Trouble> {
+        sqlx::query(AssertSqlSafe(format!("DROP TABLE IF EXISTS {name}"))).execute(&self.sql).await?;
+        Ok(())
+    }
+
+    /// What a query counts; 0 for NULL. A sum has to be cast: `CAST(SUM(x) AS SIGNED)`.
+    pub(crate) async fn count(&self, sql: &'static str) -> Result<u64, Trouble> {
+        let count: Option<i64> = sqlx::query_scalar(sql).fetch_one(&self.sql).await?;
+        Ok(count.unwrap_or_default().unsigned_abs())
+    }
+
+    /// Makes an empty queue of this name, which is durable, has confirms, and gives back what was not acknowledged.
+    pub(crate) async fn queue(&self, name: &'static str) -> Result<Queue, Trouble> {
+        let queue = Queue::open(Arc::clone(&self.parts.bus), name).await?;
+        self.queues.lock().await.push(queue.clone());
+        Ok(queue)
+    }
+
+    /// Opens a sale at the gate, of one unit a user.
+    pub(crate) async fn sale(&self, id: u64, stock: u32) -> Result<Sale, Trouble> {
+        let new = demo_sale("lab", stock);
+        let sale = Sale {
+            id: SaleId(id),
+            product: new.product().to_owned(),
+            name: new.name,
+            stock,
+            sold: 0,
+            orders: 0,
+            rejected_orders: 0,
+            payment_window_ms: None,
+            ended: Ended::default(),
+            price_cents: new.price_cents,
+            currency: new.currency,
+            per_user_limit: new.per_user_limit,
+            starts_at: new.starts_at - chrono::TimeDelta::minutes(1),
+            ends_at: new.ends_at,
+            mode: Mode::Queue,
+            epoch: EPOCH,
+            state: SaleState::Open,
+            rebuild: None,
+            open_epoch: EPOCH,
+            created_at: now(),
+        };
+        self.sales.lock().unwrap_or_else(PoisonError::into_inner).push(sale.id);
+        self.parts.gate.remove(sale.id).await?;
+        self.parts.gate.open(&sale, EPOCH).await?;
+        Ok(sale)
+    }
+
+    /// Removes everything that was made here.
+    pub(crate) async fn clear(&self) -> Result<(), Trouble> {
+        let tables = std::mem::take(&mut *self.tables.lock().unwrap_or_else(PoisonError::into_inner));
+        for name in tables {
+            self.drop_table(name).await?;
+        }
+        let queues = std::mem::take(&mut *self.queues.lock().await);
+        for queue in queues {
+            queue.remove().await?;
+        }
+        let sales = std::mem::take(&mut *self.sales.lock().unwrap_or_else(PoisonError::into_inner));
+        for sale in sales {
+            self.parts.gate.remove(sale).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The experiments, a file each.
+
+mod check_then_act;
+
+use crate::experiment::Experiment;
+
+/// All of them, in the order in which they teach.
+pub const ALL: &[&dyn Experiment] = &[&check_then_act::CheckThenAct];
+
+/// The experiment of this name.
+pub fn find(name: &str) -> Option<&'static dyn Experiment> {
+    ALL.iter().copied().find(|experiment| experiment.about().name == name)
+}

@@ -1,0 +1,152 @@
+//! `seckill lab`: experiments with and without a safeguard, on a back end of their own or on servers.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use comfy_table::{Table, presets};
+use seckill_cluster::EventsOf;
+use seckill_lab::experiment::{self, Arm, Experiment, Needs, Parts, Place, Report, Store, Verdict};
+use seckill_lab::experiments;
+
+use crate::cli;
+use crate::cli::demo::DemoBackend;
+use crate::cli::experiments::{LabArgs, LabCommand, RunArgs};
+use crate::exit;
+use crate::options::BackendKind;
+
+/// Where the explanation of an experiment is.
+const PAGES: &str = "docs/labs";
+
+pub(crate) async fn lab(args: LabArgs) -> Result<ExitCode> {
+    match args.command {
+        LabCommand::List(args) => {
+            list(args.json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        LabCommand::Run(args) => run(args).await,
+    }
+}
+
+fn list(json: bool) -> Result<()> {
+    let abouts: Vec<_> = experiments::ALL.iter().map(|experiment| experiment.about()).collect();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&abouts)?);
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["name", "needs", "question"]);
+    for about in abouts {
+        let needs = match about.needs {
+            Needs::Nothing => "nothing",
+            Needs::Servers => "servers",
+        };
+        table.add_row([about.name, needs, about.question.en]);
+    }
+    println!("{table}");
+    eprintln!("Run one with: seckill lab run NAME. Those that need servers: add --backend cluster.");
+    Ok(())
+}
+
+async fn run(args: RunArgs) -> Result<ExitCode> {
+    let chosen: Vec<&dyn Experiment> = match (args.name.as_str(), args.backend.backend) {
+        // All that can run there.
+        ("all", BackendKind::Embedded) => {
+            experiments::ALL.iter().copied().filter(|one| one.about().needs == Needs::Nothing).collect()
+        }
+        ("all", BackendKind::Cluster) => experiments::ALL.to_vec(),
+        (name, _) => match experiments::find(name) {
+            Some(experiment) => vec![experiment],
+            None => return Ok(cli::usage_error(&unknown(name))),
+        },
+    };
+    let left_out = experiments::ALL.len() - chosen.len();
+    if args.name == "all" && left_out > 0 {
+        eprintln!("Left out: {left_out} experiments that need servers; add --backend cluster to run them.");
+    }
+    let mut reports = Vec::with_capacity(chosen.len());
+    for experiment in chosen {
+        if !args.json {
+            let about = experiment.about();
+            eprintln!("{}: {}\nPrediction: {}", about.name, about.question.en, about.prediction.en);
+        }
+        let place = open(&args.backend).await?;
+        let report = experiment::play(experiment, &place, args.seed)
+            .await
+            .with_context(|| format!("the experiment {} could not be run", experiment.about().name))?;
+        if !args.json {
+            print(&report);
+        }
+        reports.push(report);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&reports)?);
+    }
+    let broken = reports.iter().any(|report| report.verdict == Verdict::Broken);
+    Ok(if broken { ExitCode::from(exit::INVARIANT_VIOLATED) } else { ExitCode::SUCCESS })
+}
+
+fn unknown(name: &str) -> String {
+    let names: Vec<&str> = experiments::ALL.iter().map(|experiment| experiment.about().name).collect();
+    format!("there is no experiment {name:?}; allowed are all, {}", names.join(", "))
+}
+
+/// A place of the experiment's own.
+pub(crate) async fn open(backend: &DemoBackend) -> Result<Place> {
+    let parts = match backend.backend {
+        BackendKind::Embedded => {
+            let folder = tempfile::Builder::new().prefix("seckill-lab-").tempdir();
+            let folder = folder.context("cannot make a folder")?;
+            let backend = seckill_embedded::open(folder.path()).await?;
+            Parts {
+                store: Store::Embedded,
+                sql_url: format!("sqlite://{}?mode=rwc", folder.path().join("lab.db").display()),
+                bus: Arc::clone(&backend.events),
+                gate: Arc::clone(&backend.gate),
+                redis_url: None,
+                keep: Box::new((backend, folder)),
+            }
+        }
+        BackendKind::Cluster => {
+            let config = backend.cluster.config()?;
+            Parts {
+                store: Store::Cluster,
+                bus: seckill_cluster::connect_events(&config.amqp_url, EventsOf::Ledger(Place::LEDGER))
+                    .await?,
+                gate: seckill_cluster::connect_gate(&config, Place::LEDGER)?,
+                redis_url: Some(config.redis_url),
+                sql_url: config.mysql_url,
+                keep: Box::new(()),
+            }
+        }
+    };
+    Ok(Place::open(parts).await?)
+}
+
+fn print(report: &Report) {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["", "expected", "without the safeguard", "with it"]);
+    let (without, with) = (&report.without, &report.with);
+    for (one, other) in without.counts.iter().zip(&with.counts) {
+        let sign = |holds: bool, actual: u64| format!("{actual}{}", if holds { "" } else { "  ✗" });
+        table.add_row([
+            one.what.en.to_owned(),
+            other.expected.to_string(),
+            sign(one.holds, one.actual),
+            sign(other.holds, other.actual),
+        ]);
+    }
+    for (one, other) in without.measures.iter().zip(&with.measures) {
+        let shown =
+            |value: f64| format!("{value:.1} {}", one.unit).trim_end().trim_end_matches(".0").to_owned();
+        table.add_row([one.what.en.to_owned(), String::new(), shown(one.value), shown(other.value)]);
+    }
+    let seconds = |arm: &Arm| format!("{:.1} s", arm.seconds);
+    table.add_row(["took".to_owned(), String::new(), seconds(without), seconds(with)]);
+    println!("{table}\nverdict    {}", report.verdict);
+    if let Some(line) = &report.safeguard {
+        println!("safeguard  {}:{}", line.file, line.line);
+    }
+    println!("read       {PAGES}/{}.md\n", report.name);
+}
