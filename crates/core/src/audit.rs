@@ -389,8 +389,39 @@ mod tests {
     fn overselling_duplicates_and_a_wrong_running_total_are_found() {
         let report = audit(sale(4), gate(10, 0), queue(7), rows(11), sale(4));
         assert_eq!((report.oversold, report.conserved), (1, false));
+        assert!(report.findings[0].starts_with("1 units are sold above the stock of 10"), "{report:?}");
         let twice = LedgerTotals { duplicates: 1, ..rows(4) };
-        assert_eq!(audit(sale(4), gate(4, 0), queue(0), twice, sale(4)).verdict, Verdict::Violated);
+        let report = audit(sale(4), gate(4, 0), queue(0), twice, sale(4));
+        assert_eq!((report.verdict, report.findings.len()), (Verdict::Violated, 1));
+        assert!(report.findings[0].starts_with("1 users or order ids have two rows"), "{report:?}");
+        // As many units as there are is no overselling, and the sale's own total is right.
+        let full = audit(sale(10), gate(10, 0), queue(0), rows(10), sale(10));
+        assert_eq!((full.verdict, full.oversold, full.findings.len()), (Verdict::Clean, 0, 0));
+        // Overselling alone, with every other number in order.
+        let oversold = || Sale { sold: 11, orders: 11, ..sale(4) };
+        let gate = Some(GateLevel { epoch: 1, remaining: 0, orders: 11, pending_orders: 0 });
+        let report =
+            audit(oversold(), gate, QueueDepth { ready_batches: 0, orders: None }, rows(11), oversold());
+        assert_eq!((report.verdict, report.oversold), (Verdict::Violated, 1));
+    }
+
+    #[test]
+    fn money_that_does_not_add_up_violates_what_is_clean_otherwise() {
+        let clean = || audit(sale(4), gate(4, 0), queue(0), rows(4), sale(4));
+        let right = Money { charged_cents: 4, paid_cents: 4, ..Money::default() };
+        let report = clean().with_money(Some(right));
+        assert_eq!((report.verdict, report.conserved, report.money), (Verdict::Clean, true, Some(right)));
+        let report = clean().with_money(Some(Money { entries_sum: 1, ..right }));
+        assert_eq!((report.verdict, report.conserved, report.findings.len()), (Verdict::Violated, false, 1));
+    }
+
+    #[test]
+    fn a_verdict_has_a_word_and_may_be_bad() {
+        use Verdict::{Clean, GateMissing, InFlight, Lost, Rebuilding, Violated};
+        let all = [Clean, InFlight, Rebuilding, GateMissing, Lost, Violated];
+        let words = ["clean", "in flight", "rebuilding", "gate missing", "lost", "violated"];
+        assert_eq!(all.map(|verdict| verdict.to_string()), words);
+        assert_eq!(all.map(Verdict::is_bad), [false, false, false, false, true, true]);
     }
 
     #[test]
@@ -414,6 +445,11 @@ mod tests {
         assert_eq!((report.verdict, report.lost, report.conserved), (Verdict::Lost, 3, false));
         let report = AuditReport::from_counts(&counts(QueueProgress { oldest_held_ms: Some(1), ..settled }));
         assert_eq!((report.verdict, report.lost), (Verdict::InFlight, 0));
+        // An order that is cancelled and still at the gate is not lost: the ledger has it.
+        let cancelled = || Sale { ended: ended(1, 0), ..sale(4) };
+        let counts = AuditCounts { before: cancelled(), after: cancelled(), ..counts(settled) };
+        let report = AuditReport::from_counts(&counts);
+        assert_eq!((report.lost, report.findings.len()), (2, 1));
     }
 
     fn ended(orders: u64, returned: u64) -> Ended {

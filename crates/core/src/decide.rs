@@ -159,6 +159,22 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_old_row_goes_only_of_a_stale_order_that_gets_a_new_fate() {
+        let ids = [1, 2, 3].map(|id| order(id, 1, 1).claim.order_id);
+        let rejected = HashMap::from([(ids[0], RejectReason::StaleEpoch), (ids[1], RejectReason::SoldOut)]);
+        let stale = Known { rejected, ..known(3) }.stale();
+        assert_eq!(stale, HashSet::from([ids[0]]));
+        let orders = [order(1, 1, 1), order(2, 2, 1), order(3, 3, 1)];
+        let anew = |fates: [Fate; 3]| -> Vec<OrderId> {
+            decided_anew(&orders, &fates, &stale).iter().map(|order| order.claim.order_id).collect()
+        };
+        let (sold_out, committed) = (RejectReason::SoldOut, Fate::Committed);
+        assert_eq!(anew([committed, Fate::AlreadyRejected(sold_out), committed]), [ids[0]]);
+        assert_eq!(anew([Fate::Rejected(sold_out), committed, committed]), [ids[0]]);
+        assert_eq!(anew([Fate::AlreadyRejected(RejectReason::StaleEpoch), committed, committed]), []);
+    }
+
     proptest! {
         #[test]
         fn whatever_arrives_nothing_is_oversold_or_sold_twice(

@@ -141,6 +141,8 @@ mod tests {
         let batch = batch(2);
         let message = read(&serde_json::to_string(&batch).unwrap()).unwrap();
         assert_eq!(message, Message { ledger_id: None, batch });
+        let Version { version } = serde_json::from_str("{}").unwrap();
+        assert_eq!(version, 1);
     }
 
     #[test]

@@ -266,4 +266,22 @@ mod tests {
         assert_eq!(RejectReason::parse("sold_out"), Some(RejectReason::SoldOut));
         assert_eq!(RejectReason::parse("nonsense"), None);
     }
+
+    #[test]
+    fn a_status_reads_back_as_written_once_the_order_was_committed() {
+        use OrderStatus::{Cancelled, Committed, Paid, Queued, RefundHeld, Refunded, Refunding, Rejected};
+        let after = [Committed, Paid, Cancelled, Refunding, RefundHeld, Refunded];
+        let words = ["committed", "paid", "cancelled", "refunding", "refund_held", "refunded"];
+        assert_eq!(after.map(OrderStatus::as_str), words);
+        assert_eq!(words.map(OrderStatus::parse_committed), after.map(Some));
+        assert_eq!([Queued, Rejected].map(OrderStatus::as_str), ["queued", "rejected"]);
+        assert_eq!(["queued", "rejected", ""].map(OrderStatus::parse_committed), [None; 3]);
+    }
+
+    #[test]
+    fn a_batch_says_when_its_oldest_order_was_set_aside() {
+        let batch = OrderBatch::new(SaleId(1), 1, Vec::new());
+        assert_eq!((batch.set_aside_ms, batch.set_aside_at(5).set_aside_ms), (None, Some(5)));
+        assert_eq!(UserId(42).to_string(), "42");
+    }
 }
