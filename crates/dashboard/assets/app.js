@@ -3,12 +3,13 @@
 import { showAfter } from "./after.js";
 import { call } from "./api.js";
 import { Board } from "./charts.js";
+import { setUpChoices } from "./choices.js";
 import { findControls, removeControls, showControls } from "./controls.js";
 import { byId, recall, remember, setText } from "./dom.js";
 import { Feed } from "./feed.js";
 import { percent, rate } from "./format.js";
 import { buildHero, shaved } from "./hero.js";
-import { currentLanguage, onLanguage, setLanguage, t, translate } from "./i18n.js";
+import { onLanguage, t, translate } from "./i18n.js";
 import { showLog, showProcesses } from "./lists.js";
 import { showConnection, showEquation, showInvariants, showPipeline, showSale } from "./live.js";
 import { lastRun, loadOptions, rememberRun, showCompare } from "./load.js";
@@ -149,21 +150,8 @@ function whatIsMissing(traffic) {
   return t(frame.sale ? "waiting" : "waiting.sale");
 }
 
-function setUpChoices() {
-  const theme = byId("theme");
-  theme.value = document.documentElement.dataset.theme ?? "system";
-  theme.addEventListener("change", () => {
-    const system = theme.value === "system";
-    if (system) delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme.value;
-    remember("theme", system ? null : theme.value);
-    board.restyle();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => board.restyle());
-
-  const language = byId("language");
-  language.value = currentLanguage();
-  language.addEventListener("change", () => setLanguage(language.value));
+function setUpHeader() {
+  setUpChoices(() => board.restyle());
   onLanguage(() => {
     showConnection(feed);
     show();
@@ -197,7 +185,7 @@ function awaitCharts() {
 }
 
 translate();
-setUpChoices();
+setUpHeader();
 startTables(series);
 translate();
 awaitCharts();

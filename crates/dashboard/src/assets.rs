@@ -71,6 +71,11 @@ pub(crate) async fn index(headers: HeaderMap) -> Response {
     serve("index.html", &headers).await
 }
 
+/// `GET /labs`
+pub(crate) async fn labs(headers: HeaderMap) -> Response {
+    serve("labs.html", &headers).await
+}
+
 /// `GET /assets/{name}`
 pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     serve(&name, &headers).await

@@ -1,5 +1,6 @@
 //! The controls as a REST interface: settings for all processes, load, new sales. Only demonstrations have them.
 
+mod experiments;
 mod guard;
 mod load;
 mod panel;
@@ -16,6 +17,7 @@ use seckill_dashboard::{Feed, Reporter};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use crate::experiment::{Places, Runner};
 use crate::load::{LoadConfig, LoadRunner};
 use panel::Panel;
 
@@ -31,9 +33,11 @@ pub struct Controls {
     pub has_bank: bool,
     /// Where load goes.
     pub load: LoadConfig,
+    /// Where experiments run.
+    pub experiments: Places,
 }
 
-/// The routes of the controls. A load run ends with `shutdown`.
+/// The routes of the controls. A load run and an experiment end with `shutdown`.
 pub fn routes(
     backend: &Backend,
     feed: &Arc<Feed>,
@@ -41,11 +45,12 @@ pub fn routes(
     controls: Controls,
     shutdown: CancellationToken,
 ) -> Router {
-    let Controls { admin_token, loopback, has_bank, load } = controls;
+    let Controls { admin_token, loopback, has_bank, load, experiments } = controls;
     let loads = LoadRunner::new(load);
-    tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), shutdown));
+    tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), shutdown.clone()));
+    let experiments = Runner::new(experiments, shutdown);
     let (backend, feed) = (backend.clone(), Arc::clone(feed));
-    let panel = Arc::new(Panel { backend, feed, admin_token, loopback, has_bank, loads });
+    let panel = Arc::new(Panel { backend, feed, admin_token, loopback, has_bank, loads, experiments });
     Router::new()
         .route("/api/v1/control", get(settings::show))
         .route("/api/v1/control/drain-rate", put(settings::drain_rate))
@@ -55,6 +60,8 @@ pub fn routes(
         .route("/api/v1/control/sales", post(load::sale))
         .route("/api/v1/control/load", get(load::show).post(load::start).delete(load::stop))
         .route("/api/v1/control/ghost", get(load::ghost))
+        .route("/api/v1/control/experiments", get(experiments::list))
+        .route("/api/v1/control/experiments/{name}", post(experiments::start))
         .layer(from_fn_with_state(Arc::clone(&panel), guard::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(panel)

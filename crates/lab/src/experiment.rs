@@ -5,6 +5,7 @@ pub(crate) mod dice;
 pub(crate) mod place;
 pub(crate) mod queue;
 mod report;
+mod runner;
 mod safeguard;
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use thiserror::Error;
 pub(crate) use dice::Dice;
 pub use place::{Parts, Place, Store};
 pub use report::{Arm, Count, Expected, Findings, Measure, Report, Verdict};
+pub use runner::{Ended, NotStarted, OpenPlace, Places, Runner, Running};
 pub(crate) use safeguard::safeguard;
 pub use safeguard::{Line, Safeguard};
 
@@ -105,12 +107,23 @@ pub enum Trouble {
 /// [`Trouble`]: it could not be run to its end. What it has made is removed all the same, as far as the servers answer; what is left
 /// is removed by the next one.
 pub async fn play(experiment: &dyn Experiment, place: &Place, seed: u64) -> Result<Report, Trouble> {
+    play_in_steps(experiment, place, seed, |_| {}).await
+}
+
+/// As [`play`]; calls `ended` with the first side when that has ended.
+pub(crate) async fn play_in_steps(
+    experiment: &dyn Experiment,
+    place: &Place,
+    seed: u64,
+    ended: impl Fn(&Arm) + Send,
+) -> Result<Report, Trouble> {
     let about = experiment.about();
     if about.needs == Needs::Servers && place.store() == Store::Embedded {
         return Err(Trouble::NeedsServers(about.name));
     }
     let both = async {
         let without = arm(experiment, place, Side::Without, seed).await?;
+        ended(&without);
         let with = arm(experiment, place, Side::With, seed).await?;
         Ok(Report::new(about, place.store(), seed, without, with))
     };

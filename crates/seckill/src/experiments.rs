@@ -6,14 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets};
 use seckill_cluster::EventsOf;
-use seckill_lab::experiment::{self, Arm, Experiment, Needs, Parts, Place, Report, Store, Verdict};
+use seckill_lab::experiment::{self, Arm, Experiment, Needs, Parts, Place, Places, Report, Store, Verdict};
 use seckill_lab::experiments;
+use tokio::runtime::Handle;
 
 use crate::cli;
-use crate::cli::demo::DemoBackend;
 use crate::cli::experiments::{LabArgs, LabCommand, RunArgs};
 use crate::exit;
-use crate::options::BackendKind;
+use crate::options::{BackendKind, BackendOptions, ClusterOptions};
 
 /// Where the explanation of an experiment is.
 const PAGES: &str = "docs/labs";
@@ -70,7 +70,7 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
             let about = experiment.about();
             eprintln!("{}: {}\nPrediction: {}", about.name, about.question.en, about.prediction.en);
         }
-        let place = open(&args.backend).await?;
+        let place = open(args.backend.backend, &args.backend.cluster).await?;
         let report = experiment::play(experiment, &place, args.seed)
             .await
             .with_context(|| format!("the experiment {} could not be run", experiment.about().name))?;
@@ -91,15 +91,35 @@ fn unknown(name: &str) -> String {
     format!("there is no experiment {name:?}; allowed are all, {}", names.join(", "))
 }
 
-/// A place of the experiment's own.
-pub(crate) async fn open(backend: &DemoBackend) -> Result<Place> {
-    let parts = match backend.backend {
+/// Where the experiments of a gateway run: on the servers that it uses, or in a folder of their own.
+pub(crate) fn places(options: &BackendOptions) -> Places {
+    let (kind, cluster) = (options.backend, options.cluster.clone());
+    let open = move || {
+        let cluster = cluster.clone();
+        Box::pin(async move { open(kind, &cluster).await.map_err(|error| format!("{error:#}")) }) as _
+    };
+    Places { store: store(kind), open: Arc::new(open) }
+}
+
+fn store(kind: BackendKind) -> Store {
+    match kind {
+        BackendKind::Embedded => Store::Embedded,
+        BackendKind::Cluster => Store::Cluster,
+    }
+}
+
+/// A place of one experiment's own.
+async fn open(kind: BackendKind, cluster: &ClusterOptions) -> Result<Place> {
+    let parts = match kind {
         BackendKind::Embedded => {
             let folder = tempfile::Builder::new().prefix("seckill-lab-").tempdir();
             let folder = folder.context("cannot make a folder")?;
-            let backend = seckill_embedded::open(folder.path()).await?;
+            let (path, runtime) = (folder.path().to_owned(), Handle::current());
+            // On a thread of its own: opening is no future that may move between threads.
+            let opened = move || runtime.block_on(seckill_embedded::open(&path));
+            let backend = tokio::task::spawn_blocking(opened).await??;
             Parts {
-                store: Store::Embedded,
+                store: store(kind),
                 sql_url: format!("sqlite://{}?mode=rwc", folder.path().join("lab.db").display()),
                 bus: Arc::clone(&backend.events),
                 gate: Arc::clone(&backend.gate),
@@ -108,11 +128,11 @@ pub(crate) async fn open(backend: &DemoBackend) -> Result<Place> {
             }
         }
         BackendKind::Cluster => {
-            let config = backend.cluster.config()?;
+            let config = cluster.config()?;
+            let events = seckill_cluster::connect_events(&config.amqp_url, EventsOf::Ledger(Place::LEDGER));
             Parts {
-                store: Store::Cluster,
-                bus: seckill_cluster::connect_events(&config.amqp_url, EventsOf::Ledger(Place::LEDGER))
-                    .await?,
+                store: store(kind),
+                bus: events.await?,
                 gate: seckill_cluster::connect_gate(&config, Place::LEDGER)?,
                 redis_url: Some(config.redis_url),
                 sql_url: config.mysql_url,

@@ -9,12 +9,13 @@ use std::time::Duration;
 use axum::Router;
 use seckill_core::{Backend, Bank, ProcessId, UserId};
 use seckill_dashboard::{Feed, Reporter, SettingsHandler};
+use seckill_lab::experiment::Places;
 use seckill_lab::load::LoadConfig;
 use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::BackendOptions;
-use crate::secrets;
+use crate::{experiments, secrets};
 use direct_gateway::DirectGateway;
 
 /// How long the tokens of a load run's buyers are valid.
@@ -26,6 +27,7 @@ pub(crate) struct Lab {
     /// Whether orders can be paid by card.
     has_bank: bool,
     direct: Option<DirectGateway>,
+    experiments: Places,
 }
 
 /// The injected faults of a process, for what runs beside its worker.
@@ -44,13 +46,14 @@ impl Faults {
 
 impl Lab {
     /// Without a direct gateway.
-    pub(crate) fn new() -> Self {
-        Self { faults: Arc::default(), has_bank: false, direct: None }
+    pub(crate) fn new(options: &BackendOptions) -> Self {
+        let experiments = experiments::places(options);
+        Self { faults: Arc::default(), has_bank: false, direct: None, experiments }
     }
 
     /// `None` for a process outside of demonstrations.
-    pub(crate) fn of(demo: bool) -> Option<Self> {
-        demo.then(Self::new)
+    pub(crate) fn of(demo: bool, options: &BackendOptions) -> Option<Self> {
+        demo.then(|| Self::new(options))
     }
 
     /// Starts a direct gateway to compare with, if that is possible.
@@ -116,6 +119,7 @@ impl Lab {
                 admin_token: config.admin_token.clone(),
                 sign: Arc::new(sign),
             },
+            experiments: self.experiments.clone(),
         };
         seckill_lab::routes(backend, feed, reporter, controls, shutdown)
     }

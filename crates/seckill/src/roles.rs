@@ -47,7 +47,7 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
         seckill_gateway::run(listener, backend, orders, config, Router::new(), prometheus, shutdown).await;
         return Ok(ExitCode::SUCCESS);
     }
-    let lab = match Lab::of(args.demo.demo) {
+    let lab = match Lab::of(args.demo.demo, &args.backend) {
         Some(lab) => Some(lab.with_direct_gateway(&args.backend, &config, log_json).await),
         None => None,
     };
@@ -80,7 +80,8 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     tracing::info!(%address, drain_rate = %args.worker.drain_rate, "the worker drains");
     let pace = Arc::new(args.worker.pace());
     let worker = Arc::new(WorkerProcess::new(Arc::clone(&pace)));
-    let (identity, mut lab) = (reporting::identity("worker", address), Lab::of(args.demo.demo));
+    let (identity, mut lab) =
+        (reporting::identity("worker", address), Lab::of(args.demo.demo, &args.backend));
     let handler = lab.as_ref().map(|lab| lab.settings_handler(identity.process, Some(Arc::clone(&worker))));
     reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), handler);
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);

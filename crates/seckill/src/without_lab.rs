@@ -27,7 +27,7 @@ impl Faults {
 }
 
 impl Lab {
-    pub(crate) fn of(_demo: bool) -> Option<Self> {
+    pub(crate) fn of(_demo: bool, _options: &BackendOptions) -> Option<Self> {
         None
     }
 

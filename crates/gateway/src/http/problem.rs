@@ -67,6 +67,7 @@ kinds! {
     BUSY: "busy" 409 "Something else is under way", "Wait for its end or stop it, then try again.";
     NO_WORKER: "no-worker" 409 "No worker is alive", "Start one, or wait until the one that crashed is back.";
     NO_BANK: "no-bank" 409 "This gateway has no bank", "Start it with `--bank-url`, then try again.";
+    NEEDS_SERVERS: "needs-servers" 409 "Needs servers", "Use a gateway that runs on Redis, RabbitMQ and MySQL.";
     NO_LOAD: "no-load" 409 "No load run is under way", "There is nothing to stop.";
 }
 

@@ -75,6 +75,7 @@ async fn the_type_of_every_problem_leads_to_its_explanation() {
         "busy",
         "no-worker",
         "no-bank",
+        "needs-servers",
         "no-load",
     ];
     assert_eq!(slugs, promised, "a type that was promised once must stay");

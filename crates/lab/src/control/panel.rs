@@ -9,6 +9,7 @@ use seckill_dashboard::Feed;
 use seckill_dashboard::problem::problem;
 use secrecy::SecretString;
 
+use crate::experiment::Runner;
 use crate::load::LoadRunner;
 
 /// What every handler needs.
@@ -21,6 +22,7 @@ pub(super) struct Panel {
     /// Whether orders can be paid by card, so that calls to a bank can go wrong.
     pub(super) has_bank: bool,
     pub(super) loads: Arc<LoadRunner>,
+    pub(super) experiments: Arc<Runner>,
 }
 
 /// 503: a fault of the back end.

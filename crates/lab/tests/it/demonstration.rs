@@ -14,6 +14,7 @@ use seckill_core::{
 };
 use seckill_dashboard::{Feed, Identity, Reporter, SettingsHandler};
 use seckill_events::{relay, subscribers};
+use seckill_lab::experiment::{OpenPlace, Places, Store};
 use seckill_lab::load::LoadConfig;
 use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
 use seckill_lifecycle::Service;
@@ -190,7 +191,9 @@ async fn serve_controls(
         admin_token: ADMIN_TOKEN.into(),
         sign: Arc::new(|_| String::new()),
     };
-    let controls = Controls { admin_token: ADMIN_TOKEN.into(), loopback: true, has_bank, load };
+    let open: OpenPlace = Arc::new(|| Box::pin(async { Err("there is none here".to_owned()) }));
+    let experiments = Places { store: Store::Embedded, open };
+    let controls = Controls { admin_token: ADMIN_TOKEN.into(), loopback: true, has_bank, load, experiments };
     let router = seckill_lab::routes(backend, &feed, &reporter, controls, stop.clone());
     tokio::spawn(async move { stop.run_until_cancelled(reporter.run()).await });
     tokio::spawn(async move { axum::serve(listener, router).await });

@@ -39,7 +39,7 @@ impl System {
         let Secrets { jwt_secret, admin_token } = Secrets::random();
         let config = seckill_gateway::Config::new(jwt_secret.clone(), admin_token.clone());
         let pace = Pace::new(args.drain_rate, seckill_worker::MAX_BATCH);
-        let lab = Lab::new().with_direct_gateway(&options, &config, log_json).await;
+        let lab = Lab::new(&options).with_direct_gateway(&options, &config, log_json).await;
 
         let worker = Some(WorkerParts {
             config: seckill_worker::Config::default(),
