@@ -6,4 +6,5 @@ mod demonstration;
 mod direct_gateway;
 mod feed;
 mod guard;
+mod labs;
 mod page;

@@ -11,6 +11,7 @@ mod direct;
 mod events;
 mod fleet;
 mod given;
+mod labs;
 mod metrics;
 #[path = "../common/process.rs"]
 mod process;

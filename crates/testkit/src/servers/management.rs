@@ -92,6 +92,19 @@ impl Vhost {
         self.done(Method::DELETE, &["queues", &self.name, queue], None).await;
     }
 
+    /// The names of the queues that there are now.
+    ///
+    /// # Panics
+    /// When the HTTP API does not answer.
+    pub async fn queues(&self) -> Vec<String> {
+        let asked = async {
+            let queues = self.send(Method::GET, &["queues", &self.name], None).await?.json::<Vec<Value>>();
+            queues.await.map_err(|error| error.to_string())
+        };
+        let queues = asked.await.unwrap_or_else(|reason| panic!("RabbitMQ's HTTP API: {reason}"));
+        queues.iter().map(|queue| queue["name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
     async fn await_policy(&self, queue: &str, policy: Option<&str>) {
         eventually(DEADLINE, async || {
             let queue: Value = self
