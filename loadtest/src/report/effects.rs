@@ -94,6 +94,16 @@ mod tests {
     }
 
     #[test]
+    fn a_report_from_before_the_effects_were_checked_still_reads() {
+        let older = serde_json::to_value(judged(None, true, 0)).unwrap();
+        assert!(older.get("effects").is_none(), "{older}");
+        assert_eq!(serde_json::from_value::<LifecycleReport>(older).unwrap().effects, None);
+        let newer = judged(Some(&Ok(Some(vec![check("funnel", "refund.held", 2, 2)]))), true, 0);
+        let json = serde_json::to_value(&newer).unwrap();
+        assert_eq!(serde_json::from_value::<LifecycleReport>(json).unwrap(), newer);
+    }
+
+    #[test]
     fn what_may_still_become_right_is_unclear_while_orders_are_open() {
         let more = || Ok(Some(vec![check("loyalty", "order.paid, refund.succeeded", 10, 12)]));
         let fewer = || Ok(Some(vec![check("funnel", "refund.succeeded", 3, 2)]));
