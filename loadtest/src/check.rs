@@ -2,6 +2,7 @@
 
 pub mod bank;
 pub mod bulk;
+pub mod effects;
 mod lines;
 pub mod samples;
 pub mod shop;

@@ -32,6 +32,7 @@ pub mod session;
 
 pub use check::bank::{Bank, Charges, OrderCharges};
 pub use check::bulk::Recorded;
+pub use check::effects::EffectCheck;
 pub use check::samples::{Drain, Sample, Samples};
 pub use check::shop::{Audit, AuditState, Money, SaleView, Shop, bearer};
 pub use check::verify::{Check, End, Status, Verification, VerifySettings, verify, wait_for_drain};

@@ -1,6 +1,7 @@
 //! The report: its fields, how they are computed, the verdict, and the forms in which it is shown.
 
 pub mod compare;
+mod effects;
 #[cfg(feature = "html")]
 pub mod html;
 pub mod lifecycle;

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::bank::{Bank, Charges};
-use crate::check::bulk;
-use crate::check::bulk::Recorded;
+use crate::check::bulk::{self, Recorded};
+use crate::check::effects::{self, EffectCheck};
 use crate::check::samples::{Drain, Samples};
 use crate::check::shop::{Audit, AuditState, SaleView, Shop};
 use crate::check::verify::{Check, Followed, VerifySettings, ask_for_open, follow};
@@ -336,12 +336,14 @@ impl Session {
         };
         let report = VerificationReport::of(&checked, &aftermath);
         let bank = self.charges(lives).await;
+        let effects = self.effects().await;
         let after = LifecycleAftermath {
             checks: &checked.checks,
             audit: audit.as_ref(),
             has_gate: aftermath.has_gate,
             created: self.sale.created,
             bank: bank.as_ref(),
+            effects: effects.as_ref(),
         };
         let lifecycle = self.lifecycle_report(lives, Some(&after).filter(|_| !checked.cancelled));
         let unrecorded = checked.checks.into_iter().filter(Check::is_lost).collect();
@@ -381,6 +383,14 @@ impl Session {
         let (bank, lives) = self.bank.as_ref().zip(lives)?;
         let charges = bank.charges(lives.lives.iter().map(|life| life.order.order_id)).await;
         Some(charges.map_err(|error| error.to_string()))
+    }
+
+    /// The effects of the refund events, or why they could not be read; `None`: nobody goes on after the order, or there is no admin token.
+    async fn effects(&self) -> Option<Result<Option<Vec<EffectCheck>>, String>> {
+        let (admin, _) = self.admin.as_ref().zip(self.lifecycle.as_ref())?;
+        let mut shop = Shop::new(&self.clients);
+        let read = effects::settled(&mut shop, self.sale.id, admin, self.drain_stall, &self.stop).await;
+        Some(read.map_err(|error| error.to_string()))
     }
 
     /// The sale's audit. `None`: the server has none, or did not answer.

@@ -12,6 +12,7 @@ mod audit;
 mod claim;
 mod control;
 mod decide;
+pub mod effects;
 mod error;
 mod event;
 mod identity;

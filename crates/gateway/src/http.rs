@@ -83,6 +83,7 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/sales/{id}", get(sales::show))
         .route("/api/v1/sales/{id}/audit", get(sales::audit))
         .route("/api/v1/sales/{id}/audit/orders", get(sales::audit_orders))
+        .route("/api/v1/sales/{id}/audit/effects", get(sales::audit_effects))
         .route("/api/v1/sales/{id}/rebuild", post(repair::rebuild))
         .route("/api/v1/sales/{id}/reconcile", post(repair::reconcile))
         .route("/api/v1/parked", get(repair::parked))

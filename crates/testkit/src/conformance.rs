@@ -148,6 +148,7 @@ macro_rules! conformance {
             a_coupon_is_used_for_one_order
             a_request_is_new_once
             entries_add_up_to_the_money_of_a_sale
+            effects_of_refund_events_are_counted
         }
         $crate::conformance_checks! { $subject, outbox:
             events_are_claimed_oldest_first_and_by_one

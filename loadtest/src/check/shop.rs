@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::check::effects::EffectCheck;
 use crate::error::Error;
 use crate::plan::tokens::Tokens;
 use crate::send::client::{Answer, Client, Clients};
@@ -301,12 +302,37 @@ impl Shop {
         }
     }
 
+    /// What the refund events of the sale have caused at the server's own subscribers; `None`: the server has no such counts.
+    ///
+    /// # Errors
+    /// [`Error::Shop`] when the server refuses the admin token, or gives no answer that can be read.
+    pub async fn effects(
+        &mut self,
+        admin: &HeaderValue,
+        sale: u64,
+    ) -> Result<Option<Vec<EffectCheck>>, Error> {
+        let uri = self.uri(&format!("/api/v1/sales/{sale}/audit/effects"));
+        let request = Template::get(&self.target).request(uri, admin.clone());
+        let list: Option<EffectList> = self.ask(request, Self::READING_EFFECTS).await?;
+        Ok(list.map(|list| list.effects))
+    }
+
+    pub(super) const READING_EFFECTS: &str = "read the effects of the sale's refund events";
+
     async fn get<T: DeserializeOwned>(
         &mut self,
         path: &str,
         doing: &'static str,
     ) -> Result<Option<T>, Error> {
         let request = Template::get(&self.target).anonymous(self.uri(path));
+        self.ask(request, doing).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        doing: &'static str,
+    ) -> Result<Option<T>, Error> {
         let answer =
             self.client.send(request).await.map_err(|failure| refused(doing, failure.to_string()))?;
         match answer.status {
@@ -319,6 +345,11 @@ impl Shop {
     fn uri(&self, path: &str) -> hyper::http::uri::Uri {
         self.target.path(path).try_into().expect("the path of a URL, and a number, make a path")
     }
+}
+
+#[derive(Deserialize)]
+struct EffectList {
+    effects: Vec<EffectCheck>,
 }
 
 fn new_sale(stock: u64, per_user_limit: u32, lasts: Duration) -> Value {

@@ -6,6 +6,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 
 use crate::check::bank::Charges;
+use crate::check::effects::EffectCheck;
 use crate::check::shop::{Audit, AuditState, Money};
 use crate::check::verify::{Check, Status};
 use crate::plan::lifecycle::{Behaviour, LifecyclePlan};
@@ -29,6 +30,9 @@ pub struct LifecycleAftermath<'a> {
     pub created: bool,
     /// The bank's charges, or why they could not be read; `None`: no bank was named.
     pub bank: Option<&'a Result<Charges, String>>,
+    /// The effects of the refund events, `Ok(None)` where the server does not count them, or why they could not be read; `None`: there
+    /// is no admin token.
+    pub effects: Option<&'a Result<Option<Vec<EffectCheck>>, String>>,
 }
 
 /// Orders of which the same can be said: how many, and the first of them.
@@ -124,6 +128,7 @@ impl LifecycleReport {
         report.judge_buyers(ended());
         report.judge_audit(ended(), aftermath);
         report.judge_bank(ended(), aftermath);
+        report.judge_effects(aftermath);
         report
     }
 
@@ -427,6 +432,7 @@ impl fmt::Display for LifecycleReport {
                 bank.charges, bank.charged_cents, bank.refunded_cents, bank.others
             )?;
         }
+        writeln!(f, "effects     {}", self.effects_line())?;
         if self.off_plan() > 0 {
             writeln!(
                 f,

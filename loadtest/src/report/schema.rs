@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::effects::EffectCheck;
 use crate::check::shop::Money;
 use crate::plan::lifecycle::Behaviour;
 use crate::send::latency::Latency;
@@ -288,6 +289,9 @@ pub struct LifecycleReport {
     pub returning: Option<u64>,
     /// The bank's own account; `None`: no bank was named, or it could not be read.
     pub bank: Option<BankReport>,
+    /// Whether each refund event had one effect at each of the server's own subscribers, by the server's counts; `None`: not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effects: Option<Vec<EffectCheck>>,
     /// What is wrong, in sentences.
     pub findings: Vec<String>,
     /// What could not be found out, in sentences.

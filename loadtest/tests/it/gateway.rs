@@ -92,6 +92,18 @@ pub(crate) enum Lie {
     NeverReturns,
     /// The audit has no money.
     NoMoney,
+    /// One refund's part was counted twice by the funnel.
+    CountsTwice,
+    /// The points of one order were given twice.
+    GivesPointsTwice,
+    /// One notice was never written.
+    ForgetsNotice,
+    /// The subscribers come to the last events a moment later.
+    EffectsLater,
+    /// What the subscribers have done cannot be read.
+    EffectsAway,
+    /// There are no counts of what the subscribers have done.
+    NoEffects,
 }
 
 /// How long a row of [`Lie::Late`] takes.
@@ -154,6 +166,7 @@ pub(crate) async fn gateway(lie: Lie) -> String {
         .route("/api/v1/sales/{id}/orders/mine", get(mine))
         .route("/api/v1/sales/{id}/audit", get(audit))
         .route("/api/v1/sales/{id}/audit/orders", get(list))
+        .route("/api/v1/sales/{id}/audit/effects", get(effects))
         .route("/api/v1/orders/{id}", get(look_up))
         .route("/api/v1/orders/{id}/payment", post(payments::pay))
         .route("/api/v1/orders/{id}/cancel", post(payments::cancel))
@@ -325,4 +338,18 @@ async fn list(State(app): State<App>, headers: HeaderMap) -> Response {
         text += &format!("{id},{user},1,{status},{at},{at}\n");
     }
     ([(header::CONTENT_TYPE, "text/csv")], text).into_response()
+}
+
+async fn effects(State(app): State<App>, headers: HeaderMap) -> Response {
+    if !is_admin(&headers) {
+        return problem(401, "unauthorized", None);
+    }
+    match app.lie {
+        Lie::NoEffects => problem(404, "not-found", None),
+        Lie::EffectsAway => problem(503, "unavailable", None),
+        _ => {
+            let effects = app.books.lock().unwrap().payments.effects();
+            Json(json!({"sale_id": 1, "effects": effects})).into_response()
+        }
+    }
 }

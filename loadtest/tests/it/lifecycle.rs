@@ -52,7 +52,10 @@ async fn every_order_of_an_honest_gateway_ends_where_it_must() {
     // The late ones, and nobody else.
     assert_eq!(after(&report).refusals["409 order-state"], of(&report, Behaviour::PayLate).orders);
     assert_eq!((after(&report).retries, after(&report).off_plan()), (0, 0), "{printed}");
-    for shown in ["after the order", "pay twice", "money       charged", "bank        ", "verdict     pass"] {
+    let once = "effects     each refund event once at each of 4 subscribers";
+    for shown in
+        ["after the order", "pay twice", "money       charged", "bank        ", once, "verdict     pass"]
+    {
         assert!(printed.contains(shown), "{shown:?} is not in\n{printed}");
     }
 }
@@ -88,6 +91,9 @@ async fn each_lie_about_money_is_a_finding() {
         (Lie::KeepsLate, "refunded, not given back: "),
         (Lie::WrongSum, "money: "),
         (Lie::Unbalanced, "entries: they sum to 1"),
+        (Lie::CountsTwice, "effects: funnel has had "),
+        (Lie::GivesPointsTwice, "effects: loyalty has had "),
+        (Lie::ForgetsNotice, "effects: notifications has had "),
     ];
     let runs = lies.map(|(lie, finding)| async move {
         let (verdict, report, printed) = play(lie).await;
@@ -97,6 +103,21 @@ async fn each_lie_about_money_is_a_finding() {
         assert!(findings.iter().all(|one| report.reasons.contains(one)), "{lie:?}: {printed}");
     });
     few_at_a_time(runs).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn effects_that_come_a_moment_later_are_waited_for() {
+    let (verdict, report, printed) = play(Lie::EffectsLater).await;
+    assert_eq!(verdict, PASS, "{printed}");
+    let effects = after(&report).effects.as_ref().unwrap();
+    assert!(effects.len() == 7 && effects.iter().all(|one| one.expected == one.actual), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_counts_of_effects_nothing_is_said_of_them() {
+    let (verdict, report, printed) = play(Lie::NoEffects).await;
+    assert_eq!((verdict, &after(&report).effects), (PASS, &None), "{printed}");
+    assert!(printed.contains("effects     not checked: "), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,6 +135,7 @@ async fn what_cannot_be_known_is_unclear() {
         (Lie::NeverReturns, "returning: 1 units"),
         (Lie::NoMoney, "whether the money adds up is not known"),
         (Lie::NoAudit, "whether the money adds up is not known"),
+        (Lie::EffectsAway, "effects: whether each refund event had one effect is not known: "),
     ];
     let runs = open.map(|(lie, reason)| async move {
         let (verdict, report, printed) = play(lie).await;

@@ -36,6 +36,8 @@ pub(crate) struct Payments {
     lie: Option<Lie>,
     /// Payments whose two copies came at once under one key.
     pub(crate) repeated: u64,
+    /// How often somebody has read what the subscribers have done.
+    effects_read: u64,
 }
 
 impl Payments {
@@ -136,6 +138,31 @@ impl Payments {
             "paid_cents": if self.lies(Lie::WrongSum) { paid + 1 } else { paid },
             "entries_sum": u8::from(self.lies(Lie::Unbalanced)), "unbalanced": u8::from(self.lies(Lie::Unbalanced)),
         }))
+    }
+
+    /// What the subscribers have done about the events of refunds, beside what they must have done.
+    pub(crate) fn effects(&mut self) -> Vec<Value> {
+        self.effects_read += 1;
+        let with = |word| self.accounts.keys().filter(|id| self.status(**id).0 == word).count() as i64;
+        let (paid, cancelled, held, refunded) =
+            (with("paid"), with("cancelled"), with("refund_held"), with("refunded"));
+        let if_lie = |lie, by| if self.lies(lie) { by } else { 0 };
+        let points = (paid + held) * self.price_cents as i64 / 100;
+        let late = if_lie(Lie::EffectsLater, i64::from(self.effects_read == 1));
+        let both = "order.cancelled, refund.succeeded";
+        [
+            ("funnel", "refund.requested", held + refunded, 0),
+            ("funnel", "refund.transferred", refunded, if_lie(Lie::CountsTwice, 1)),
+            ("funnel", "refund.succeeded", refunded, -late),
+            ("notifications", "refund.succeeded", refunded, if_lie(Lie::ForgetsNotice, -1)),
+            ("notifications", "refund.held", held, 0),
+            ("restock", both, cancelled + refunded, -late),
+            ("loyalty", "order.paid, refund.succeeded", points, late + if_lie(Lie::GivesPointsTwice, 2)),
+        ]
+        .map(|(subscriber, event, expected, by)| {
+            json!({"subscriber": subscriber, "event": event, "expected": expected, "actual": expected + by})
+        })
+        .to_vec()
     }
 
     pub(crate) fn returning(&self) -> u64 {

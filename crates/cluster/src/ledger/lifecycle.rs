@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use seckill_core::effects::RefundEffects;
 use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
     Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice, OrderId,
@@ -59,6 +60,10 @@ impl Lifecycle for MySqlLedger {
 
     async fn money(&self, sale: SaleId) -> Result<Money, Fault> {
         self.counters.run(readers::Effect::Nothing, |c| Box::pin(money::money(c, sale))).await
+    }
+
+    async fn refund_effects(&self, sale: SaleId) -> Result<RefundEffects, Fault> {
+        self.counters.run(readers::Effect::Nothing, |c| Box::pin(money::refund_effects(c, sale))).await
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use seckill_core::effects::{CENTS_PER_POINT, RefundEffects};
 use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState, sale_account};
 use seckill_core::{OrderId, SaleId, UserId};
 use sqlx::mysql::{MySqlConnection, MySqlRow};
@@ -257,6 +258,45 @@ pub(super) async fn money(connection: &mut MySqlConnection, sale: SaleId) -> Res
         entries_sum: row.try_get("entries_sum")?,
         unbalanced: unbalanced.unsigned_abs(),
     })
+}
+
+/// One statement, so that all of it is read at one moment. A sale's orders and a user's active order are found by the unique key.
+pub(super) async fn refund_effects(connection: &mut MySqlConnection, sale: SaleId) -> Result<RefundEffects> {
+    let counts = sqlx::query(
+        "SELECT '' AS part, 'transfers' AS name, CAST(COUNT(*) AS SIGNED) AS number FROM entries \
+            WHERE sale_id = ? AND account = ? AND cents > 0 \
+         UNION ALL SELECT '', 'succeeded', CAST(COUNT(*) AS SIGNED) FROM orders \
+            JOIN sagas ON sagas.kind = 'refund' AND sagas.order_id = orders.id \
+            WHERE orders.sale_id = ? AND sagas.state = 'succeeded' \
+         UNION ALL SELECT '', 'open_refunds', CAST(COUNT(*) AS SIGNED) FROM orders \
+            JOIN sagas ON sagas.kind = 'refund' AND sagas.order_id = orders.id \
+            WHERE orders.sale_id = ? AND sagas.state IN ('running', 'held') \
+         UNION ALL SELECT '', 'ended_orders', CAST(ended_orders AS SIGNED) FROM sales WHERE id = ? \
+         UNION ALL SELECT '', 'returned_orders', CAST(returned_orders AS SIGNED) FROM sales WHERE id = ? \
+         UNION ALL SELECT '', 'points_due', CAST(COALESCE(SUM(amount_cents DIV ?), 0) AS SIGNED) FROM orders \
+            WHERE sale_id IN (SELECT id FROM sales WHERE payment_window_ms IS NOT NULL) \
+            AND user_id IN (SELECT user_id FROM orders WHERE sale_id = ?) AND active = 1 \
+            AND status IN ('paid', 'refunding', 'refund_held') \
+         UNION ALL SELECT '', 'points', CAST(COALESCE(SUM(points), 0) AS SIGNED) FROM points \
+            WHERE user_id IN (SELECT user_id FROM orders WHERE sale_id = ?) \
+         UNION ALL SELECT 'funnel', stage, CAST(orders AS SIGNED) FROM funnel \
+            WHERE sale_id = ? AND stage LIKE 'refund.%' \
+         UNION ALL SELECT 'notifications', notices.kind, CAST(COUNT(*) AS SIGNED) FROM orders \
+            JOIN notices ON notices.order_id = orders.id \
+            WHERE orders.sale_id = ? AND notices.kind LIKE 'refund.%' GROUP BY notices.kind",
+    );
+    let id = sale.0;
+    let counts = counts.bind(id).bind(sale_account(sale)).bind(id).bind(id).bind(id).bind(id);
+    let counts = counts.bind(CENTS_PER_POINT).bind(id).bind(id).bind(id).bind(id);
+    let mut effects = RefundEffects::default();
+    for row in counts.fetch_all(connection).await? {
+        let (part, name): (String, String) = (row.try_get("part")?, row.try_get("name")?);
+        let number = row.try_get("number")?;
+        if !effects.set(&part, &name, number) {
+            return Err(unreadable(format!("the count of {name} is {number}")));
+        }
+    }
+    Ok(effects)
 }
 
 fn bytes(order: &OrderId) -> &[u8] {

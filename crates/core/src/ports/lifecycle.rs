@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::effects::RefundEffects;
 use crate::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use crate::{Event, EventMessage, Fault, OrderId, OrderRecord, Overdue, SaleId, Timestamp, UserId};
 
@@ -48,6 +49,10 @@ pub trait Lifecycle: Send + Sync {
 
     /// The money of one sale, added up at one moment. Counts rows. Changes nothing.
     async fn money(&self, sale: SaleId) -> Result<Money, Fault>;
+
+    /// What the refund events of one sale have caused at the subscribers that are part of seckill, beside what the ledger says has
+    /// happened, all at one moment. For a sale that does not exist every count is 0. Counts rows. Changes nothing.
+    async fn refund_effects(&self, sale: SaleId) -> Result<RefundEffects, Fault>;
 }
 
 /// One transaction. After any fault drop it: it is rolled back.

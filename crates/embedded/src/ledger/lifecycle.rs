@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use seckill_core::effects::RefundEffects;
 use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
     CancelReason, Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice,
@@ -106,6 +107,10 @@ impl Lifecycle for SqliteLedger {
 
     async fn money(&self, sale: SaleId) -> Result<Money, Fault> {
         money::money(&self.readers, sale).await
+    }
+
+    async fn refund_effects(&self, sale: SaleId) -> Result<RefundEffects, Fault> {
+        money::refund_effects(&self.readers, sale).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Money: sagas, entries, balances, coupons and requests, one function a statement. Reads go by a pool, writes belong to a
 //! transaction of `lifecycle`.
 
+use seckill_core::effects::{CENTS_PER_POINT, RefundEffects};
 use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use seckill_core::{Fault, OrderId, SaleId, UserId};
 use sqlx::query::Query;
@@ -224,4 +225,38 @@ pub(super) async fn money(readers: &SqlitePool, sale: SaleId) -> Result<Money, F
         entries_sum: rows::get(&row, "entries_sum")?,
         unbalanced: rows::number(&row, "unbalanced")?,
     })
+}
+
+pub(super) async fn refund_effects(readers: &SqlitePool, sale: SaleId) -> Result<RefundEffects, Fault> {
+    // One statement, so that all of it is read at one moment. A sale's orders and a user's active order are found by the unique key.
+    const SQL: &str = "\
+        SELECT '' AS part, 'transfers' AS name, COUNT(*) AS number FROM entries \
+            WHERE sale_id = ?1 AND account = ?2 AND cents > 0 \
+        UNION ALL SELECT '', 'succeeded', COUNT(*) FROM orders JOIN sagas ON order_id = orders.id \
+            WHERE sale_id = ?1 AND kind = 'refund' AND state = 'succeeded' \
+        UNION ALL SELECT '', 'open_refunds', COUNT(*) FROM orders JOIN sagas ON order_id = orders.id \
+            WHERE sale_id = ?1 AND kind = 'refund' AND state IN ('running', 'held') \
+        UNION ALL SELECT '', 'ended_orders', ended_orders FROM sales WHERE id = ?1 \
+        UNION ALL SELECT '', 'returned_orders', returned_orders FROM sales WHERE id = ?1 \
+        UNION ALL SELECT '', 'points_due', COALESCE(SUM(amount_cents / ?3), 0) FROM orders \
+            WHERE sale_id IN (SELECT id FROM sales WHERE payment_window_ms IS NOT NULL) \
+            AND user_id IN (SELECT user_id FROM orders WHERE sale_id = ?1) AND active = 1 \
+            AND status IN ('paid', 'refunding', 'refund_held') \
+        UNION ALL SELECT '', 'points', COALESCE(SUM(points), 0) FROM points \
+            WHERE user_id IN (SELECT user_id FROM orders WHERE sale_id = ?1) \
+        UNION ALL SELECT 'funnel', stage, orders FROM funnel WHERE sale_id = ?1 AND stage LIKE 'refund.%' \
+        UNION ALL SELECT 'notifications', kind, COUNT(*) FROM orders JOIN notices ON order_id = orders.id \
+            WHERE sale_id = ?1 AND kind LIKE 'refund.%' GROUP BY kind";
+    let account = seckill_core::money::sale_account(sale);
+    let query = sqlx::query(SQL).bind(sale.0.cast_signed()).bind(account);
+    let found = query.bind(CENTS_PER_POINT.cast_signed()).fetch_all(readers).await.map_err(fault)?;
+    let mut effects = RefundEffects::default();
+    for row in &found {
+        let (part, name, number) =
+            (rows::get(row, "part")?, rows::get(row, "name")?, rows::get(row, "number")?);
+        if !effects.set(part, name, number) {
+            return Err(rows::corrupt(format!("the count of {name} is {number}")));
+        }
+    }
+    Ok(effects)
 }

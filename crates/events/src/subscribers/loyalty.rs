@@ -1,14 +1,12 @@
 //! Points for what users have paid.
 
 use async_trait::async_trait;
+use seckill_core::effects::points_for;
 use seckill_core::{Backend, Effect, Event, EventBody, Fault};
 
 use super::orders;
 use crate::inbox;
 use crate::subscriber::Subscriber;
-
-/// Cents for one point.
-const CENTS: u64 = 100;
 
 /// Gives a point for each whole unit of the currency that was paid, and takes it back with the money.
 pub struct Loyalty;
@@ -30,11 +28,13 @@ impl Subscriber for Loyalty {
             EventBody::RefundSucceeded(refund) if refund.returns_units => -1,
             _ => return inbox::once(backend, self.name(), event.id, &[]).await,
         };
-        let points = |cents: u64| i64::try_from(cents / CENTS).unwrap_or(i64::MAX);
         let (_, orders) = orders(event);
         let effects: Vec<Effect> = orders
             .iter()
-            .map(|order| Effect::Points { user: order.user_id, points: sign * points(order.amount_cents) })
+            .map(|order| Effect::Points {
+                user: order.user_id,
+                points: sign * points_for(order.amount_cents),
+            })
             .collect();
         inbox::once(backend, self.name(), event.id, &effects).await
     }

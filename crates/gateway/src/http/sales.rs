@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use futures_util::{StreamExt, stream};
 use moka::future::Cache;
+use seckill_core::effects::EffectCheck;
 use seckill_core::{
     AuditReport, Backend, Claim, Fault, LedgerOrder, NewSale, Phase, Sale, SaleId, Timestamp, now,
 };
@@ -148,6 +149,27 @@ fn audit_line(LedgerOrder { claim, status, recorded_at, .. }: &LedgerOrder) -> S
     let status = status.as_str();
     let (accepted, recorded) = (accepted_at.timestamp_millis(), recorded_at.timestamp_millis());
     format!("{order_id},{user_id},{quantity},{status},{accepted},{recorded}\n")
+}
+
+/// What the refund events of a sale have caused at the subscribers that are part of seckill.
+#[derive(Debug, Serialize)]
+pub(super) struct EffectList {
+    sale_id: SaleId,
+    effects: Vec<EffectCheck>,
+}
+
+/// `GET /api/v1/sales/{id}/audit/effects`: empty for a sale without payments, which has no such events. Read anew for each call.
+pub(super) async fn audit_effects(
+    State(app): State<Arc<App>>,
+    Id(id): Id<SaleId>,
+    _admin: Admin,
+) -> Result<Json<EffectList>, Refusal> {
+    let sale = app.backend.ledger.sale(id).await?.ok_or(Refusal::NoSuchSale(id))?;
+    let effects = match sale.payment_window_ms {
+        Some(_) => app.backend.lifecycle.refund_effects(id).await?.checks(),
+        None => Vec::new(),
+    };
+    Ok(Json(EffectList { sale_id: id, effects }))
 }
 
 /// `GET /api/v1/sales/{id}/audit`

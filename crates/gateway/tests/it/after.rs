@@ -179,3 +179,27 @@ async fn operators_see_and_decide() {
     gateway.get_as(8, &format!("/api/v1/orders/{id}/timeline")).await.expect_problem(404, "not-found");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn the_admin_sees_what_refund_events_have_caused() {
+    let (bed, gateway, sale) = open().await;
+    let id = committed(&bed, &gateway, sale, 7).await;
+    post(&gateway, 7, &format!("/api/v1/orders/{id}/cancel")).await.expect(200);
+    let path = |sale: u64| format!("/api/v1/sales/{sale}/audit/effects");
+    let shown = admin(&gateway, Method::GET, &path(sale.0), None).await.expect(200).json;
+    assert_eq!(shown["sale_id"], json!(sale), "{shown}");
+    let effects = shown["effects"].as_array().unwrap();
+    let of = |name| effects.iter().filter(|one| one["subscriber"] == name).collect::<Vec<_>>();
+    assert_eq!(["funnel", "notifications", "restock", "loyalty"].map(|name| of(name).len()), [3, 6, 1, 1]);
+    // No subscriber runs here, so nobody has put the cancelled order's unit back on sale.
+    let restock = json!({
+        "subscriber": "restock", "event": "order.cancelled, refund.succeeded", "expected": 1, "actual": 0,
+    });
+    assert_eq!(of("restock"), [&restock]);
+    assert!(of("funnel").iter().all(|one| one["expected"] == 0 && one["actual"] == 0), "{shown}");
+    let without = gateway.open_sale(10).await;
+    let none = admin(&gateway, Method::GET, &path(without.0), None).await.expect(200).json;
+    assert_eq!(none, json!({"sale_id": without, "effects": []}));
+    admin(&gateway, Method::GET, &path(77), None).await.expect_problem(404, "not-found");
+    gateway.stop().await;
+}

@@ -91,6 +91,7 @@ async fn only_the_admin_opens_sales_and_lists_everyones_orders() {
     let requests: [&dyn Fn() -> RequestBuilder; 2] = [&create, &list];
     let id = "01a21a7f-fed2-771c-85bf-a914b6af2a2f";
     for (method, path) in [
+        (Method::GET, format!("/api/v1/sales/{open}/audit/effects")),
         (Method::GET, "/api/v1/outbox".to_owned()),
         (Method::GET, format!("/api/v1/outbox/{id}")),
         (Method::DELETE, format!("/api/v1/outbox/{id}")),

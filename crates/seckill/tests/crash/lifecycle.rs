@@ -133,6 +133,15 @@ async fn kill_until_the_end(
     say(&format!("{report}\n{} processes killed", 2 * times));
     assert_eq!(report.verdict, Verdict::Pass, "{report}");
     let life = report.lifecycle.unwrap();
+    let effects = life.effects.expect("the effects of the refund events were checked");
+    let subscribers: BTreeSet<&str> = effects.iter().map(|check| check.subscriber.as_str()).collect();
+    assert_eq!(subscribers, BTreeSet::from(["funnel", "loyalty", "notifications", "restock"]));
+    for check in effects {
+        assert_eq!(check.actual, check.expected, "{}: {}", check.subscriber, check.event);
+        if check.event == "refund.succeeded" {
+            assert!(check.expected > 0, "{}: nothing was refunded", check.subscriber);
+        }
+    }
     let ended = |count: fn(&BehaviourReport) -> u64| life.behaviours.iter().map(count).sum::<u64>();
     let expected = [
         ("order.cancelled", ended(|some| some.cancelled)),

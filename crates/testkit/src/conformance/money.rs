@@ -1,7 +1,11 @@
 //! Money: sagas, entries, balances, coupons, and requests that are answered once.
 
+use seckill_core::effects::RefundEffects;
 use seckill_core::money::{Entry, Money, Request, Saga, SagaKind, SagaState, Way, entries, sale_account};
-use seckill_core::{Backend, LifecycleTransaction, OrderId, Step, UserId, now};
+use seckill_core::{
+    Backend, CancelReason, Effect, FunnelCount, LifecycleTransaction, Notice, OrderId, SaleId, Step, UserId,
+    now,
+};
 use uuid::Uuid;
 
 use super::support::Subject;
@@ -200,4 +204,139 @@ pub async fn entries_add_up_to_the_money_of_a_sale(Subject { backend, .. }: Subj
     transaction.commit().await.unwrap();
     let money = backend.lifecycle.money(sale).await.unwrap();
     assert_eq!((money.entries_sum, money.unbalanced), (5, 1));
+}
+
+/// Takes an order a step on.
+async fn step(transaction: &mut dyn LifecycleTransaction, order: OrderId, step: Step) {
+    let from = transaction.lock_orders(&[order], false).await.unwrap();
+    let reason = (step == Step::Cancel).then_some(CancelReason::Buyer);
+    let to = vec![from[0].after(step, reason).unwrap()];
+    transaction.move_orders(&from, &to).await.unwrap();
+}
+
+/// What the funnel and the notices get to know of one event about an order of `sale`.
+fn told(sale: SaleId, order_id: OrderId, event: &str) -> [Effect; 2] {
+    let count = FunnelCount { stage: event.to_owned(), orders: 1, units: 1, amount_cents: 12_345 };
+    let notice = Notice { order_id, user_id: USER, kind: event.to_owned(), sequence: 2, at: now() };
+    [Effect::Counted { sale, count }, Effect::Notices(vec![notice])]
+}
+
+async fn apply(backend: &Backend, effects: &[Effect]) {
+    let mut transaction = begin(backend).await;
+    for effect in effects {
+        transaction.apply(effect).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+}
+
+/// The comparisons that fail: subscriber, event, by how many too many.
+async fn wrong(backend: &Backend, sale: SaleId) -> Vec<(String, String, i64)> {
+    let checks = backend.lifecycle.refund_effects(sale).await.unwrap().checks();
+    let wrong = checks.into_iter().filter(|check| check.actual != check.expected);
+    wrong.map(|check| (check.subscriber, check.event, check.actual - check.expected)).collect()
+}
+
+/// Two sales with payments, and the orders of users 1 to 5 in the first. One is paid; one is refunded in two parts; one refund is held
+/// and one denied; one order was paid for after it had been cancelled, and is refunded. Buyer 1 has paid in the second sale, too, and
+/// so has somebody else.
+async fn refunds(backend: &Backend) -> (SaleId, Vec<OrderId>) {
+    let new = seckill_core::NewSale { payment_window_ms: Some(3_600_000), ..new_sale(10, 1) };
+    let (sale, other) = (open(backend, &new).await.id, open(backend, &new).await.id);
+    let mut orders: Vec<_> = (1..=5).map(|user| order(sale, user)).collect();
+    orders.extend([order(other, 1), order(other, 9)]);
+    backend.ledger.writer().await.unwrap().commit(&orders).await.unwrap();
+    let ids: Vec<OrderId> = orders.iter().map(|order| order.claim.order_id).collect();
+    let steps: [&[Step]; 7] = [
+        &[Step::Pay],
+        &[Step::Pay, Step::RequestRefund, Step::FinishRefund],
+        &[Step::Pay, Step::RequestRefund, Step::HoldRefund],
+        &[Step::Pay, Step::RequestRefund, Step::HoldRefund, Step::DenyRefund],
+        &[Step::Cancel, Step::Pay, Step::FinishRefund],
+        &[Step::Pay],
+        &[Step::Pay],
+    ];
+    let mut transaction = begin(backend).await;
+    for (id, steps) in ids.iter().zip(steps) {
+        for one in steps {
+            step(transaction.as_mut(), *id, *one).await;
+        }
+    }
+    let states = [SagaState::Succeeded, SagaState::Held, SagaState::Failed, SagaState::Succeeded];
+    for (id, state) in ids[1..].iter().zip(states) {
+        transaction.put_saga(&Saga { kind: SagaKind::Refund, ..saga(*id, state, None) }).await.unwrap();
+        transaction.put_saga(&saga(*id, SagaState::Succeeded, None)).await.unwrap();
+    }
+    for (id, ways) in
+        [(ids[1], vec![(Way::Card, 12_000), (Way::Balance, 345)]), (ids[4], vec![(Way::Card, 12_345)])]
+    {
+        let charge = entries(Uuid::now_v7(), id, sale, USER, ways.iter().copied(), 1);
+        transaction.add_entries(&charge).await.unwrap();
+        for way in ways {
+            let back = entries(Uuid::now_v7(), id, sale, USER, [way].into_iter(), -1);
+            transaction.add_entries(&back).await.unwrap();
+        }
+    }
+    transaction.commit().await.unwrap();
+    (sale, ids[..5].to_vec())
+}
+
+/// What the subscribers have written is counted beside what has happened, and an effect that is missing or there twice is seen.
+pub async fn effects_of_refund_events_are_counted(Subject { backend, .. }: Subject) {
+    let none = backend.lifecycle.refund_effects(SaleId(77)).await.unwrap();
+    assert_eq!(none, RefundEffects::default());
+    let (sale, ids) = refunds(&backend).await;
+    let found = backend.lifecycle.refund_effects(sale).await.unwrap();
+    // 123 points for each of the orders that are paid or whose refund is not through: 1 in both sales, 3 and 4.
+    let truth = RefundEffects {
+        transfers: 3,
+        succeeded: 2,
+        open_refunds: 1,
+        ended_orders: 2,
+        points_due: 492,
+        ..RefundEffects::default()
+    };
+    assert_eq!(found, truth);
+
+    let events = [
+        (1, "requested approved transferred transferred succeeded"),
+        (2, "requested held"),
+        (3, "requested held denied"),
+        (4, "requested approved transferred succeeded"),
+    ];
+    let mut effects = vec![
+        Effect::Returned { sale, orders: 2, units: 2 },
+        Effect::Points { user: UserId(9), points: 123 },
+        Effect::Points { user: UserId(1), points: 246 },
+    ];
+    effects.extend([3, 4].map(|user| Effect::Points { user: UserId(user), points: 123 }));
+    effects.extend([123, -123].map(|points| Effect::Points { user: UserId(2), points }));
+    for (at, events) in events {
+        for event in events.split(' ') {
+            effects.extend(told(sale, ids[at], &format!("refund.{event}")));
+        }
+    }
+    // Other events and other sales are none of its business.
+    effects.extend(told(sale, ids[0], "order.paid"));
+    effects.extend(told(SaleId(78), OrderId::generate(), "refund.held"));
+    apply(&backend, &effects).await;
+    let found = backend.lifecycle.refund_effects(sale).await.unwrap();
+    assert_eq!((found.returned_orders, found.points), (2, 492));
+    let counts = [("approved", 2), ("denied", 1), ("held", 2), ("requested", 4), ("succeeded", 2)];
+    let counts = counts.into_iter().chain([("transferred", 3)]);
+    let counts = counts.map(|(event, count)| (format!("refund.{event}"), count)).collect();
+    assert_eq!((&found.funnel, &found.notifications), (&counts, &counts));
+    assert_eq!(wrong(&backend, sale).await, []);
+
+    apply(&backend, &told(sale, ids[1], "refund.transferred")).await;
+    let (points, returned) =
+        (Effect::Points { user: UserId(2), points: -123 }, Effect::Returned { sale, orders: 1, units: 1 });
+    apply(&backend, &[points, returned]).await;
+    let twice = [
+        ("funnel", "refund.transferred", 1),
+        ("notifications", "refund.transferred", 1),
+        ("restock", "order.cancelled, refund.succeeded", 1),
+        ("loyalty", "order.paid, refund.succeeded", -123),
+    ];
+    let twice = twice.map(|(subscriber, event, by)| (subscriber.to_owned(), event.to_owned(), by));
+    assert_eq!(wrong(&backend, sale).await, twice);
 }

@@ -137,6 +137,7 @@ pub(super) fn lifecycle(after: &LifecycleReport) -> Vec<Row> {
         let text = format!("{charged} charged, {refunded} refunded, in {} charges", count(bank.charges));
         rows.push(("Money in cents, by the bank".to_owned(), text));
     }
+    rows.push(("Effects of refund events".to_owned(), after.effects_line()));
     rows
 }
 
