@@ -89,16 +89,29 @@ pub trait Experiment: Send + Sync {
 pub enum Trouble {
     #[error(transparent)]
     Fault(#[from] Fault),
-    #[error("the experiment's own tables cannot be used: {0}")]
-    Sql(#[from] sqlx::Error),
-    #[error("Redis cannot be used: {0}")]
-    Redis(#[from] deadpool_redis::redis::RedisError),
+    #[error("the experiment's own tables cannot be used ({0}); it needs a database that it can reach and make tables in")]
+    Sql(String),
+    #[error("Redis cannot be used ({0}); the experiment needs a server that it can reach and write to")]
+    Redis(String),
     #[error("another experiment is running on this database; start this one when that has ended")]
     Busy,
     #[error("{0} needs Redis, RabbitMQ and MySQL: give --backend cluster and their URLs")]
     NeedsServers(&'static str),
     #[error("the experiment did not end within {0:?}; the machine may be too busy for it")]
     TooSlow(Duration),
+}
+
+// Without the cause as a source: each text is whole by itself, and would show it twice.
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error.to_string())
+    }
+}
+
+impl From<deadpool_redis::redis::RedisError> for Trouble {
+    fn from(error: deadpool_redis::redis::RedisError) -> Self {
+        Self::Redis(error.to_string())
+    }
 }
 
 /// Runs an experiment: first without the safeguard, then with it, with the same faults.

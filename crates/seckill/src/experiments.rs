@@ -70,10 +70,13 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
             let about = experiment.about();
             eprintln!("{}: {}\nPrediction: {}", about.name, about.question.en, about.prediction.en);
         }
-        let place = open(args.backend.backend, &args.backend.cluster).await?;
-        let report = experiment::play(experiment, &place, args.seed)
-            .await
-            .with_context(|| format!("the experiment {} could not be run", experiment.about().name))?;
+        let played = async {
+            let place = open(args.backend.backend, &args.backend.cluster).await?;
+            Ok(experiment::play(experiment, &place, args.seed).await?)
+        };
+        let name = experiment.about().name;
+        let report: Result<Report> = played.await;
+        let report = report.with_context(|| format!("the experiment {name} could not be run"))?;
         if !args.json {
             print(&report);
         }
