@@ -9,7 +9,8 @@ mod publisher;
 mod subscription;
 mod topology;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use seckill_core::{
     Dependency, EventBus, EventPattern, EventPublisher, Fault, Ledger, LedgerId, SubscriberName,
     Subscription, Waiting,
 };
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::identity::Identity;
 use crate::queue::connection::{Lane, Link, Topology};
@@ -32,9 +34,9 @@ pub(crate) struct RabbitEvents {
     consuming: Link,
     /// Asked for its id where that is not known yet; `None`: it is known.
     ledger: Option<Arc<dyn Ledger>>,
-    /// Held by the one call that changes what a name is subscribed to. Against other processes there is a lock at the broker,
-    /// which does not tell calls of one connection apart.
-    changing: tokio::sync::Mutex<()>,
+    /// For each name: held by the one call that changes what it is subscribed to. Against other processes there is a lock at the
+    /// broker, which does not tell calls of one connection apart. A process knows few names, so none is ever removed.
+    changing: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
 }
 
 /// What the bus has in common with its publishers and subscriptions.
@@ -51,7 +53,7 @@ impl RabbitEvents {
             shared: Arc::new(Shared { identity, publishing }),
             consuming: Link::new(broker, "seckill consuming events", Topology::Events),
             ledger,
-            changing: tokio::sync::Mutex::default(),
+            changing: Mutex::default(),
         }
     }
 
@@ -76,7 +78,11 @@ impl RabbitEvents {
         names: &Names,
         work: impl AsyncFnOnce(&Lane) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let _turn = self.changing.lock().await;
+        let turn = {
+            let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(changing.entry(names.queue.clone()).or_default())
+        };
+        let _turn = turn.lock().await;
         let lane = self.consuming.open().await?;
         let lock = Lock::take(&lane, names).await?;
         let done = tokio::time::timeout(WORK, work(&lane)).await;

@@ -89,7 +89,9 @@ pub trait Experiment: Send + Sync {
 pub enum Trouble {
     #[error(transparent)]
     Fault(#[from] Fault),
-    #[error("the experiment's own tables cannot be used ({0}); it needs a database that it can reach and make tables in")]
+    #[error(
+        "the experiment's own tables cannot be used ({0}); it needs a database that it can reach and make tables in"
+    )]
     Sql(String),
     #[error("Redis cannot be used ({0}); the experiment needs a server that it can reach and write to")]
     Redis(String),

@@ -12,9 +12,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+/// The RabbitMQ client calls it an error when a queue that was asked for is not there, which is an answer. What really failed on
+/// a channel is logged by whoever used it.
+const QUIET: &str = "lapin::channel=off";
+
 /// Logs to stderr. SECKILL_LOG sets the filter; without it `default` holds.
 pub(crate) fn log(default: &str, json: bool) {
-    let wanted = std::env::var("SECKILL_LOG").unwrap_or_else(|_| default.to_owned());
+    let wanted = std::env::var("SECKILL_LOG").unwrap_or_else(|_| format!("{default},{QUIET}"));
     let filter: Targets = wanted.parse().unwrap_or_else(|error| {
         eprintln!("seckill: SECKILL_LOG={wanted:?} is no filter ({error}); using {default:?}");
         default.parse().expect("the default is a level")
