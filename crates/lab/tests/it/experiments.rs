@@ -94,6 +94,9 @@ macro_rules! shown {
 
 shown! {
     check_then_act: "check-then-act",
+    duplicates_producer: "duplicates-producer",
+    duplicates_broker: "duplicates-broker",
+    duplicates_consumer: "duplicates-consumer",
 }
 
 #[test]
