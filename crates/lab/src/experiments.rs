@@ -3,6 +3,7 @@
 mod check_then_act;
 mod duplicates;
 mod effects;
+mod surely_sent;
 
 use crate::experiment::Experiment;
 
@@ -12,6 +13,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &duplicates::OfProducer,
     &duplicates::OfBroker,
     &duplicates::OfConsumer,
+    &surely_sent::SurelySent,
 ];
 
 /// The experiment of this name.

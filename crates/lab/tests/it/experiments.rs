@@ -97,6 +97,7 @@ shown! {
     duplicates_producer: "duplicates-producer",
     duplicates_broker: "duplicates-broker",
     duplicates_consumer: "duplicates-consumer",
+    surely_sent: "surely-sent",
 }
 
 #[test]
