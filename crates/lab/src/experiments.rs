@@ -2,6 +2,7 @@
 
 mod check_then_act;
 mod duplicates;
+mod early_ack;
 mod effects;
 mod surely_sent;
 
@@ -14,6 +15,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &duplicates::OfBroker,
     &duplicates::OfConsumer,
     &surely_sent::SurelySent,
+    &early_ack::EarlyAck,
 ];
 
 /// The experiment of this name.

@@ -98,6 +98,7 @@ shown! {
     duplicates_broker: "duplicates-broker",
     duplicates_consumer: "duplicates-consumer",
     surely_sent: "surely-sent",
+    early_ack: "early-ack",
 }
 
 #[test]
