@@ -1,5 +1,6 @@
 //! The experiments, a file each.
 
+mod at_least_once;
 mod check_then_act;
 mod duplicates;
 mod early_ack;
@@ -16,6 +17,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &duplicates::OfConsumer,
     &surely_sent::SurelySent,
     &early_ack::EarlyAck,
+    &at_least_once::AtLeastOnce,
 ];
 
 /// The experiment of this name.

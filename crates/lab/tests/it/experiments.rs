@@ -99,6 +99,7 @@ shown! {
     duplicates_consumer: "duplicates-consumer",
     surely_sent: "surely-sent",
     early_ack: "early-ack",
+    at_least_once: "at-least-once",
 }
 
 #[test]
