@@ -1,11 +1,24 @@
 //! The experiments, a file each.
 
+mod at_least_once;
 mod check_then_act;
+mod duplicates;
+mod early_ack;
+mod effects;
+mod surely_sent;
 
 use crate::experiment::Experiment;
 
 /// All of them, in the order in which they teach.
-pub const ALL: &[&dyn Experiment] = &[&check_then_act::CheckThenAct];
+pub const ALL: &[&dyn Experiment] = &[
+    &check_then_act::CheckThenAct,
+    &duplicates::OfProducer,
+    &duplicates::OfBroker,
+    &duplicates::OfConsumer,
+    &surely_sent::SurelySent,
+    &early_ack::EarlyAck,
+    &at_least_once::AtLeastOnce,
+];
 
 /// The experiment of this name.
 pub fn find(name: &str) -> Option<&'static dyn Experiment> {

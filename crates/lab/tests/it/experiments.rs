@@ -94,6 +94,12 @@ macro_rules! shown {
 
 shown! {
     check_then_act: "check-then-act",
+    duplicates_producer: "duplicates-producer",
+    duplicates_broker: "duplicates-broker",
+    duplicates_consumer: "duplicates-consumer",
+    surely_sent: "surely-sent",
+    early_ack: "early-ack",
+    at_least_once: "at-least-once",
 }
 
 #[test]
