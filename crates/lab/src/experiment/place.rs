@@ -138,7 +138,12 @@ impl Place {
 
     /// Makes an empty queue of this name, which is durable, has confirms, and gives back what was not acknowledged.
     pub(crate) async fn queue(&self, name: &'static str) -> Result<Queue, Trouble> {
-        let queue = Queue::open(Arc::clone(&self.parts.bus), name).await?;
+        self.queue_of(name, name).await
+    }
+
+    /// As [`Self::queue`]; whatever is sent to any queue of this topic comes to each of them.
+    pub(crate) async fn queue_of(&self, name: &'static str, topic: &'static str) -> Result<Queue, Trouble> {
+        let queue = Queue::open(Arc::clone(&self.parts.bus), name, topic).await?;
         self.queues.lock().await.push(queue.clone());
         Ok(queue)
     }
