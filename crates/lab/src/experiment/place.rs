@@ -4,14 +4,15 @@
 //! time on a database: on MySQL a named lock makes sure, which ends with its connection; an embedded place is a folder of its own.
 
 use std::any::Any;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use seckill_core::{Ended, Epoch, EventBus, LedgerId, Mode, Sale, SaleId, SaleState, StockGate, now};
 use serde::Serialize;
-use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection};
 use tokio::sync::Mutex as AsyncMutex;
 use uuid::Uuid;
 
@@ -81,8 +82,10 @@ impl Place {
                 Some(connection)
             }
         };
+        // Waiting for the database is the point of some experiments, so nobody is warned of it.
+        let quiet = AnyConnectOptions::from_str(&parts.sql_url)?.disable_statement_logging();
         let options = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(CONNECT);
-        let sql = options.connect(&parts.sql_url).await?;
+        let sql = options.acquire_slow_threshold(CONNECT).connect_with(quiet).await?;
         if parts.store == Store::Embedded {
             // Readers do not wait for the writer, as on MySQL.
             sqlx::query("PRAGMA journal_mode = WAL").execute(&sql).await?;
