@@ -93,6 +93,7 @@ macro_rules! shown {
 }
 
 shown! {
+    peak_shaving: "peak-shaving",
     check_then_act: "check-then-act",
 }
 
