@@ -1,6 +1,7 @@
 //! The experiments, a file each.
 
 mod check_then_act;
+mod decoupling;
 mod peak_shaving;
 
 use crate::experiment::Experiment;
@@ -8,6 +9,7 @@ use crate::experiment::Experiment;
 /// All of them, in the order in which they teach.
 pub const ALL: &[&dyn Experiment] = &[
     &peak_shaving::PeakShaving,
+    &decoupling::Decoupling,
     &check_then_act::CheckThenAct,
 ];
 

@@ -94,6 +94,7 @@ macro_rules! shown {
 
 shown! {
     peak_shaving: "peak-shaving",
+    decoupling: "decoupling",
     check_then_act: "check-then-act",
 }
 
