@@ -1,5 +1,6 @@
 //! The experiments, a file each.
 
+mod async_chain;
 mod check_then_act;
 mod decoupling;
 mod peak_shaving;
@@ -10,6 +11,7 @@ use crate::experiment::Experiment;
 pub const ALL: &[&dyn Experiment] = &[
     &peak_shaving::PeakShaving,
     &decoupling::Decoupling,
+    &async_chain::AsyncChain,
     &check_then_act::CheckThenAct,
 ];
 

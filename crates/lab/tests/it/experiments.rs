@@ -95,6 +95,7 @@ macro_rules! shown {
 shown! {
     peak_shaving: "peak-shaving",
     decoupling: "decoupling",
+    async_chain: "async-chain",
     check_then_act: "check-then-act",
 }
 
