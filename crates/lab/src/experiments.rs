@@ -3,6 +3,7 @@
 mod async_chain;
 mod check_then_act;
 mod decoupling;
+mod hot_row;
 mod peak_shaving;
 
 use crate::experiment::Experiment;
@@ -13,6 +14,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &decoupling::Decoupling,
     &async_chain::AsyncChain,
     &check_then_act::CheckThenAct,
+    &hot_row::HotRow,
 ];
 
 /// The experiment of this name.

@@ -97,6 +97,7 @@ shown! {
     decoupling: "decoupling",
     async_chain: "async-chain",
     check_then_act: "check-then-act",
+    hot_row: "hot-row",
 }
 
 #[test]
