@@ -4,14 +4,15 @@
 //! time on a database: on MySQL a named lock makes sure, which ends with its connection; an embedded place is a folder of its own.
 
 use std::any::Any;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use seckill_core::{Ended, Epoch, EventBus, LedgerId, Mode, Sale, SaleId, SaleState, StockGate, now};
 use serde::Serialize;
-use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection};
 use tokio::sync::Mutex as AsyncMutex;
 use uuid::Uuid;
 
@@ -81,8 +82,10 @@ impl Place {
                 Some(connection)
             }
         };
+        // Waiting for the database is the point of some experiments, so nobody is warned of it.
+        let quiet = AnyConnectOptions::from_str(&parts.sql_url)?.disable_statement_logging();
         let options = AnyPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(CONNECT);
-        let sql = options.connect(&parts.sql_url).await?;
+        let sql = options.acquire_slow_threshold(CONNECT).connect_with(quiet).await?;
         if parts.store == Store::Embedded {
             // Readers do not wait for the writer, as on MySQL.
             sqlx::query("PRAGMA journal_mode = WAL").execute(&sql).await?;
@@ -138,7 +141,12 @@ impl Place {
 
     /// Makes an empty queue of this name, which is durable, has confirms, and gives back what was not acknowledged.
     pub(crate) async fn queue(&self, name: &'static str) -> Result<Queue, Trouble> {
-        let queue = Queue::open(Arc::clone(&self.parts.bus), name).await?;
+        self.queue_of(name, name).await
+    }
+
+    /// As [`Self::queue`]; whatever is sent to any queue of this topic comes to each of them.
+    pub(crate) async fn queue_of(&self, name: &'static str, topic: &'static str) -> Result<Queue, Trouble> {
+        let queue = Queue::open(Arc::clone(&self.parts.bus), name, topic).await?;
         self.queues.lock().await.push(queue.clone());
         Ok(queue)
     }

@@ -21,14 +21,14 @@ const TRIES: u32 = 50;
 pub(crate) struct Queue {
     bus: Arc<dyn EventBus>,
     name: SubscriberName,
-    /// The type of its messages, which no other queue takes.
+    /// The type of its messages, which only queues of the same topic take.
     kind: String,
 }
 
 impl Queue {
-    /// Makes the queue, empty.
-    pub(super) async fn open(bus: Arc<dyn EventBus>, name: &str) -> Result<Self, Fault> {
-        let kind = format!("lab.{}", name.replace('-', ""));
+    /// Makes the queue, empty. It receives what is sent on `topic`, as does every other queue of that topic.
+    pub(super) async fn open(bus: Arc<dyn EventBus>, name: &str, topic: &str) -> Result<Self, Fault> {
+        let kind = format!("lab.{}", topic.replace('-', ""));
         let name = format!("lab-{name}").parse().expect("an experiment's queue has a plain name");
         let queue = Self { bus, name, kind };
         queue.remove().await?;
@@ -43,8 +43,13 @@ impl Queue {
 
     /// Whoever receives. Dropping it is a lost connection: what is not acknowledged comes again.
     pub(crate) async fn consumer(&self) -> Result<Consumer, Fault> {
+        self.consumer_of(PREFETCH).await
+    }
+
+    /// Whoever receives, with so many messages in hand at the most. With one, neighbours in the queue go to different consumers.
+    pub(crate) async fn consumer_of(&self, prefetch: u16) -> Result<Consumer, Fault> {
         let pattern: EventPattern = self.kind.parse().expect("the kind of a queue's messages is a pattern");
-        Ok(Consumer(self.bus.subscribe(&self.name, &[pattern], PREFETCH).await?))
+        Ok(Consumer(self.bus.subscribe(&self.name, &[pattern], prefetch).await?))
     }
 
     /// Removes the queue and what is in it.
@@ -69,7 +74,13 @@ pub(crate) struct Producer {
 impl Producer {
     /// Sends a message and waits for the confirm.
     pub(crate) async fn send(&mut self, id: Uuid, body: u64) -> Result<(), Fault> {
-        let (kind, text) = (self.kind.clone(), body.to_string());
+        self.send_all(id, &[body]).await
+    }
+
+    /// Sends several numbers in one message, which are confirmed together.
+    pub(crate) async fn send_all(&mut self, id: Uuid, bodies: &[u64]) -> Result<(), Fault> {
+        let numbers: Vec<String> = bodies.iter().map(u64::to_string).collect();
+        let (kind, text) = (self.kind.clone(), numbers.join(","));
         self.publisher.publish(&EventMessage { id, kind, text }).await
     }
 }
@@ -93,13 +104,16 @@ impl Consumer {
 /// One delivery of a message.
 pub(crate) struct Message {
     pub(crate) id: Uuid,
+    /// The first of its numbers.
     pub(crate) body: u64,
+    pub(crate) bodies: Vec<u64>,
     delivery: EventDelivery,
 }
 
 impl Message {
     fn of(delivery: EventDelivery) -> Self {
-        let body = delivery.message.text.parse().expect("an experiment's messages are numbers");
-        Self { id: delivery.message.id, body, delivery }
+        let number = |text: &str| text.parse().expect("an experiment's messages are numbers");
+        let bodies: Vec<u64> = delivery.message.text.split(',').map(number).collect();
+        Self { id: delivery.message.id, body: bodies[0], bodies, delivery }
     }
 }

@@ -66,7 +66,8 @@ impl Experiment for CheckThenAct {
         }
         let mut consumers = Vec::with_capacity(CONSUMERS);
         for _ in 0..CONSUMERS {
-            consumers.push(consume(place, queue.consumer().await?, side));
+            // One message in hand at a time, so that the two copies of a message are with two consumers.
+            consumers.push(consume(place, queue.consumer_of(1).await?, side));
         }
         futures_util::future::try_join_all(consumers).await?;
         let effects = place.count("SELECT COUNT(*) FROM lab_effects").await?;

@@ -93,6 +93,9 @@ macro_rules! shown {
 }
 
 shown! {
+    peak_shaving: "peak-shaving",
+    decoupling: "decoupling",
+    async_chain: "async-chain",
     check_then_act: "check-then-act",
     duplicates_producer: "duplicates-producer",
     duplicates_broker: "duplicates-broker",
@@ -100,6 +103,7 @@ shown! {
     surely_sent: "surely-sent",
     early_ack: "early-ack",
     at_least_once: "at-least-once",
+    hot_row: "hot-row",
 }
 
 #[test]
