@@ -398,11 +398,9 @@ mod tests {
         let full = audit(sale(10), gate(10, 0), queue(0), rows(10), sale(10));
         assert_eq!((full.verdict, full.oversold, full.findings.len()), (Verdict::Clean, 0, 0));
         // Overselling alone, with every other number in order.
-        let oversold = || Sale { sold: 11, orders: 11, ..sale(4) };
-        let gate = Some(GateLevel { epoch: 1, remaining: 0, orders: 11, pending_orders: 0 });
-        let report =
-            audit(oversold(), gate, QueueDepth { ready_batches: 0, orders: None }, rows(11), oversold());
-        assert_eq!((report.verdict, report.oversold), (Verdict::Violated, 1));
+        let oversold = || Sale { sold: 11, orders: 11, state: SaleState::ClosedOut, ..sale(4) };
+        let report = audit(oversold(), None, queue(0), rows(11), oversold());
+        assert_eq!((report.verdict, report.oversold, report.conserved), (Verdict::Violated, 1, true));
     }
 
     #[test]

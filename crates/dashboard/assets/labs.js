@@ -49,7 +49,8 @@ function showAbout(experiment) {
 
 const bound = (expected) => {
   const [kind, value] = Object.entries(expected)[0];
-  return `${{ exactly: "", at_most: "≤ ", at_least: "≥ " }[kind]}${count(value)}`;
+  const sign = value === 0 ? "" : { exactly: "", at_most: "≤ ", at_least: "≥ " }[kind];
+  return `${sign}${count(value)}`;
 };
 
 const number = ({ value, unit }) => `${value >= 100 ? count(Math.round(value)) : Math.round(value * 10) / 10} ${unit}`.trim();

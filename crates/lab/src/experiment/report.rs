@@ -28,7 +28,7 @@ impl Expected {
 impl fmt::Display for Expected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exactly(expected) => write!(f, "{expected}"),
+            Self::Exactly(expected) | Self::AtMost(expected @ 0) => write!(f, "{expected}"),
             Self::AtMost(most) => write!(f, "≤ {most}"),
             Self::AtLeast(least) => write!(f, "≥ {least}"),
         }

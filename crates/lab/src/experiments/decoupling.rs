@@ -151,10 +151,7 @@ async fn take_in(place: &Place, reader: &'static str, refund: u64) -> Result<(),
 
 async fn publish(place: &Place, down: &Range<u64>) -> Result<(u64, Duration), Trouble> {
     let readers: Vec<&'static str> = READERS.into_iter().chain([NEW]).collect();
-    let mut queues = Vec::with_capacity(readers.len());
-    for reader in &readers {
-        queues.push(place.queue_of(reader, "decoupling").await?);
-    }
+    let queues = try_join_all(readers.iter().map(|reader| place.queue_of(reader, "decoupling"))).await?;
     // Whichever queue it is taken from: a sender knows the topic, and no reader.
     let mut sender = queues[0].producer().await?;
     let sent = AtomicBool::new(false);
