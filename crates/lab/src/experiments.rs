@@ -1,11 +1,15 @@
 //! The experiments, a file each.
 
 mod check_then_act;
+mod redis_dedup;
 
 use crate::experiment::Experiment;
 
 /// All of them, in the order in which they teach.
-pub const ALL: &[&dyn Experiment] = &[&check_then_act::CheckThenAct];
+pub const ALL: &[&dyn Experiment] = &[
+    &check_then_act::CheckThenAct,
+    &redis_dedup::RedisDedup,
+];
 
 /// The experiment of this name.
 pub fn find(name: &str) -> Option<&'static dyn Experiment> {

@@ -94,6 +94,7 @@ macro_rules! shown {
 
 shown! {
     check_then_act: "check-then-act",
+    redis_dedup: "redis-dedup",
 }
 
 #[test]
