@@ -2,6 +2,7 @@
 
 mod check_then_act;
 mod redis_dedup;
+mod timeout_is_unknown;
 
 use crate::experiment::Experiment;
 
@@ -9,6 +10,7 @@ use crate::experiment::Experiment;
 pub const ALL: &[&dyn Experiment] = &[
     &check_then_act::CheckThenAct,
     &redis_dedup::RedisDedup,
+    &timeout_is_unknown::TimeoutIsUnknown,
 ];
 
 /// The experiment of this name.

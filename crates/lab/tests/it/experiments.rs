@@ -95,6 +95,7 @@ macro_rules! shown {
 shown! {
     check_then_act: "check-then-act",
     redis_dedup: "redis-dedup",
+    timeout_is_unknown: "timeout-is-unknown",
 }
 
 #[test]
