@@ -1,6 +1,7 @@
 //! The experiments, a file each.
 
 mod check_then_act;
+mod gate_without_pending_log;
 mod redis_dedup;
 mod timeout_is_unknown;
 
@@ -11,6 +12,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &check_then_act::CheckThenAct,
     &redis_dedup::RedisDedup,
     &timeout_is_unknown::TimeoutIsUnknown,
+    &gate_without_pending_log::GateWithoutPendingLog,
 ];
 
 /// The experiment of this name.

@@ -96,6 +96,7 @@ shown! {
     check_then_act: "check-then-act",
     redis_dedup: "redis-dedup",
     timeout_is_unknown: "timeout-is-unknown",
+    gate_without_pending_log: "gate-without-pending-log",
 }
 
 #[test]
