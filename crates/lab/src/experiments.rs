@@ -2,6 +2,7 @@
 
 mod check_then_act;
 mod gate_without_pending_log;
+mod local_sold_out_cache;
 mod redis_dedup;
 mod timeout_is_unknown;
 
@@ -13,6 +14,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &redis_dedup::RedisDedup,
     &timeout_is_unknown::TimeoutIsUnknown,
     &gate_without_pending_log::GateWithoutPendingLog,
+    &local_sold_out_cache::LocalSoldOutCache,
 ];
 
 /// The experiment of this name.

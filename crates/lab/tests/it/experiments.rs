@@ -97,6 +97,7 @@ shown! {
     redis_dedup: "redis-dedup",
     timeout_is_unknown: "timeout-is-unknown",
     gate_without_pending_log: "gate-without-pending-log",
+    local_sold_out_cache: "local-sold-out-cache",
 }
 
 #[test]
