@@ -4,6 +4,7 @@ mod check_then_act;
 mod gate_without_pending_log;
 mod local_sold_out_cache;
 mod redis_dedup;
+mod retry_storm;
 mod timeout_is_unknown;
 
 use crate::experiment::Experiment;
@@ -15,6 +16,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &timeout_is_unknown::TimeoutIsUnknown,
     &gate_without_pending_log::GateWithoutPendingLog,
     &local_sold_out_cache::LocalSoldOutCache,
+    &retry_storm::RetryStorm,
 ];
 
 /// The experiment of this name.

@@ -98,6 +98,7 @@ shown! {
     timeout_is_unknown: "timeout-is-unknown",
     gate_without_pending_log: "gate-without-pending-log",
     local_sold_out_cache: "local-sold-out-cache",
+    retry_storm: "retry-storm",
 }
 
 #[test]
