@@ -7,9 +7,14 @@ mod decoupling;
 mod duplicates;
 mod early_ack;
 mod effects;
+mod gate_without_pending_log;
 mod hot_row;
+mod local_sold_out_cache;
 mod peak_shaving;
+mod redis_dedup;
+mod retry_storm;
 mod surely_sent;
+mod timeout_is_unknown;
 
 use crate::experiment::Experiment;
 
@@ -19,13 +24,18 @@ pub const ALL: &[&dyn Experiment] = &[
     &decoupling::Decoupling,
     &async_chain::AsyncChain,
     &check_then_act::CheckThenAct,
+    &redis_dedup::RedisDedup,
     &duplicates::OfProducer,
     &duplicates::OfBroker,
     &duplicates::OfConsumer,
     &surely_sent::SurelySent,
+    &timeout_is_unknown::TimeoutIsUnknown,
     &early_ack::EarlyAck,
     &at_least_once::AtLeastOnce,
     &hot_row::HotRow,
+    &gate_without_pending_log::GateWithoutPendingLog,
+    &local_sold_out_cache::LocalSoldOutCache,
+    &retry_storm::RetryStorm,
 ];
 
 /// The experiment of this name.

@@ -97,13 +97,18 @@ shown! {
     decoupling: "decoupling",
     async_chain: "async-chain",
     check_then_act: "check-then-act",
+    redis_dedup: "redis-dedup",
     duplicates_producer: "duplicates-producer",
     duplicates_broker: "duplicates-broker",
     duplicates_consumer: "duplicates-consumer",
     surely_sent: "surely-sent",
+    timeout_is_unknown: "timeout-is-unknown",
     early_ack: "early-ack",
     at_least_once: "at-least-once",
     hot_row: "hot-row",
+    gate_without_pending_log: "gate-without-pending-log",
+    local_sold_out_cache: "local-sold-out-cache",
+    retry_storm: "retry-storm",
 }
 
 #[test]
