@@ -49,7 +49,7 @@ function showAbout(experiment) {
 
 const bound = (expected) => {
   const [kind, value] = Object.entries(expected)[0];
-  const sign = value === 0 ? "" : { exactly: "", at_most: "≤ ", at_least: "≥ " }[kind];
+  const sign = value === 0 ? "" : { exactly: "", at_most: "≤ " }[kind];
   return `${sign}${count(value)}`;
 };
 

@@ -24,7 +24,7 @@ pub(crate) async fn lab(args: LabArgs) -> Result<ExitCode> {
             list(args.json)?;
             Ok(ExitCode::SUCCESS)
         }
-        LabCommand::Run(args) => run(args).await,
+        LabCommand::Run(args) => run(*args).await,
     }
 }
 

@@ -4,11 +4,12 @@ use futures_util::StreamExt;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
 use seckill_cluster::names;
-use seckill_core::{Consumer, Marker, Message, OrderBatch, OrderQueue, SaleId};
+use seckill_core::{AuditReport, Consumer, Marker, Message, OrderBatch, OrderQueue, SaleId};
 use seckill_testkit::eventually;
+use seckill_testkit::fixtures::open_sale;
 
 use crate::queue_limits::{NEVER, await_ready, batch, channel, next, parked, publish, publish_to};
-use crate::setup::{SOON, queue_at};
+use crate::setup::{SOON, backend, queue_at};
 
 /// Asks the consumer for batches it must not get, until so many messages are set aside for a newer program.
 async fn set_aside(queue: &dyn OrderQueue, consumer: &mut Box<dyn Consumer>, count: u64) {
@@ -130,4 +131,29 @@ async fn what_an_older_worker_has_set_aside_is_moved_back_and_what_is_too_new_st
     knowing.next().await.unwrap().unwrap();
     assert_eq!(queue.return_newer().await.unwrap(), 1);
     assert_eq!(queue.consumers().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_audit_counts_what_waits_for_a_human_or_for_a_newer_program() {
+    let servers = seckill_testkit::cluster().await;
+    seckill_cluster::migrate(&servers.mysql_url).await.unwrap();
+    let backend = backend(&servers.redis_url, &servers.amqp_url, &servers.mysql_url);
+    let sale = open_sale(&backend, 1, 1).await;
+    let mut consumer = backend.queue.consumer(5).await.unwrap();
+    let (_connection, channel) = channel(&servers.amqp_url).await;
+    publish(&channel, names::ORDERS, b"no json").await;
+    publish(&channel, names::ORDERS, newer_body(1).as_bytes()).await;
+    for stray in ["elsewhere", "nowhere"] {
+        publish(&channel, stray, Message::write(&batch(1), None).as_bytes()).await;
+    }
+    eventually(SOON, async || {
+        // The consumer works only while it is asked.
+        let _ = tokio::time::timeout(NEVER, consumer.next()).await;
+        let audit = AuditReport::read(&backend, sale.id).await.unwrap().unwrap();
+        match (audit.parked_messages, audit.unrouted_messages, audit.newer_messages) {
+            (1, 2, 1) => Ok(()),
+            seen => Err(seen),
+        }
+    })
+    .await;
 }

@@ -69,7 +69,7 @@ pub(crate) async fn ledger(mysql: &TestMySql) -> Arc<dyn Ledger> {
     ledger_at(&mysql.url).ledger
 }
 
-fn backend(redis: &str, amqp: &str, mysql: &str) -> Backend {
+pub(crate) fn backend(redis: &str, amqp: &str, mysql: &str) -> Backend {
     seckill_cluster::connect(&config(redis, amqp, mysql)).unwrap()
 }
 

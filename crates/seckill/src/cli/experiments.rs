@@ -18,7 +18,7 @@ pub(crate) enum LabCommand {
     ///
     /// It has tables, queues and keys of its own, which it removes at the end; at most one runs at a time on a database. Exit code 0:
     /// every verdict is as predicted, or the faults of this seed did no harm; 3: a number is off although the safeguard is on.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
 }
 
 #[derive(Debug, Args)]
