@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::keys::Keys;
 use super::reader::{Reader, Room, Taken};
 use super::shared::{SharedQueue, unavailable};
-use crate::redis::{Effect, Request, call};
 
 /// The wait before a consumer that is gone looks again whether it has left something behind, or whether Redis is back.
 const LEAVE_AGAIN: Duration = Duration::from_millis(300);
@@ -39,11 +38,8 @@ impl StreamConsumer {
         // Not under an id that only Redis has kept: these may be the orders of a database that was replaced.
         let keys = Keys::new(shared.ledger_for_sure()?);
         let name = Uuid::now_v7().to_string();
-        let script = &shared.scripts.open;
-        let mut open = call(script, std::slice::from_ref(&keys.orders));
-        open.arg(&name);
         // Made in vain where the answer is lost: a consumer that nobody hears of is removed after a while.
-        shared.redis.send(Request::Script(script, &open), Effect::Read).await?;
+        shared.open(&keys, Some(&name)).await?;
         let prefetch = usize::from(prefetch.max(1));
         let room = Room::new(prefetch);
         let (sender, taken) = mpsc::channel(prefetch);

@@ -40,6 +40,12 @@ pub(super) struct StreamPublisher {
 impl StreamPublisher {
     pub(super) async fn open(shared: SharedQueue) -> Result<Self, Fault> {
         shared.note_ledger().await;
+        // While Redis is full nobody can make the group any more, and without it nothing can be drained.
+        if let Ok(keys) = shared.keys().await
+            && let Err(fault) = shared.open(&keys, None).await
+        {
+            tracing::debug!(%fault, "the group of the queue's consumers could not be made");
+        }
         let connected = Arc::new(AtomicBool::new(true));
         let opening = async {
             let mut connection = connect(&shared, Arc::clone(&connected)).await?;

@@ -83,6 +83,14 @@ impl Shared {
         }
     }
 
+    /// Makes the stream and its group where they are missing, and a consumer.
+    pub(super) async fn open(&self, keys: &Keys, consumer: Option<&str>) -> Result<(), Fault> {
+        let script = &self.scripts.open;
+        let mut open = call(script, std::slice::from_ref(&keys.orders));
+        open.arg(consumer.unwrap_or_default());
+        self.redis.send(Request::Script(script, &open), Effect::Read).await.map(drop)
+    }
+
     /// Removes an entry for good.
     pub(super) async fn ack(&self, keys: &Keys, id: &str) -> Result<(), Fault> {
         let script = &self.scripts.ack;
