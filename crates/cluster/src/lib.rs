@@ -34,16 +34,7 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
     let of_place = || LedgerOfPlace::new(Arc::clone(&identity), config::place(&mysql));
     let gate = gate::RedisGate::new(redis.clone(), config, of_place());
     let broker = config::amqp(&config.amqp_url)?;
-    let queue: Arc<dyn OrderQueue> = match config.queue {
-        QueueKind::RabbitMq => Arc::new(queue::RabbitQueue::new(broker.clone(), Arc::clone(&identity))),
-        QueueKind::RedisStreams => {
-            let server = match &config.queue_redis_url {
-                Some(url) => config::queue_redis(url)?,
-                None => redis.clone(),
-            };
-            Arc::new(streams::StreamQueue::new(server, config.redis_pool_size, of_place()))
-        }
-    };
+    let queue = queue_of(config, &identity, of_place())?;
     let ledger = Arc::new(ledger::MySqlLedger::new(mysql, Arc::clone(&identity)));
     let events = events::RabbitEvents::new(broker, identity, Some(Arc::clone(&ledger) as Arc<dyn Ledger>));
     Ok(Backend {
@@ -55,6 +46,25 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
         outbox: ledger,
         events: Arc::new(events),
         control: Arc::new(control::RedisControl::new(redis)),
+    })
+}
+
+fn queue_of(
+    config: &ClusterConfig,
+    identity: &Arc<identity::Identity>,
+    of_place: LedgerOfPlace,
+) -> Result<Arc<dyn OrderQueue>, UrlError> {
+    Ok(match config.queue {
+        QueueKind::RabbitMq => {
+            Arc::new(queue::RabbitQueue::new(config::amqp(&config.amqp_url)?, Arc::clone(identity)))
+        }
+        QueueKind::RedisStreams => {
+            let server = match &config.queue_redis_url {
+                Some(url) => config::queue_redis(url)?,
+                None => config::redis(&config.redis_url)?,
+            };
+            Arc::new(streams::StreamQueue::new(server, config.redis_pool_size, of_place))
+        }
     })
 }
 
@@ -98,7 +108,19 @@ pub fn connect_gate(config: &ClusterConfig, ledger: LedgerId) -> Result<Arc<dyn 
     Ok(Arc::new(gate::RedisGate::new(redis, config, identity)))
 }
 
-/// Why the event bus or a gate cannot be used.
+/// A queue alone, for the ledger of this id. Connects on first use. Must be called within a Tokio runtime with time and I/O enabled.
+///
+/// # Errors
+/// A URL of `config` that cannot be used, or [`Fault::Misconfigured`]. Nothing was contacted.
+pub fn connect_queue(config: &ClusterConfig, ledger: LedgerId) -> Result<Arc<dyn OrderQueue>, ConnectError> {
+    let mysql = config::mysql(&config.mysql_url)?;
+    let identity = Arc::new(identity::Identity::default());
+    identity.learn(ledger)?;
+    let of_place = LedgerOfPlace::new(Arc::clone(&identity), config::place(&mysql));
+    Ok(queue_of(config, &identity, of_place)?)
+}
+
+/// Why the event bus, a gate or a queue cannot be used.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// A URL cannot be used.

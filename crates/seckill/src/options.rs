@@ -44,6 +44,16 @@ pub(crate) enum QueueOption {
     RedisStreams,
 }
 
+impl QueueOption {
+    /// As the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rabbitmq => "rabbitmq",
+            Self::RedisStreams => "redis-streams",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BackendOptions {
     /// Where the stock, the queue and the orders are

@@ -15,7 +15,7 @@ use super::keys::Keys;
 use super::shared::SharedQueue;
 use crate::redis::{Effect, Redis, Request, Run, call};
 
-/// Entries that are read at once; the largest have about 40 KiB each.
+/// Entries that are read at once; the largest have about 30 KiB each.
 const AT_ONCE: usize = 32;
 /// How long Redis holds a read open while there is nothing new. What others give back is seen between two such reads.
 const BLOCK: Duration = Duration::from_millis(200);

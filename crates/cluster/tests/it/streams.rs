@@ -312,6 +312,23 @@ async fn a_killed_redis_is_noticed_at_once_and_loses_nothing_confirmed() {
 }
 
 #[tokio::test]
+async fn a_redis_that_hangs_makes_publishing_unknown() {
+    let (redis, mysql) = tokio::join!(PrivateRedis::start(), ledger());
+    let backend = queue_at(&redis.url(), &mysql.url).await;
+    let queue = backend.queue.as_ref();
+    let mut publisher = queue.publisher().await.unwrap();
+    redis.freeze().await;
+    let sent = batch(1);
+    let fault = publisher.publish(&sent).await.unwrap_err();
+    assert!(matches!(fault, Fault::Unknown { .. }), "{fault}");
+    assert!(!publisher.accepting());
+    redis.thaw().await;
+    // What was not confirmed arrived in the end.
+    let mut consumer = eventually(SOON, async || queue.consumer(1).await).await;
+    expect(&mut consumer, &sent).await;
+}
+
+#[tokio::test]
 async fn a_redis_that_was_emptied_is_a_queue_again() {
     let (redis, mysql) = servers().await;
     let backend = queue_at(&redis.url, &mysql.url).await;

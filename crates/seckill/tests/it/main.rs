@@ -14,4 +14,5 @@ mod given;
 mod metrics;
 #[path = "../common/process.rs"]
 mod process;
+mod redis_streams;
 mod shutdown;
