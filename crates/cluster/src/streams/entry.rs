@@ -10,11 +10,14 @@ pub(super) const REASON: &str = "reason";
 /// When a message was parked, in milliseconds since 1970, UTC.
 pub(super) const PARKED_AT: &str = "parked_at";
 
+/// Names and values.
+type Fields = Vec<(String, Vec<u8>)>;
+
 /// One entry.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: String,
-    fields: Vec<(String, Vec<u8>)>,
+    fields: Fields,
 }
 
 impl Entry {
@@ -30,7 +33,7 @@ impl Entry {
 
 /// Reads a list of entries. Redis before 7 answers nothing in place of an entry that somebody has deleted.
 pub(super) fn entries(reply: Value) -> Result<Vec<Entry>, Fault> {
-    let entries: Vec<Option<(String, Vec<(String, Vec<u8>)>)>> = read(reply)?;
+    let entries: Vec<Option<(String, Fields)>> = read(reply)?;
     Ok(entries.into_iter().flatten().map(|(id, fields)| Entry { id, fields }).collect())
 }
 

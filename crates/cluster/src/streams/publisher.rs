@@ -173,8 +173,8 @@ async fn has_waitaof(connection: &mut MultiplexedConnection, shared: &SharedQueu
     let persistence: String = cmd("INFO").arg("persistence").query_async(connection).await?;
     let (version, aof) = (field(&server, "redis_version"), field(&persistence, "aof_enabled"));
     let has_file = aof == Some("1");
-    let can_say = version.is_some_and(knows_waitaof);
-    if !(has_file && can_say) && !shared.confirm_logged.swap(true, Ordering::Relaxed) {
+    let can_say = has_file && version.is_some_and(knows_waitaof);
+    if !can_say && !shared.confirm_logged.swap(true, Ordering::Relaxed) {
         if has_file {
             tracing::warn!(
                 version,
@@ -187,7 +187,7 @@ async fn has_waitaof(connection: &mut MultiplexedConnection, shared: &SharedQueu
             );
         }
     }
-    Ok(has_file && can_say)
+    Ok(can_say)
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {

@@ -32,11 +32,6 @@ pub(super) struct Shared {
     ledger_noted: AtomicBool,
 }
 
-/// What a look after the consumers has found.
-pub(super) struct Consumers {
-    pub(super) alive: u32,
-}
-
 impl Shared {
     pub(super) fn new(server: ConnectionInfo, pool: usize, identity: LedgerOfPlace) -> Self {
         Self {
@@ -140,13 +135,14 @@ impl Shared {
         self.shift(redis, (&keys.orders, &entry.id), &keys.newer, &fields).await.map(drop)
     }
 
-    /// Gives back what dead consumers hold, and what `leaving` holds, and removes these.
+    /// Gives back what dead consumers hold, and what `leaving` holds, and removes these; the number of the
+    /// consumers that are left.
     pub(super) async fn give_back(
         &self,
         redis: &Redis,
         keys: &Keys,
         leaving: Option<&str>,
-    ) -> Result<Consumers, Fault> {
+    ) -> Result<u32, Fault> {
         let script = &self.scripts.give_back;
         let mut give_back = call(script, std::slice::from_ref(&keys.orders));
         give_back.arg(leaving.unwrap_or_default()).arg(SILENCE.as_millis().to_string());
@@ -159,7 +155,7 @@ impl Shared {
                 "consumers of the queue were silent for {SILENCE:?}; what they held comes again"
             );
         }
-        Ok(Consumers { alive })
+        Ok(alive)
     }
 }
 
