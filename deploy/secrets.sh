@@ -25,7 +25,7 @@ redis_rights() {
     put redis/users.acl <<EOF
 user default off resetpass ~* &* +@all
 user health on nopass resetkeys resetchannels -@all +ping
-user app on >$1 resetkeys ~seckill:* resetchannels &seckill:* -@all +ping +hello +select +client|setinfo +client|setname +unwatch +script|load +evalsha +eval +info +time +type +exists +get +set +mset +unlink +rename +pexpire +incrby +decrby +hget +hmget +hgetall +hlen +hset +hdel +hvals +hscan +xadd +xlen +xdel +xrange +publish +subscribe +unsubscribe +psubscribe +punsubscribe
+user app on >$1 resetkeys ~seckill:* resetchannels &seckill:* -@all +ping +hello +select +client|setinfo +client|setname +unwatch +script|load +evalsha +eval +info +time +type +exists +get +set +mset +unlink +rename +pexpire +incrby +decrby +hget +hmget +hgetall +hlen +hset +hdel +hvals +hscan +xadd +xlen +xdel +xrange +xgroup +xinfo +xreadgroup +xpending +xclaim +xack +waitaof +publish +subscribe +unsubscribe +psubscribe +punsubscribe
 EOF
 }
 

@@ -25,6 +25,21 @@ pub struct ClusterConfig {
     /// Whether Redis loses nothing when it is started again (`appendfsync always`, no replicas): its gates are then trusted in
     /// whatever run they were filled. Default: false.
     pub gate_durable: bool,
+    /// Where accepted orders wait.
+    pub queue: QueueKind,
+    /// For [`QueueKind::RedisStreams`]: the Redis of the queue, in the form of `redis_url`. `None`: that of the gate. A server that
+    /// loses its data then loses gate and queue at once, and with them orders that buyers were promised.
+    pub queue_redis_url: Option<String>,
+}
+
+/// The broker of the orders. Events are on RabbitMQ in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueKind {
+    /// Quorum queues of RabbitMQ.
+    #[default]
+    RabbitMq,
+    /// Streams of Redis.
+    RedisStreams,
 }
 
 impl std::fmt::Debug for ClusterConfig {
@@ -32,6 +47,7 @@ impl std::fmt::Debug for ClusterConfig {
         f.debug_struct("ClusterConfig")
             .field("redis_pool_size", &self.redis_pool_size)
             .field("gate_durable", &self.gate_durable)
+            .field("queue", &self.queue)
             .finish_non_exhaustive()
     }
 }
@@ -40,7 +56,7 @@ impl std::fmt::Debug for ClusterConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the {name} url {problem}; the right form is {example}")]
 pub struct UrlError {
-    /// Which one: `redis`, `amqp` or `mysql`.
+    /// Which one: `redis`, `queue redis`, `amqp` or `mysql`.
     pub name: &'static str,
     /// What is wrong with it. Never holds a part of the URL that may be a password.
     pub problem: String,
@@ -57,6 +73,7 @@ struct Form {
 
 const REDIS: Form =
     Form { name: "redis", schemes: &["redis", "rediss"], example: "redis://user:password@localhost:6379/0" };
+const QUEUE_REDIS: Form = Form { name: "queue redis", ..REDIS };
 const AMQP: Form =
     Form { name: "amqp", schemes: &["amqp", "amqps"], example: "amqp://user:password@localhost:5672/vhost" };
 const MYSQL: Form = Form {
@@ -91,9 +108,18 @@ impl Form {
 }
 
 pub(crate) fn redis(text: &str) -> Result<ConnectionInfo, UrlError> {
-    let url = REDIS.parse(text)?;
+    redis_as(&REDIS, text)
+}
+
+/// The Redis of the queue.
+pub(crate) fn queue_redis(text: &str) -> Result<ConnectionInfo, UrlError> {
+    redis_as(&QUEUE_REDIS, text)
+}
+
+fn redis_as(form: &Form, text: &str) -> Result<ConnectionInfo, UrlError> {
+    let url = form.parse(text)?;
     url.into_connection_info().map_err(|_| {
-        REDIS.wrong("cannot be used: after the host there may only be a port and the number of a database")
+        form.wrong("cannot be used: after the host there may only be a port and the number of a database")
     })
 }
 
@@ -184,7 +210,12 @@ mod tests {
             mysql_url: "mysql://a:secret@host/seckill".into(),
             redis_pool_size: 4,
             gate_durable: false,
+            queue: QueueKind::RedisStreams,
+            queue_redis_url: Some("redis://:secret@host".into()),
         };
-        assert_eq!(format!("{config:?}"), "ClusterConfig { redis_pool_size: 4, gate_durable: false, .. }");
+        assert_eq!(
+            format!("{config:?}"),
+            "ClusterConfig { redis_pool_size: 4, gate_durable: false, queue: RedisStreams, .. }"
+        );
     }
 }

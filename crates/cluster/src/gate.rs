@@ -1,11 +1,10 @@
 //! The gate on Redis: each call of the port as one script or command. Which keys a sale has is in `keys`, how a request
 //! reaches Redis in [`crate::redis`], how an answer is read in `reply`, and what a script does in the script.
 
-mod keys;
+pub(crate) mod keys;
 mod reply;
 mod scripts;
 
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,10 +17,10 @@ use seckill_core::{
 use uuid::Uuid;
 
 use self::keys::Keys;
-use self::scripts::{Scripts, call};
+use self::scripts::Scripts;
 use crate::config::ClusterConfig;
-use crate::identity::Identity;
-use crate::redis::{Effect, Redis, Request, Run};
+use crate::identity::LedgerOfPlace;
+use crate::redis::{Effect, Redis, Request, Run, call};
 
 /// Sales asked for in one pipeline.
 const HOLDINGS_AT_ONCE: usize = 500;
@@ -29,33 +28,20 @@ const HOLDINGS_AT_ONCE: usize = 500;
 const AT_ONCE: usize = 500;
 /// How long a worker's report of what it holds is believed, in milliseconds.
 const HELD_MS: u64 = 10_000;
-/// How long the key that shows whether Redis takes writes lives, in milliseconds.
-const PROBE_MS: u64 = 60_000;
 
 pub(crate) struct RedisGate {
     redis: Redis,
     scripts: Scripts,
-    identity: Arc<Identity>,
-    /// The database of the ledger, `host:port/database`: under this name Redis keeps the ledger's id.
-    place: String,
-    /// The ledger id that Redis has kept, for as long as the ledger has not been reached.
-    kept: OnceLock<LedgerId>,
+    identity: LedgerOfPlace,
 }
 
 impl RedisGate {
-    pub(crate) fn new(
-        server: ConnectionInfo,
-        config: &ClusterConfig,
-        place: String,
-        identity: Arc<Identity>,
-    ) -> Self {
+    pub(crate) fn new(server: ConnectionInfo, config: &ClusterConfig, identity: LedgerOfPlace) -> Self {
         let run = if config.gate_durable { Run::Any } else { Run::Named };
         Self {
             redis: Redis::new(server, config.redis_pool_size, Dependency::Gate, run),
             scripts: Scripts::new(),
             identity,
-            place,
-            kept: OnceLock::new(),
         }
     }
 
@@ -80,17 +66,7 @@ impl RedisGate {
     }
 
     async fn ledger(&self) -> Result<Option<LedgerId>, Fault> {
-        if let Some(known) = self.identity.known(Dependency::Gate)? {
-            return Ok(Some(known));
-        }
-        if let Some(kept) = self.kept.get() {
-            return Ok(Some(*kept));
-        }
-        let mut get = cmd("GET");
-        get.arg(keys::ledger_id(&self.place));
-        let found = self.redis.send(Request::Command(&get), Effect::Read).await?;
-        let kept = reply::ledger_id(found).map_err(corrupt)?;
-        Ok(kept.map(|kept| *self.kept.get_or_init(|| kept)))
+        self.identity.find(&self.redis, Dependency::Gate).await
     }
 }
 
@@ -292,7 +268,7 @@ impl StockGate for RedisGate {
         // One command, so that neither is there without the other.
         let mut keep = cmd("MSET");
         keep.arg(keys::known_sales(known.ledger_id)).arg(json);
-        keep.arg(keys::ledger_id(&self.place)).arg(known.ledger_id.to_string());
+        keep.arg(self.identity.key()).arg(known.ledger_id.to_string());
         self.redis.send(Request::Command(&keep), Effect::Write).await.map(drop)
     }
 
@@ -306,7 +282,7 @@ impl StockGate for RedisGate {
     /// Writes, since a replica that is read-only, a Redis that is full, and one that cannot save still answer PING.
     async fn ping(&self) -> Result<(), Fault> {
         let mut probe = cmd("SET");
-        probe.arg(keys::PROBE).arg("1").arg("PX").arg(PROBE_MS);
+        probe.arg(keys::PROBE).arg("1").arg("PX").arg(keys::PROBE_MS);
         self.redis.send(Request::Command(&probe), Effect::Read).await.map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! The ports on Redis, RabbitMQ and MySQL. What an order is and how it is decided lives in `seckill-core`; the gateway
+//! The ports on Redis, RabbitMQ and MySQL; the queue may be on Redis too. What an order is and how it is decided lives in `seckill-core`; the gateway
 //! and the worker see this crate only as a [`Backend`].
 
 mod config;
@@ -7,16 +7,19 @@ mod events;
 mod gate;
 mod identity;
 mod ledger;
+mod newer_log;
 mod queue;
 mod redis;
+mod streams;
 
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use seckill_core::{Backend, EventBus, Fault, Ledger, LedgerId, StockGate};
+use identity::LedgerOfPlace;
+use seckill_core::{Backend, EventBus, Fault, Ledger, LedgerId, OrderQueue, StockGate};
 use thiserror::Error;
 
-pub use config::{ClusterConfig, UrlError};
+pub use config::{ClusterConfig, QueueKind, UrlError};
 pub use queue::names;
 
 /// The ports on the servers of `config`. Builds without connecting: no server has to be up, and each is connected to on
@@ -28,20 +31,40 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
     let redis = config::redis(&config.redis_url)?;
     let mysql = config::mysql(&config.mysql_url)?;
     let identity = Arc::new(identity::Identity::default());
-    let gate = gate::RedisGate::new(redis.clone(), config, config::place(&mysql), Arc::clone(&identity));
+    let of_place = || LedgerOfPlace::new(Arc::clone(&identity), config::place(&mysql));
+    let gate = gate::RedisGate::new(redis.clone(), config, of_place());
     let broker = config::amqp(&config.amqp_url)?;
-    let queue = queue::RabbitQueue::new(broker.clone(), Arc::clone(&identity));
+    let queue = queue_of(config, &identity, of_place())?;
     let ledger = Arc::new(ledger::MySqlLedger::new(mysql, Arc::clone(&identity)));
     let events = events::RabbitEvents::new(broker, identity, Some(Arc::clone(&ledger) as Arc<dyn Ledger>));
     Ok(Backend {
         name: "cluster",
         gate: Arc::new(gate),
-        queue: Arc::new(queue),
+        queue,
         ledger: Arc::clone(&ledger) as _,
         lifecycle: Arc::clone(&ledger) as _,
         outbox: ledger,
         events: Arc::new(events),
         control: Arc::new(control::RedisControl::new(redis)),
+    })
+}
+
+fn queue_of(
+    config: &ClusterConfig,
+    identity: &Arc<identity::Identity>,
+    of_place: LedgerOfPlace,
+) -> Result<Arc<dyn OrderQueue>, UrlError> {
+    Ok(match config.queue {
+        QueueKind::RabbitMq => {
+            Arc::new(queue::RabbitQueue::new(config::amqp(&config.amqp_url)?, Arc::clone(identity)))
+        }
+        QueueKind::RedisStreams => {
+            let server = match &config.queue_redis_url {
+                Some(url) => config::queue_redis(url)?,
+                None => config::redis(&config.redis_url)?,
+            };
+            Arc::new(streams::StreamQueue::new(server, config.redis_pool_size, of_place))
+        }
     })
 }
 
@@ -81,10 +104,23 @@ pub fn connect_gate(config: &ClusterConfig, ledger: LedgerId) -> Result<Arc<dyn 
     let (redis, mysql) = (config::redis(&config.redis_url)?, config::mysql(&config.mysql_url)?);
     let identity = Arc::new(identity::Identity::default());
     identity.learn(ledger)?;
-    Ok(Arc::new(gate::RedisGate::new(redis, config, config::place(&mysql), identity)))
+    let identity = LedgerOfPlace::new(identity, config::place(&mysql));
+    Ok(Arc::new(gate::RedisGate::new(redis, config, identity)))
 }
 
-/// Why the event bus or a gate cannot be used.
+/// A queue alone, for the ledger of this id. Connects on first use. Must be called within a Tokio runtime with time and I/O enabled.
+///
+/// # Errors
+/// A URL of `config` that cannot be used, or [`Fault::Misconfigured`]. Nothing was contacted.
+pub fn connect_queue(config: &ClusterConfig, ledger: LedgerId) -> Result<Arc<dyn OrderQueue>, ConnectError> {
+    let mysql = config::mysql(&config.mysql_url)?;
+    let identity = Arc::new(identity::Identity::default());
+    identity.learn(ledger)?;
+    let of_place = LedgerOfPlace::new(Arc::clone(&identity), config::place(&mysql));
+    Ok(queue_of(config, &identity, of_place)?)
+}
+
+/// Why the event bus, a gate or a queue cannot be used.
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// A URL cannot be used.

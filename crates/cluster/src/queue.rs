@@ -5,7 +5,7 @@ pub(crate) mod aside;
 pub(crate) mod connection;
 mod consumer;
 mod greeting;
-mod intake;
+pub(crate) mod intake;
 mod newer;
 mod parked;
 pub(crate) mod publisher;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{
-    Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value,
+    Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind, Value, cmd,
 };
 use deadpool_redis::{PoolError, Runtime, TimeoutType, Timeouts};
 use seckill_core::{Dependency, Fault};
@@ -168,6 +168,13 @@ impl Redis {
     }
 }
 
+/// The beginning of a call of a script by its hash; its arguments follow.
+pub(crate) fn call(script: &Script, keys: &[String]) -> Cmd {
+    let mut call = cmd("EVALSHA");
+    call.arg(script.get_hash()).arg(keys.len()).arg(keys);
+    call
+}
+
 async fn run_script(
     script: &Script,
     call: &Cmd,
@@ -204,6 +211,6 @@ fn is_of_the_setup(error: &RedisError) -> bool {
         })
 }
 
-fn is_server_error(error: &RedisError) -> bool {
+pub(crate) fn is_server_error(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }

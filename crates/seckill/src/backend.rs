@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use seckill_cluster::{ClusterConfig, EventsOf};
+use seckill_cluster::{ClusterConfig, EventsOf, QueueKind};
 use seckill_core::{Backend, EventBus, Fault, LedgerId};
 
-use crate::options::{BackendKind, BackendOptions, ClusterOptions, EventsOptions, SecretOptions};
+use crate::options::{
+    BackendKind, BackendOptions, ClusterOptions, EventsOptions, QueueOption, SecretOptions,
+};
 use crate::secrets::Secrets;
 
 impl ClusterOptions {
@@ -17,6 +19,11 @@ impl ClusterOptions {
             mysql_url: self.mysql_url()?,
             redis_pool_size: self.redis_pool_size,
             gate_durable: self.gate_durable,
+            queue: match self.queue {
+                QueueOption::Rabbitmq => QueueKind::RabbitMq,
+                QueueOption::RedisStreams => QueueKind::RedisStreams,
+            },
+            queue_redis_url: self.queue_redis_url()?,
         })
     }
 }
@@ -24,7 +31,14 @@ impl ClusterOptions {
 /// Connects to Redis, RabbitMQ and MySQL. A server that is away now may come back later. A server that cannot be used (a
 /// wrong password, a database without schema) is an error, which ends the process.
 pub(crate) async fn cluster(options: &ClusterOptions) -> Result<Backend> {
-    let backend = seckill_cluster::connect(&options.config()?)?;
+    let config = options.config()?;
+    let backend = seckill_cluster::connect(&config)?;
+    if config.queue == QueueKind::RedisStreams && config.queue_redis_url.is_none() {
+        tracing::warn!(
+            "gate and queue are on one Redis: if it loses its data, orders that buyers were promised are lost with it; \
+             --queue-redis-url gives the queue a Redis of its own"
+        );
+    }
     let (gate, queue, ledger) =
         tokio::join!(backend.gate.ping(), backend.queue.ping(), backend.ledger.ping());
     for answer in [gate, queue, ledger] {

@@ -35,6 +35,25 @@ pub(crate) enum BackendKind {
     Cluster,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum QueueOption {
+    /// Quorum queues of RabbitMQ
+    Rabbitmq,
+    /// Streams of Redis. On the Redis of the gate, losing that Redis loses gate and queue at once, and with them orders that buyers
+    /// were promised: give the queue a Redis of its own with `--queue-redis-url`
+    RedisStreams,
+}
+
+impl QueueOption {
+    /// As the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rabbitmq => "rabbitmq",
+            Self::RedisStreams => "redis-streams",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BackendOptions {
     /// Where the stock, the queue and the orders are
@@ -79,6 +98,16 @@ pub(crate) struct ClusterOptions {
     /// File that holds the URL of MySQL or MariaDB, in place of the URL
     #[arg(long, env = "SECKILL_MYSQL_URL_FILE", value_name = "FILE")]
     mysql_url_file: Option<OsString>,
+    /// Where accepted orders wait, on the cluster back end. Events are on RabbitMQ in any case. The same in every process
+    #[arg(long, env = "SECKILL_QUEUE", value_enum, default_value = "rabbitmq")]
+    pub(crate) queue: QueueOption,
+    /// Redis of the queue, with `--queue redis-streams`; by default the Redis of the gate. Only with a Redis of its own no promised
+    /// order is lost when either of the two loses its data
+    #[arg(long, env = "SECKILL_QUEUE_REDIS_URL", hide_env_values = true)]
+    queue_redis_url: Option<String>,
+    /// File that holds the URL of the queue's Redis, in place of the URL
+    #[arg(long, env = "SECKILL_QUEUE_REDIS_URL_FILE", value_name = "FILE")]
+    queue_redis_url_file: Option<OsString>,
     /// Connections to Redis, at the most
     #[arg(long, env = "SECKILL_REDIS_POOL_SIZE", default_value_t = 16, value_parser = at_least_one)]
     pub(crate) redis_pool_size: usize,
@@ -91,10 +120,15 @@ impl ClusterOptions {
     /// The URL of Redis.
     ///
     /// # Errors
-    /// The file with the URL cannot be read, or URL and file are both given. The same holds for the next two.
+    /// The file with the URL cannot be read, or URL and file are both given. The same holds for the next three.
     pub(crate) fn redis_url(&self) -> Result<String> {
         let given = Given::new("--redis-url", &self.redis_url, &self.redis_url_file);
         given.read_or("redis://127.0.0.1:6379/0")
+    }
+
+    /// The URL of the queue's own Redis.
+    pub(crate) fn queue_redis_url(&self) -> Result<Option<String>> {
+        Given::new("--queue-redis-url", &self.queue_redis_url, &self.queue_redis_url_file).read()
     }
 
     /// The URL of RabbitMQ.

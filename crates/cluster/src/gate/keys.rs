@@ -3,7 +3,9 @@
 use seckill_core::{LedgerId, SaleId};
 
 /// Written by every look whether Redis takes writes.
-pub(super) const PROBE: &str = "seckill:probe";
+pub(crate) const PROBE: &str = "seckill:probe";
+/// How long that key lives, in milliseconds.
+pub(crate) const PROBE_MS: u64 = 60_000;
 
 /// The keys of one sale of one ledger. The braces are a hash tag: a Redis Cluster keeps all keys of a sale in one slot.
 #[derive(Clone, Copy)]
@@ -45,6 +47,6 @@ pub(super) fn known_sales(ledger: LedgerId) -> String {
 }
 
 /// Where the id of the ledger at `place`, `host:port/database`, is kept.
-pub(super) fn ledger_id(place: &str) -> String {
+pub(crate) fn ledger_id(place: &str) -> String {
     format!("seckill:ledger:{{{place}}}")
 }

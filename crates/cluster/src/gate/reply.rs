@@ -2,7 +2,7 @@
 
 use deadpool_redis::redis::{FromRedisValue, Value, from_redis_value};
 use seckill_core::{
-    Claim, Decision, GateCondition, GateLevel, Holder, HolderPage, Holding, KnownSales, LedgerId, OrderId,
+    Claim, Decision, GateCondition, GateLevel, Holder, HolderPage, Holding, KnownSales, OrderId,
     QueueProgress, Reservation, ReservationId, Reserved, SaleId, Timestamp, UserId,
 };
 
@@ -139,13 +139,6 @@ pub(super) fn progress(reply: Value) -> Result<Option<QueueProgress>, Found> {
         oldest_held_ms: maybe(oldest)?,
         reconciled_ms,
     }))
-}
-
-/// Reads a ledger id, or nothing.
-pub(super) fn ledger_id(reply: Value) -> Result<Option<LedgerId>, Found> {
-    let text: Option<String> = read(reply)?;
-    let parse = |text: String| text.parse().map_err(|_| format!("{text:?} instead of a ledger id"));
-    Ok(text.map(parse).transpose()?.map(LedgerId))
 }
 
 /// Reads the sales that were kept, or nothing.

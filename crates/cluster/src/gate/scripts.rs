@@ -1,6 +1,6 @@
-//! The gate's scripts, and how a call of one begins. What a script does is written in the script.
+//! The gate's scripts. What a script does is written in the script.
 
-use deadpool_redis::redis::{Cmd, Script, cmd};
+use deadpool_redis::redis::Script;
 
 pub(super) struct Scripts {
     pub(super) open: Script,
@@ -42,11 +42,4 @@ impl Scripts {
             progress: Script::new(include_str!("progress.lua")),
         }
     }
-}
-
-/// The beginning of a call by hash; its arguments follow.
-pub(super) fn call(script: &Script, keys: &[String]) -> Cmd {
-    let mut call = cmd("EVALSHA");
-    call.arg(script.get_hash()).arg(keys.len()).arg(keys);
-    call
 }

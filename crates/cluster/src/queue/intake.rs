@@ -18,7 +18,7 @@ const STALE: Duration = Duration::from_secs(10);
 
 /// Shared by the publishers of a process. After a refusal they wait, and one at a time tries one batch.
 #[derive(Default)]
-pub(super) struct Intake {
+pub(crate) struct Intake {
     publishers: AtomicU64,
     /// A std mutex, never held across an await.
     refusal: Mutex<Option<Refusal>>,
@@ -39,12 +39,12 @@ struct Probe {
 
 impl Intake {
     /// A number for a publisher, unique in this process.
-    pub(super) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.publishers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether this publisher may publish one batch now. After a refusal, true makes it the one that probes.
-    pub(super) fn admits(&self, publisher: u64) -> bool {
+    pub(crate) fn admits(&self, publisher: u64) -> bool {
         let mut refusal = self.refusal();
         let Some(refusal) = refusal.as_mut() else { return true };
         let now = Instant::now();
@@ -60,16 +60,16 @@ impl Intake {
 
     /// The queue has confirmed a batch of this publisher. Only a probe ends a refusal: a batch that was sent before the
     /// refusal says nothing about now.
-    pub(super) fn took(&self, publisher: u64) {
+    pub(crate) fn took(&self, publisher: u64) {
         let mut refusal = self.refusal();
         if refusal.as_ref().is_some_and(|refusal| refusal.is_probed_by(publisher)) {
             *refusal = None;
-            tracing::info!("RabbitMQ takes messages again");
+            tracing::info!("the queue takes messages again");
         }
     }
 
     /// The queue has refused a batch of this publisher, or has not confirmed it.
-    pub(super) fn refused(&self, publisher: u64, reason: &str) {
+    pub(crate) fn refused(&self, publisher: u64, reason: &str) {
         metrics::counter!("seckill_queue_refusals_total").increment(1);
         let mut refusal = self.refusal();
         let pause = match refusal.as_ref() {
@@ -86,7 +86,7 @@ impl Intake {
     }
 
     /// The publisher is gone; if it had the probe, another one may have it.
-    pub(super) fn left(&self, publisher: u64) {
+    pub(crate) fn left(&self, publisher: u64) {
         let mut refusal = self.refusal();
         if let Some(refusal) = refusal.as_mut().filter(|refusal| refusal.is_probed_by(publisher)) {
             refusal.probe = None;
@@ -94,7 +94,7 @@ impl Intake {
     }
 
     /// Why messages are refused now; `None`: they are not, or nobody has tried for a while.
-    pub(super) fn reason(&self) -> Option<String> {
+    pub(crate) fn reason(&self) -> Option<String> {
         let refusal = self.refusal();
         let refusal = refusal.as_ref()?;
         let since = refusal.probe.as_ref().map_or(refusal.probe_at, |probe| probe.until);

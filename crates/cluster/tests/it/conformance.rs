@@ -1,6 +1,6 @@
 //! The contract of the ports, which every back end has to keep.
 
-use seckill_cluster::ClusterConfig;
+use seckill_cluster::{ClusterConfig, QueueKind};
 use seckill_testkit::conformance::Subject;
 
 /// The rights in Redis that the Compose stack gives to the program.
@@ -13,8 +13,12 @@ fn rights() -> &'static str {
     rights
 }
 
-/// A subject whose user in Redis may do what the Compose stack allows, and nothing else.
 async fn subject() -> Subject {
+    subject_with(QueueKind::RabbitMq).await
+}
+
+/// A subject whose user in Redis may do what the Compose stack allows, and nothing else.
+pub(crate) async fn subject_with(queue: QueueKind) -> Subject {
     let servers = seckill_testkit::cluster().await;
     let redis_url = servers.redis_url_with(rights()).await;
     seckill_cluster::migrate(&servers.mysql_url).await.expect("an empty database can be migrated");
@@ -25,8 +29,17 @@ async fn subject() -> Subject {
             mysql_url: servers.mysql_url.clone(),
             redis_pool_size: 8,
             gate_durable: false,
+            queue,
+            queue_redis_url: None,
         };
-        async move { seckill_cluster::connect(&config).expect("the addresses can be used") }
+        async move {
+            let backend = seckill_cluster::connect(&config).expect("the addresses can be used");
+            if queue == QueueKind::RedisStreams {
+                // As every process does at its start: a queue in Redis has to know whose orders it has.
+                backend.ledger.id().await.expect("the ledger answers");
+            }
+            backend
+        }
     })
     .await
 }

@@ -13,4 +13,6 @@ mod queue;
 mod queue_limits;
 mod queue_newer;
 mod setup;
+mod streams;
+mod streams_conformance;
 mod tls;

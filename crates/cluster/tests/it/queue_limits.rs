@@ -7,7 +7,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
-use seckill_cluster::{ClusterConfig, names};
+use seckill_cluster::{ClusterConfig, QueueKind, names};
 use seckill_core::{
     Backend, Consumer, Delivery, Fault, LedgerId, Message, OrderBatch, OrderQueue, ParkedMessage, Publisher,
     SaleId,
@@ -352,6 +352,8 @@ async fn with_ledger(amqp_url: &str, mysql_url: &str) -> Backend {
         mysql_url: mysql_url.to_owned(),
         redis_pool_size: 1,
         gate_durable: false,
+        queue: QueueKind::default(),
+        queue_redis_url: None,
     };
     seckill_cluster::connect(&config).unwrap()
 }

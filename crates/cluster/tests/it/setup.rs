@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_cluster::ClusterConfig;
+use seckill_cluster::{ClusterConfig, QueueKind};
 use seckill_core::{Backend, KnownSales, Ledger, LedgerId, NewSale, Sale, SaleId, StockGate};
 pub(crate) use seckill_testkit::fixtures::{claim, order};
 use seckill_testkit::{TestMySql, fixtures};
@@ -80,6 +80,8 @@ fn config(redis: &str, amqp: &str, mysql: &str) -> ClusterConfig {
         mysql_url: mysql.to_owned(),
         redis_pool_size: 4,
         gate_durable: false,
+        queue: QueueKind::default(),
+        queue_redis_url: None,
     }
 }
 

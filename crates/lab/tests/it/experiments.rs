@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_cluster::{ClusterConfig, EventsOf};
+use seckill_cluster::{ClusterConfig, EventsOf, QueueKind};
 use seckill_lab::experiment::{Needs, Parts, Place, Store, Trouble, Verdict, play};
 use seckill_lab::experiments::{ALL, find};
 use seckill_testkit::{TestCluster, cluster, eventually};
@@ -32,6 +32,8 @@ async fn try_on(servers: &TestCluster) -> Result<Place, Trouble> {
         mysql_url: servers.mysql_url.clone(),
         redis_pool_size: 8,
         gate_durable: false,
+        queue: QueueKind::default(),
+        queue_redis_url: None,
     };
     let events = seckill_cluster::connect_events(&config.amqp_url, EventsOf::Ledger(Place::LEDGER)).await;
     let parts = Parts {

@@ -99,7 +99,9 @@ fn command(options: &BackendOptions, config: &seckill_gateway::Config, log_json:
                 .env("SECKILL_REDIS_URL", cluster.redis_url()?)
                 .env("SECKILL_AMQP_URL", cluster.amqp_url()?)
                 .env("SECKILL_MYSQL_URL", cluster.mysql_url()?)
-                .env("SECKILL_REDIS_POOL_SIZE", cluster.redis_pool_size.to_string());
+                .env("SECKILL_REDIS_POOL_SIZE", cluster.redis_pool_size.to_string())
+                .env("SECKILL_QUEUE", cluster.queue.name())
+                .env("SECKILL_QUEUE_REDIS_URL", cluster.queue_redis_url()?.unwrap_or_default());
         }
     }
     // A process group of its own: Ctrl-C in a terminal reaches this process only, which then ends the child.

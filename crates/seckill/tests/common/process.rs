@@ -85,6 +85,8 @@ impl Urls {
             mysql_url: self.mysql.clone(),
             redis_pool_size: 2,
             gate_durable: false,
+            queue: seckill_cluster::QueueKind::default(),
+            queue_redis_url: None,
         })
         .unwrap()
     }

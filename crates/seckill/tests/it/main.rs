@@ -15,4 +15,5 @@ mod labs;
 mod metrics;
 #[path = "../common/process.rs"]
 mod process;
+mod redis_streams;
 mod shutdown;

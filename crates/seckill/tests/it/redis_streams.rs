@@ -1,0 +1,37 @@
+//! The queue on Redis Streams, in a Redis of its own: the gate loses everything while orders wait in the queue.
+
+use std::time::Duration;
+
+use seckill_core::Verdict;
+use seckill_testkit::eventually;
+
+use crate::process::{Role, Urls};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_gate_is_rebuilt_from_a_queue_on_another_redis() {
+    let (cluster, redis) = tokio::join!(seckill_testkit::cluster(), seckill_testkit::redis());
+    let urls = Urls::from(&cluster);
+    urls.migrate().await;
+    let mut environment = urls.environment().to_vec();
+    environment.extend([("SECKILL_QUEUE", "redis-streams"), ("SECKILL_QUEUE_REDIS_URL", redis.url.as_str())]);
+    let gateway = Role::start("gateway", &[], &environment).await;
+    let sale = gateway.open_sale(100).await;
+    for user in 1..=20 {
+        assert_eq!(gateway.order(sale, user).await.0, 202);
+    }
+    // No worker has taken them yet: they are in the queue alone.
+    cluster.flush_redis().await;
+    assert_eq!(gateway.order(sale, 21).await.0, 503);
+    let _worker = Role::start("worker", &[], &environment).await;
+    eventually(Duration::from_secs(90), async || match gateway.order(sale, 21).await {
+        (202, _) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    let report = gateway.audit_at_rest(sale).await;
+    assert_eq!(report.verdict, Verdict::Clean, "{report:?}");
+    for user in 1..=21 {
+        assert_eq!(gateway.order(sale, user).await.0, 200, "user {user} has an order");
+    }
+    assert!(!gateway.log().contains("gate and queue are on one Redis"));
+}
