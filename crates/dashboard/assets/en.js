@@ -326,5 +326,7 @@ export default {
   "lab.verdict.not_shown.short": "Not shown",
   "lab.verdict.broken": "Broken: a number is off although the safeguard is on. This is a fault of seckill.",
   "lab.verdict.broken.short": "Broken",
+  "lab.verdict.compared": "Compared: both hold. The numbers are of this machine and these settings.",
+  "lab.verdict.compared.short": "Compared",
   "lab.verdict.failed.short": "Could not be run",
 };

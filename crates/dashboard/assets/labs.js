@@ -9,7 +9,7 @@ import { setUpChoices } from "./choices.js";
 
 const LOOK_MS = 400;
 const REST_MS = 5000;
-const SIGNS = { as_predicted: "✓", not_shown: "–", broken: "✗", failed: "✗" };
+const SIGNS = { as_predicted: "✓", compared: "✓", not_shown: "–", broken: "✗", failed: "✗" };
 let list = null;
 let announced = null;
 let timer = null;
@@ -40,6 +40,11 @@ function showList() {
 function showAbout(experiment) {
   setText(byId("lab-name"), experiment.name);
   setText(byId("lab-question"), say(experiment.question));
+  // A comparison names its two sides; the others have a safeguard or not.
+  const names = experiment.columns?.map(say) ?? [t("lab.column.without"), t("lab.column.with")];
+  names.forEach((name, at) => setText(byId("lab-result").querySelectorAll("thead th")[at + 1], name));
+  const titles = experiment.columns?.map(say) ?? [t("lab.without"), t("lab.with")];
+  ["lab-without", "lab-with"].forEach((id, at) => setText(byId(id).previousElementSibling, titles[at]));
   for (const part of ["prediction", "without", "with", "look_at"]) setText(byId(`lab-${part.replace("_", "-")}`), say(experiment[part]));
   const line = experiment.safeguard;
   setText(byId("lab-line"), line ? `${line.file}:${line.line}\n${line.code}` : "");

@@ -331,5 +331,7 @@ export default {
   "lab.verdict.not_shown.short": "未能显示",
   "lab.verdict.broken": "不成立：有防护时仍有数字不符，这是 seckill 的缺陷。",
   "lab.verdict.broken.short": "不成立",
+  "lab.verdict.compared": "已对比：两者都成立。数字只代表这台机器和这些设置。",
+  "lab.verdict.compared.short": "已对比",
   "lab.verdict.failed.short": "未能运行",
 };

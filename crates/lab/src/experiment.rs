@@ -52,6 +52,8 @@ pub struct About {
     /// Which numbers to look at.
     pub look_at: Text,
     pub needs: Needs,
+    /// What the two sides are called where both are to hold, and the measures are compared; `None`: without and with the safeguard.
+    pub columns: Option<[Text; 2]>,
     /// Where this project has the safeguard.
     #[serde(skip)]
     pub safeguard: Safeguard,

@@ -15,6 +15,7 @@ mod redis_dedup;
 mod retry_storm;
 mod surely_sent;
 mod timeout_is_unknown;
+mod which_broker;
 
 use crate::experiment::Experiment;
 
@@ -23,6 +24,7 @@ pub const ALL: &[&dyn Experiment] = &[
     &peak_shaving::PeakShaving,
     &decoupling::Decoupling,
     &async_chain::AsyncChain,
+    &which_broker::WhichBroker,
     &check_then_act::CheckThenAct,
     &redis_dedup::RedisDedup,
     &duplicates::OfProducer,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets};
-use seckill_cluster::EventsOf;
+use seckill_cluster::{ClusterConfig, EventsOf, QueueKind};
 use seckill_lab::experiment::{self, Arm, Experiment, Needs, Parts, Place, Places, Report, Store, Verdict};
 use seckill_lab::experiments;
 use tokio::runtime::Handle;
@@ -127,16 +127,20 @@ async fn open(kind: BackendKind, cluster: &ClusterOptions) -> Result<Place> {
                 bus: Arc::clone(&backend.events),
                 gate: Arc::clone(&backend.gate),
                 redis_url: None,
+                streams: None,
                 keep: Box::new((backend, folder)),
             }
         }
         BackendKind::Cluster => {
             let config = cluster.config()?;
+            let streams =
+                ClusterConfig { queue: QueueKind::RedisStreams, queue_redis_url: None, ..config.clone() };
             let events = seckill_cluster::connect_events(&config.amqp_url, EventsOf::Ledger(Place::LEDGER));
             Parts {
                 store: store(kind),
                 bus: events.await?,
                 gate: seckill_cluster::connect_gate(&config, Place::LEDGER)?,
+                streams: Some(seckill_cluster::connect_queue(&streams, Place::LEDGER)?),
                 redis_url: Some(config.redis_url),
                 sql_url: config.mysql_url,
                 keep: Box::new(()),
@@ -149,7 +153,9 @@ async fn open(kind: BackendKind, cluster: &ClusterOptions) -> Result<Place> {
 fn print(report: &Report) {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["", "expected", "without the safeguard", "with it"]);
+    let columns =
+        report.columns.map_or(["without the safeguard", "with it"], |columns| columns.map(|text| text.en));
+    table.set_header(["", "expected", columns[0], columns[1]]);
     let (without, with) = (&report.without, &report.with);
     for (one, other) in without.counts.iter().zip(&with.counts) {
         let sign = |holds: bool, actual: u64| format!("{actual}{}", if holds { "" } else { "  ✗" });

@@ -5,11 +5,14 @@
 
 use std::any::Any;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use seckill_core::{Ended, Epoch, EventBus, LedgerId, Mode, Sale, SaleId, SaleState, StockGate, now};
+use seckill_core::{
+    Ended, Epoch, EventBus, LedgerId, Mode, OrderQueue, Sale, SaleId, SaleState, StockGate, now,
+};
 use serde::Serialize;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection};
@@ -45,6 +48,8 @@ pub struct Parts {
     pub gate: Arc<dyn StockGate>,
     /// `None` on the embedded back end.
     pub redis_url: Option<String>,
+    /// The queue of orders on Redis Streams, for [`Place::LEDGER`]; `None` on the embedded back end.
+    pub streams: Option<Arc<dyn OrderQueue>>,
     /// Lives as long as the place, such as the folder that it is in.
     pub keep: Box<dyn Any + Send + Sync>,
 }
@@ -57,6 +62,7 @@ pub struct Place {
     tables: Mutex<Vec<&'static str>>,
     queues: AsyncMutex<Vec<Queue>>,
     sales: Mutex<Vec<SaleId>>,
+    has_streams: AtomicBool,
     /// Has the lock on MySQL. Never used again; the mutex is there because a connection cannot be shared between threads.
     _lock: Mutex<Option<AnyConnection>>,
 }
@@ -96,6 +102,7 @@ impl Place {
             tables: Mutex::default(),
             queues: AsyncMutex::default(),
             sales: Mutex::default(),
+            has_streams: AtomicBool::new(false),
             _lock: Mutex::new(lock),
         })
     }
@@ -118,6 +125,22 @@ impl Place {
         let url = self.parts.redis_url.as_deref().ok_or(Trouble::NeedsServers("this experiment"))?;
         let client = deadpool_redis::redis::Client::open(url)?;
         Ok(client.get_multiplexed_async_connection().await?)
+    }
+
+    /// The queue of orders on Redis Streams, empty.
+    pub(crate) async fn streams(&self) -> Result<Arc<dyn OrderQueue>, Trouble> {
+        let streams = self.parts.streams.as_ref().ok_or(Trouble::NeedsServers("this experiment"))?;
+        self.remove_streams().await?;
+        self.has_streams.store(true, Relaxed);
+        Ok(Arc::clone(streams))
+    }
+
+    async fn remove_streams(&self) -> Result<(), Trouble> {
+        let mut redis = self.redis().await?;
+        let keys = ["orders", "orders:parked", "orders:newer"];
+        let keys = keys.map(|name| format!("seckill:{{{}}}:{name}", Self::LEDGER));
+        let () = deadpool_redis::redis::cmd("UNLINK").arg(&keys[..]).query_async(&mut redis).await?;
+        Ok(())
     }
 
     /// Makes an empty table. Its name begins with `lab_`; `columns` is what stands in the parentheses.
@@ -191,6 +214,9 @@ impl Place {
         let queues = std::mem::take(&mut *self.queues.lock().await);
         for queue in queues {
             queue.remove().await?;
+        }
+        if self.has_streams.swap(false, Relaxed) {
+            self.remove_streams().await?;
         }
         let sales = std::mem::take(&mut *self.sales.lock().unwrap_or_else(PoisonError::into_inner));
         for sale in sales {

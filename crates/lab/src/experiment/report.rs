@@ -107,6 +107,8 @@ pub enum Verdict {
     NotShown,
     /// A count is off with the safeguard.
     Broken,
+    /// Both sides hold, as they have to, and can be compared.
+    Compared,
 }
 
 impl fmt::Display for Verdict {
@@ -116,6 +118,7 @@ impl fmt::Display for Verdict {
             Self::NotShown => {
                 "not shown: these faults did no harm without the safeguard either; try another --seed"
             }
+            Self::Compared => "compared: both hold; the numbers are of this machine and these settings",
             Self::Broken => {
                 "broken: a number is off although the safeguard is on; this is a fault of seckill"
             }
@@ -131,6 +134,8 @@ pub struct Report {
     pub prediction: Text,
     pub store: Store,
     pub needs: Needs,
+    /// See [`About::columns`].
+    pub columns: Option<[Text; 2]>,
     pub seed: u64,
     pub without: Arm,
     pub with: Arm,
@@ -143,6 +148,8 @@ impl Report {
     pub(super) fn new(about: &About, store: Store, seed: u64, without: Arm, with: Arm) -> Self {
         let verdict = match (without.holds, with.holds) {
             (_, false) => Verdict::Broken,
+            (true, true) if about.columns.is_some() => Verdict::Compared,
+            (false, true) if about.columns.is_some() => Verdict::Broken,
             (true, true) => Verdict::NotShown,
             (false, true) => Verdict::AsPredicted,
         };
@@ -152,6 +159,7 @@ impl Report {
             prediction: about.prediction,
             store,
             needs: about.needs,
+            columns: about.columns,
             seed,
             without,
             with,
@@ -179,6 +187,11 @@ mod tests {
         assert_eq!(verdict(4, 3), Verdict::AsPredicted);
         assert_eq!(verdict(3, 3), Verdict::NotShown);
         assert_eq!(verdict(4, 2), Verdict::Broken);
+        let about = crate::experiments::find("which-broker").expect("it is one").about();
+        let verdict = |without, with| {
+            Report::new(about, Store::Cluster, 1, arm(Side::Without, without), arm(Side::With, with)).verdict
+        };
+        assert_eq!((verdict(3, 3), verdict(4, 3)), (Verdict::Compared, Verdict::Broken));
         let most = Findings::default().at_most(what, 2, 3).measure(what, 1.5, "ms");
         assert!(!Arm::new(Side::With, most, 0.0).holds);
     }

@@ -45,6 +45,7 @@ const ABOUT: About = About {
         "退回的款项：每笔退款恰好三笔，没有一笔退两遍",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!(
         "crates/lifecycle/src/refund.rs",
         "transaction.add_event(&Event::new(ledger, told_of)).await?;"

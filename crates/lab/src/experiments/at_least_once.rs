@@ -38,6 +38,7 @@ const ABOUT: About = About {
         "丢失的消息数、重复执行的消息数：都必须为 0",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/events/src/relay.rs", "self.backend.outbox.mark_sent(&sent)"),
 };
 

@@ -35,6 +35,7 @@ const ABOUT: About = About {
         "对比业务效果数与消息数：每多一次，就有一位买家被重复扣款",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/events/src/inbox.rs", "transaction.first_time(consumer, event)"),
 };
 

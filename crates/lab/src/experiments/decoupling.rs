@@ -51,6 +51,7 @@ const ABOUT: About = About {
         "每个下游收到多少，以及多少笔退款被告知失败",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!(
         "crates/events/src/subscriber.rs",
         "backend.events.subscribe(&name, &patterns(subscriber), PREFETCH)"

@@ -46,6 +46,7 @@ const OF_PRODUCER: About = About {
     with: WITH,
     look_at: LOOK_AT,
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/core/src/decide.rs", "if known.committed.contains(&claim.order_id)"),
 };
 
@@ -63,6 +64,7 @@ const OF_BROKER: About = About {
     with: WITH,
     look_at: LOOK_AT,
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!(
         "crates/cluster/src/ledger/changes.rs",
         "INSERT INTO inbox (consumer, event_id) VALUES (?, ?)"
@@ -86,6 +88,7 @@ const OF_CONSUMER: About = About {
     with: WITH,
     look_at: LOOK_AT,
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/events/src/inbox.rs", "transaction.first_time(consumer, event)"),
 };
 

@@ -33,6 +33,7 @@ const ABOUT: About = About {
         "对比处理到的消息数与发送数：少掉的就是丢失的，任何日志里都没有错误",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/worker/src/drain.rs", "self.acknowledge(count).await?"),
 };
 

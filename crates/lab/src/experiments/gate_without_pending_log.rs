@@ -47,6 +47,7 @@ const ABOUT: About = About {
         "对比库存闸门扣减的数量与数据库里的订单数",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/gateway/src/recover.rs", "backend.gate.stranded(sale.id"),
 };
 

@@ -46,6 +46,7 @@ const ABOUT: About = About {
         "持有这一行的事务数，以及买家等待它的时间；两边卖出的件数相同",
     ),
     needs: Needs::Servers,
+    columns: None,
     safeguard: safeguard!(
         "crates/cluster/src/ledger/commit.rs",
         "statements::add_if_it_fits(connection, *id, added, &sales[id])"

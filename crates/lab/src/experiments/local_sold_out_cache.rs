@@ -44,6 +44,7 @@ const ABOUT: About = About {
         "看有买家被拒绝时剩下的库存，以及每千名买家调用闸门的次数",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/gateway/src/intake.rs", "self.backend.gate.reserve(self.sale"),
 };
 

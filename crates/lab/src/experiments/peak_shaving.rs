@@ -52,6 +52,7 @@ const ABOUT: About = About {
         "迟到或失败的应答：报错，或者要等到库存行的锁被释放才得到的应答；以及数据库同一时刻的负担",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!(
         "crates/worker/src/drain.rs",
         "count = self.pace.admit(self.orders.len()) => count"

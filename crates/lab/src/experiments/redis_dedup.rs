@@ -56,6 +56,7 @@ const ABOUT: About = About {
         "看缺失与重复的业务效果：没有防护时两种都有，原因各不相同",
     ),
     needs: Needs::Servers,
+    columns: None,
     safeguard: safeguard!("crates/events/src/inbox.rs", "transaction.first_time(consumer, event)"),
 };
 

@@ -54,6 +54,7 @@ const ABOUT: About = About {
         "看每服务一个客户端的调用次数：除了一次，其余都是白费",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/gateway/src/retry.rs", ".with_jitter()"),
 };
 

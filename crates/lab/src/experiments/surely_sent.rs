@@ -40,6 +40,7 @@ const ABOUT: About = About {
         "没有消息的订单数、没有订单的消息数：都必须为 0",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/lifecycle/src/change.rs", "transaction.add_event(&event).await?"),
 };
 

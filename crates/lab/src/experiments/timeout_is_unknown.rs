@@ -48,6 +48,7 @@ const ABOUT: About = About {
         "对比银行的扣款与已支付的订单，再对比被扣款的买家数与库存",
     ),
     needs: Needs::Nothing,
+    columns: None,
     safeguard: safeguard!("crates/lifecycle/src/pay.rs", "match bank.charge_state(charge.key).await?"),
 };
 
