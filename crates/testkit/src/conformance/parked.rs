@@ -1,13 +1,15 @@
 //! What an [`OrderQueue`] has to do with messages that wait for a human, with markers, and with its
 //! consumers' number. Messages that no back end writes, such as unreadable ones, are tried in each back end's own crate.
 
-use seckill_core::{Delivery, Marker, OrderBatch, OrderQueue, ParkedDepth, ParkedMessage, SaleId};
+use seckill_core::{
+    AuditReport, Delivery, Marker, OrderBatch, OrderQueue, ParkedDepth, ParkedMessage, SaleId,
+};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::support::{DEADLINE, NEVER, Subject, await_depth, is_empty, next, publish, take};
 use crate::eventually;
-use crate::fixtures::batch;
+use crate::fixtures::{EPOCH, batch, open_sale};
 
 /// The queue carries orders of sales that it knows nothing of.
 const SALE: SaleId = SaleId(7);
@@ -34,6 +36,14 @@ pub async fn a_parked_message_is_kept_with_its_reason(Subject { backend, .. }: S
     assert!(timeout(NEVER, consumer.next()).await.is_err(), "a parked message came again");
     drop(consumer);
     await_depth(queue, is_empty).await;
+    // An audit of any sale says that somebody has to look.
+    let sale = open_sale(&backend, 1, 1).await;
+    assert_eq!(sale.epoch, EPOCH, "a sale that was opened is on the epoch of its gate");
+    eventually(DEADLINE, async || {
+        let audit = AuditReport::read(&backend, sale.id).await.unwrap().unwrap();
+        if audit.parked_messages == 1 { Ok(()) } else { Err(audit) }
+    })
+    .await;
 }
 
 /// Listing shows the oldest, no more than asked for, and changes nothing.
