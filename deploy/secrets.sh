@@ -41,6 +41,8 @@ if [ -z "$missing" ]; then
     redis_rights "${app%@redis:*}"
     # A stack of a version without a bank has none yet.
     [ -e http/bank_secret ] || random | put http/bank_secret
+    # Nor a database for experiments. MySQL makes users at its first start only, so they are refused here, with a reason.
+    [ -e app/lab_mysql_url ] || put app/lab_mysql_url <app/mysql_url
     echo "the secrets are there"
     exit 0
 fi
@@ -50,7 +52,7 @@ if [ -n "$there" ]; then
     exit 1
 fi
 
-mysql_root=$(random) mysql_app=$(random) mysql_migrate=$(random)
+mysql_root=$(random) mysql_app=$(random) mysql_migrate=$(random) mysql_lab=$(random)
 redis_app=$(random) rabbitmq_app=$(random) rabbitmq_admin=$(random)
 
 echo "$mysql_root" | put mysql/root_password
@@ -61,6 +63,9 @@ CREATE USER 'app'@'%' IDENTIFIED BY '$mysql_app';
 GRANT SELECT, INSERT, UPDATE, DELETE ON seckill.* TO 'app'@'%';
 CREATE USER 'migrate'@'%' IDENTIFIED BY '$mysql_migrate';
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES ON seckill.* TO 'migrate'@'%';
+CREATE DATABASE IF NOT EXISTS seckill_lab CHARACTER SET utf8mb4;
+CREATE USER 'lab'@'%' IDENTIFIED BY '$mysql_lab';
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, INDEX ON seckill_lab.* TO 'lab'@'%';
 CREATE USER 'health'@'127.0.0.1';
 DROP USER IF EXISTS 'root'@'%';
 EOF
@@ -84,6 +89,7 @@ put rabbitmq/definitions.json <<EOF
 EOF
 
 echo "mysql://app:$mysql_app@mysql:3306/seckill" | put app/mysql_url
+echo "mysql://lab:$mysql_lab@mysql:3306/seckill_lab" | put app/lab_mysql_url
 echo "redis://app:$redis_app@redis:6379/0" | put app/redis_url
 echo "amqp://app:$rabbitmq_app@rabbitmq:5672/seckill" | put app/amqp_url
 echo "mysql://migrate:$mysql_migrate@mysql:3306/seckill" | put migrate/mysql_url

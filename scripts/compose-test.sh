@@ -195,6 +195,16 @@ root_sql() {
         'mysql --user=root --password="$(cat /docker-entrypoint-initdb.d/root_password)" --execute="$0" 2>/dev/null' "$1"
 }
 
+# An experiment for each kind of thing that it uses: tables and queues, keys in Redis, streams, the gate's scripts. It exits 3 if a
+# safeguard does not hold, and 1 if a right is missing.
+experiments() {
+    local name
+    for name in check-then-act redis-dedup which-broker gate-without-pending-log; do
+        seckill lab run "$name" >"$folder/lab.txt" 2>&1 || fail "the experiment $name: $(cat "$folder/lab.txt")"
+        grep '^verdict' "$folder/lab.txt" | sed "s/^/   $name: /"
+    done
+}
+
 rights() {
     refused "DDL to the program's user in MySQL" 'CREATE command denied' \
         one_off -e SECKILL_MYSQL_URL_FILE=/run/seckill/app/mysql_url gateway migrate
@@ -301,6 +311,7 @@ for service in mysql redis rabbitmq gateway worker; do
     step "$service restarted under load" restart_under_load "$service"
 done
 step "gateways and workers killed under load" kill_under_load
+step "experiments" experiments
 step "rights" rights
 step "bad input" bad_input
 step "down and up again" down_and_up

@@ -142,7 +142,7 @@ async fn open(kind: BackendKind, cluster: &ClusterOptions) -> Result<Place> {
                 gate: seckill_cluster::connect_gate(&config, Place::LEDGER)?,
                 streams: Some(seckill_cluster::connect_queue(&streams, Place::LEDGER)?),
                 redis_url: Some(config.redis_url),
-                sql_url: config.mysql_url,
+                sql_url: cluster.lab_mysql_url()?.unwrap_or(config.mysql_url),
                 keep: Box::new(()),
             }
         }

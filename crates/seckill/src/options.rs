@@ -108,6 +108,14 @@ pub(crate) struct ClusterOptions {
     /// File that holds the URL of the queue's Redis, in place of the URL
     #[arg(long, env = "SECKILL_QUEUE_REDIS_URL_FILE", value_name = "FILE")]
     queue_redis_url_file: Option<OsString>,
+    /// Database of experiments (`seckill lab`), whose user may create and drop tables; by default that of `--mysql-url`
+    #[cfg(feature = "lab")]
+    #[arg(long, env = "SECKILL_LAB_MYSQL_URL", hide_env_values = true)]
+    lab_mysql_url: Option<String>,
+    /// File that holds the URL of the database of experiments, in place of the URL
+    #[cfg(feature = "lab")]
+    #[arg(long, env = "SECKILL_LAB_MYSQL_URL_FILE", value_name = "FILE")]
+    lab_mysql_url_file: Option<OsString>,
     /// Connections to Redis, at the most
     #[arg(long, env = "SECKILL_REDIS_POOL_SIZE", default_value_t = 16, value_parser = at_least_one)]
     pub(crate) redis_pool_size: usize,
@@ -120,7 +128,7 @@ impl ClusterOptions {
     /// The URL of Redis.
     ///
     /// # Errors
-    /// The file with the URL cannot be read, or URL and file are both given. The same holds for the next three.
+    /// The file with the URL cannot be read, or URL and file are both given. The same holds for the next four.
     pub(crate) fn redis_url(&self) -> Result<String> {
         let given = Given::new("--redis-url", &self.redis_url, &self.redis_url_file);
         given.read_or("redis://127.0.0.1:6379/0")
@@ -129,6 +137,12 @@ impl ClusterOptions {
     /// The URL of the queue's own Redis.
     pub(crate) fn queue_redis_url(&self) -> Result<Option<String>> {
         Given::new("--queue-redis-url", &self.queue_redis_url, &self.queue_redis_url_file).read()
+    }
+
+    /// The URL of the database of experiments; `None`: it is that of the ledger.
+    #[cfg(feature = "lab")]
+    pub(crate) fn lab_mysql_url(&self) -> Result<Option<String>> {
+        Given::new("--lab-mysql-url", &self.lab_mysql_url, &self.lab_mysql_url_file).read()
     }
 
     /// The URL of RabbitMQ.

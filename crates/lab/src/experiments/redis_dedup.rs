@@ -247,7 +247,7 @@ async fn set(redis: &mut MultiplexedConnection, id: Uuid) -> Result<bool, Troubl
 async fn remove(redis: &mut MultiplexedConnection, ids: &[Uuid]) -> Result<(), Trouble> {
     for ids in ids.chunks(CHUNK) {
         let keys: Vec<String> = ids.iter().map(|id| key(*id)).collect();
-        redis::cmd("DEL").arg(keys).exec_async(redis).await?;
+        redis::cmd("UNLINK").arg(keys).exec_async(redis).await?;
     }
     Ok(())
 }
