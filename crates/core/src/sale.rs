@@ -181,6 +181,32 @@ pub struct Sale {
 }
 
 impl Sale {
+    /// What becomes of `new` in queue mode under the id `id`: nothing is sold, and its gate is not filled yet.
+    pub fn new(id: SaleId, new: NewSale) -> Self {
+        Self {
+            id,
+            product: new.product().to_owned(),
+            name: new.name,
+            stock: new.stock,
+            sold: 0,
+            orders: 0,
+            rejected_orders: 0,
+            payment_window_ms: new.payment_window_ms,
+            ended: Ended::default(),
+            price_cents: new.price_cents,
+            currency: new.currency,
+            per_user_limit: new.per_user_limit,
+            starts_at: new.starts_at,
+            ends_at: new.ends_at,
+            mode: Mode::Queue,
+            epoch: 0,
+            state: SaleState::Open,
+            rebuild: None,
+            open_epoch: 0,
+            created_at: crate::now(),
+        }
+    }
+
     /// Where `now` lies relative to the sale's window.
     pub fn phase(&self, now: Timestamp) -> Phase {
         if now < self.starts_at {

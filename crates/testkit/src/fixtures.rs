@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use seckill_core::{
-    AuditReport, Backend, Claim, Ended, Epoch, GateLevel, Mode, NewSale, Order, OrderBatch, OrderId, Sale,
-    SaleId, SaleState, UserId, create_sale, now,
+    AuditReport, Backend, Claim, Epoch, GateLevel, Mode, NewSale, Order, OrderBatch, OrderId, Sale, SaleId,
+    UserId, create_sale, now,
 };
 
 /// The epoch of a sale that [`open`] has opened.
@@ -23,32 +23,6 @@ pub fn new_sale(stock: u32, per_user_limit: u32) -> NewSale {
         starts_at: now() - chrono::Duration::hours(1),
         ends_at: now() + chrono::Duration::hours(1),
         payment_window_ms: None,
-    }
-}
-
-/// A sale as a ledger has it that has just created it: epoch 0, nothing sold.
-pub fn sale(id: SaleId, new: NewSale) -> Sale {
-    Sale {
-        id,
-        product: new.product().to_owned(),
-        name: new.name,
-        stock: new.stock,
-        sold: 0,
-        orders: 0,
-        rejected_orders: 0,
-        payment_window_ms: new.payment_window_ms,
-        ended: Ended::default(),
-        price_cents: new.price_cents,
-        currency: new.currency,
-        per_user_limit: new.per_user_limit,
-        starts_at: new.starts_at,
-        ends_at: new.ends_at,
-        mode: Mode::Queue,
-        epoch: 0,
-        state: SaleState::Open,
-        rebuild: None,
-        open_epoch: 0,
-        created_at: now(),
     }
 }
 

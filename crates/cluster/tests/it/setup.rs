@@ -87,7 +87,7 @@ fn config(redis: &str, amqp: &str, mysql: &str) -> ClusterConfig {
 
 /// A sale that is open, as a ledger would have it: two units a user.
 pub(crate) fn sale(id: u64, stock: u32) -> Sale {
-    fixtures::sale(SaleId(id), new_sale(stock))
+    Sale::new(SaleId(id), new_sale(stock))
 }
 
 /// A sale that is open: two units a user.

@@ -12,29 +12,9 @@ fn audit(
 }
 
 fn sale(orders: u64) -> Sale {
-    let sold = u32::try_from(orders).unwrap();
-    Sale {
-        id: SaleId(1),
-        name: "phone".into(),
-        product: "phone".into(),
-        stock: 10,
-        sold,
-        orders,
-        rejected_orders: 0,
-        payment_window_ms: None,
-        ended: Ended::default(),
-        price_cents: 1,
-        currency: "USD".into(),
-        per_user_limit: 1,
-        starts_at: crate::now(),
-        ends_at: crate::now(),
-        mode: Mode::Queue,
-        epoch: 1,
-        state: SaleState::Open,
-        rebuild: None,
-        open_epoch: 1,
-        created_at: crate::now(),
-    }
+    let new = r#"{"name":"phone","stock":10,"ends_at":"2999-01-01T00:00:00Z"}"#;
+    let new = Sale::new(SaleId(1), serde_json::from_str(new).unwrap());
+    Sale { sold: u32::try_from(orders).unwrap(), orders, epoch: 1, open_epoch: 1, ..new }
 }
 
 fn gate(orders: u64, pending_orders: u64) -> Option<GateLevel> {

@@ -49,29 +49,7 @@ fn every_wrong_field_is_named_at_once() {
 
 #[test]
 fn the_window_is_half_open() {
-    let new = sale();
-    let sale = Sale {
-        id: SaleId(1),
-        product: new.product().to_owned(),
-        name: new.name,
-        stock: new.stock,
-        sold: 0,
-        orders: 0,
-        rejected_orders: 0,
-        payment_window_ms: new.payment_window_ms,
-        ended: Ended::default(),
-        price_cents: new.price_cents,
-        currency: new.currency,
-        per_user_limit: new.per_user_limit,
-        starts_at: new.starts_at,
-        ends_at: new.ends_at,
-        mode: Mode::Queue,
-        epoch: 1,
-        state: SaleState::Open,
-        rebuild: None,
-        open_epoch: 1,
-        created_at: new.starts_at,
-    };
+    let sale = Sale::new(SaleId(1), sale());
     let tick = chrono::Duration::milliseconds(1);
     assert_eq!(sale.phase(sale.starts_at - tick), Phase::Upcoming);
     assert_eq!(sale.phase(sale.starts_at), Phase::Open);

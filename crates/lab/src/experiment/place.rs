@@ -10,9 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use seckill_core::{
-    Ended, Epoch, EventBus, LedgerId, Mode, OrderQueue, Sale, SaleId, SaleState, StockGate, now,
-};
+use seckill_core::{Epoch, EventBus, LedgerId, NewSale, OrderQueue, Sale, SaleId, StockGate};
 use serde::Serialize;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions, Connection};
@@ -177,28 +175,9 @@ impl Place {
     /// Opens a sale at the gate, of one unit a user.
     pub(crate) async fn sale(&self, id: u64, stock: u32) -> Result<Sale, Trouble> {
         let new = demo_sale("lab", stock);
-        let sale = Sale {
-            id: SaleId(id),
-            product: new.product().to_owned(),
-            name: new.name,
-            stock,
-            sold: 0,
-            orders: 0,
-            rejected_orders: 0,
-            payment_window_ms: None,
-            ended: Ended::default(),
-            price_cents: new.price_cents,
-            currency: new.currency,
-            per_user_limit: new.per_user_limit,
-            starts_at: new.starts_at - chrono::TimeDelta::minutes(1),
-            ends_at: new.ends_at,
-            mode: Mode::Queue,
-            epoch: EPOCH,
-            state: SaleState::Open,
-            rebuild: None,
-            open_epoch: EPOCH,
-            created_at: now(),
-        };
+        // Redis has a clock of its own.
+        let starts_at = new.starts_at - chrono::TimeDelta::minutes(1);
+        let sale = Sale::new(SaleId(id), NewSale { starts_at, ..new });
         self.sales.lock().unwrap_or_else(PoisonError::into_inner).push(sale.id);
         self.parts.gate.remove(sale.id).await?;
         self.parts.gate.open(&sale, EPOCH).await?;

@@ -36,7 +36,7 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
             age.abs() < chrono::Duration::minutes(10),
             "created {age} ago: is the ledger's clock in UTC?"
         );
-        let expected = Sale { mode, created_at: sale.created_at, ..fixtures::sale(sale.id, new) };
+        let expected = Sale { mode, created_at: sale.created_at, ..Sale::new(sale.id, new) };
         assert_eq!(sale, expected);
         assert_eq!(ledger.sale(sale.id).await.unwrap(), Some(expected));
         assert_eq!(ledger.totals(sale.id).await.unwrap(), LedgerTotals::default());
