@@ -24,6 +24,8 @@ pub use safeguard::{Line, Safeguard};
 
 /// The longest that both runs of an experiment may take together.
 const LONGEST: Duration = Duration::from_secs(30);
+/// The longest that clearing up may take after an error.
+const CLEARING: Duration = Duration::from_secs(10);
 
 /// The same in both languages of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -122,7 +124,7 @@ impl From<deadpool_redis::redis::RedisError> for Trouble {
 ///
 /// # Errors
 /// [`Trouble`]: it could not be run to its end. What it has made is removed all the same, as far as the servers answer; what is left
-/// is removed by the next one.
+/// is removed by the next run of the same experiment.
 pub async fn play(experiment: &dyn Experiment, place: &Place, seed: u64) -> Result<Report, Trouble> {
     play_in_steps(experiment, place, seed, |_| {}).await
 }
@@ -144,14 +146,19 @@ pub(crate) async fn play_in_steps(
         let with = arm(experiment, place, Side::With, seed).await?;
         Ok(Report::new(about, place.store(), seed, without, with))
     };
-    tokio::time::timeout(LONGEST, both).await.unwrap_or(Err(Trouble::TooSlow(LONGEST)))
+    let played = tokio::time::timeout(LONGEST, both).await.unwrap_or(Err(Trouble::TooSlow(LONGEST)));
+    if played.is_err() {
+        // It was interrupted, or could not clear up; what still is there then, the next run of this experiment removes.
+        let _ = tokio::time::timeout(CLEARING, place.clear()).await;
+    }
+    played
 }
 
 async fn arm(experiment: &dyn Experiment, place: &Place, side: Side, seed: u64) -> Result<Arm, Trouble> {
     place.clear().await?;
     let began = Instant::now();
     let findings = experiment.run(place, side, &mut Dice::new(seed)).await;
-    let seconds = began.elapsed().as_secs_f64();
+    let (findings, seconds) = (findings?, began.elapsed().as_secs_f64());
     place.clear().await?;
-    Ok(Arm::new(side, findings?, seconds))
+    Ok(Arm::new(side, findings, seconds))
 }

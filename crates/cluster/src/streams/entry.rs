@@ -10,8 +10,8 @@ pub(super) const REASON: &str = "reason";
 /// When a message was parked, in milliseconds since 1970, UTC.
 pub(super) const PARKED_AT: &str = "parked_at";
 
-/// Names and values.
-type Fields = Vec<(String, Vec<u8>)>;
+/// Names and values. Others may have written an entry with a name that is no text; it is parked as a message without a body.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// One entry.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Entry {
     }
 
     pub(super) fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_slice())
+        self.fields.iter().find(|(field, _)| field == name.as_bytes()).map(|(_, value)| value.as_slice())
     }
 }
 

@@ -5,6 +5,7 @@
 -- Answer: 1; 0 where the entry is there no more
 
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then
+  redis.call('XACK', KEYS[1], 'workers', ARGV[1])
   return 0
 end
 -- First what Redis may refuse because it is full.

@@ -7,7 +7,12 @@ local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err and string.find(groups.err, 'WRONGTYPE', 1, true) then
   return groups
 end
-if groups.err or #groups == 0 then
+local is_there = false
+for _, group in ipairs(groups.err and {} or groups) do
+  -- Names and values in turn; the first value is the group's name.
+  is_there = is_there or group[2] == 'workers'
+end
+if not is_there then
   -- From the first entry on: it may have been published before there was any consumer.
   redis.call('XGROUP', 'CREATE', KEYS[1], 'workers', '0', 'MKSTREAM')
 end

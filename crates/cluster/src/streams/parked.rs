@@ -1,6 +1,8 @@
 //! Messages that wait for a human or for a newer program: how they are listed, moved back and removed. Each move is one step of
 //! Redis, so there are never two copies.
 
+use std::time::{Duration, Instant};
+
 use deadpool_redis::redis::{Pipeline, cmd};
 use seckill_core::{Fault, Message, ParkedDepth, ParkedMessage, Timestamp, Unread};
 
@@ -16,6 +18,8 @@ const LONGEST_BODY: usize = 64 * 1_024;
 const PAGE: usize = 256;
 /// Messages that are listed, or looked through for those to be moved back, at the most.
 const LONGEST_LIST: usize = 10_000;
+/// The pause after a look that has left messages which are newer than this program.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 impl StreamQueue {
     pub(super) async fn list_parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, Fault> {
@@ -58,6 +62,11 @@ impl StreamQueue {
 
     /// Moves back what this program can read, and returns how many messages are left.
     pub(super) async fn move_newer_back(&self) -> Result<u64, Fault> {
+        let mut look_at = self.shared.newer_look_at.lock().await;
+        let left = self.count_parked().await?.newer;
+        if left == 0 || look_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(left);
+        }
         let keys = self.shared.keys().await?;
         let (mut from, mut seen) = ("-".to_owned(), 0);
         while seen < LONGEST_LIST {
@@ -73,7 +82,10 @@ impl StreamQueue {
                 _ => break,
             }
         }
-        Ok(self.count_parked().await?.newer)
+        let left = self.count_parked().await?.newer;
+        // Reading all of it again each second would keep a large pile, and Redis, busy.
+        *look_at = (left > 0).then(|| Instant::now() + LOOK_AGAIN);
+        Ok(left)
     }
 
     async fn range(&self, stream: &str, from: &str, limit: usize) -> Result<Vec<Entry>, Fault> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::io::tcp::TcpSettings;
 use deadpool_redis::redis::{
     AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisResult, cmd,
 };
@@ -163,7 +164,9 @@ async fn connect(shared: &SharedQueue, connected: Arc<AtomicBool>) -> RedisResul
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(Some(CONFIRM))
         .set_push_sender(watch);
-    let client = Client::open(shared.server.clone().set_redis_settings(settings))?;
+    // A batch is several segments long; the last one must not wait for an acknowledgement of the others.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    let client = Client::open(shared.server.clone().set_redis_settings(settings).set_tcp_settings(tcp))?;
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 

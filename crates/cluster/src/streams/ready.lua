@@ -14,4 +14,5 @@ for _, consumer in ipairs(taken[4] or {}) do
     ready = ready + tonumber(consumer[2])
   end
 end
-return ready
+-- Whoever deletes entries that a consumer has leaves them in its list.
+return math.max(0, ready)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{Cmd, ConnectionInfo, cmd};
 use seckill_core::{Dependency, Fault, LedgerId};
@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) identity: LedgerOfPlace,
     pub(super) intake: Intake,
     pub(super) newer: NewerLog,
+    /// When newer messages are looked through again; `None`: at once.
+    pub(super) newer_look_at: tokio::sync::Mutex<Option<Instant>>,
     /// Whether it was logged already what a confirm is worth here.
     pub(super) confirm_logged: AtomicBool,
     ledger_noted: AtomicBool,
@@ -41,6 +43,7 @@ impl Shared {
             identity,
             intake: Intake::default(),
             newer: NewerLog::default(),
+            newer_look_at: tokio::sync::Mutex::default(),
             confirm_logged: AtomicBool::new(false),
             ledger_noted: AtomicBool::new(false),
         }

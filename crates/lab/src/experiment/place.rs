@@ -1,7 +1,7 @@
 //! Where an experiment runs: tables, queues and a gate of its own, which nothing of the product uses.
 //!
-//! What it makes has fixed names, so the next experiment removes what a killed one has left. So there is only one experiment at a
-//! time on a database: on MySQL a named lock makes sure, which ends with its connection; an embedded place is a folder of its own.
+//! What it makes has fixed names, so the next run of an experiment removes what a killed one has left. So there is only one at a
+//! time on a database, which all have to use that share a RabbitMQ or a Redis: on MySQL a named lock makes sure, which ends with its connection; an embedded place is a folder of its own.
 
 use std::any::Any;
 use std::str::FromStr;
@@ -167,8 +167,9 @@ impl Place {
 
     /// As [`Self::queue`]; whatever is sent to any queue of this topic comes to each of them.
     pub(crate) async fn queue_of(&self, name: &'static str, topic: &'static str) -> Result<Queue, Trouble> {
-        let queue = Queue::open(Arc::clone(&self.parts.bus), name, topic).await?;
+        let queue = Queue::new(Arc::clone(&self.parts.bus), name, topic);
         self.queues.lock().await.push(queue.clone());
+        queue.open().await?;
         Ok(queue)
     }
 
@@ -184,23 +185,27 @@ impl Place {
         Ok(sale)
     }
 
-    /// Removes everything that was made here.
+    /// Removes everything that was made here, as far as the servers answer.
+    ///
+    /// # Errors
+    /// The first one; the rest was removed all the same.
     pub(crate) async fn clear(&self) -> Result<(), Trouble> {
+        let mut cleared = Ok(());
         let tables = std::mem::take(&mut *self.tables.lock().unwrap_or_else(PoisonError::into_inner));
         for name in tables {
-            self.drop_table(name).await?;
+            cleared = cleared.and(self.drop_table(name).await);
         }
         let queues = std::mem::take(&mut *self.queues.lock().await);
         for queue in queues {
-            queue.remove().await?;
+            cleared = cleared.and(queue.remove().await.map_err(Trouble::from));
         }
         if self.has_streams.swap(false, Relaxed) {
-            self.remove_streams().await?;
+            cleared = cleared.and(self.remove_streams().await);
         }
         let sales = std::mem::take(&mut *self.sales.lock().unwrap_or_else(PoisonError::into_inner));
         for sale in sales {
-            self.parts.gate.remove(sale).await?;
+            cleared = cleared.and(self.parts.gate.remove(sale).await.map_err(Trouble::from));
         }
-        Ok(())
+        cleared
     }
 }

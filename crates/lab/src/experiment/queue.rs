@@ -10,7 +10,7 @@ use seckill_core::{
 use uuid::Uuid;
 
 /// A queue that has given nothing for so long is empty: what a lost connection had in hand comes again within milliseconds.
-const IDLE: Duration = Duration::from_millis(700);
+pub(crate) const IDLE: Duration = Duration::from_millis(1_500);
 /// Messages that a consumer has in hand at the most.
 const PREFETCH: u16 = 50;
 /// Somebody receives there who is just being dropped.
@@ -26,14 +26,18 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Makes the queue, empty. It receives what is sent on `topic`, as does every other queue of that topic.
-    pub(super) async fn open(bus: Arc<dyn EventBus>, name: &str, topic: &str) -> Result<Self, Fault> {
+    /// It receives what is sent on `topic`, as does every other queue of that topic.
+    pub(super) fn new(bus: Arc<dyn EventBus>, name: &str, topic: &str) -> Self {
         let kind = format!("lab.{}", topic.replace('-', ""));
         let name = format!("lab-{name}").parse().expect("an experiment's queue has a plain name");
-        let queue = Self { bus, name, kind };
-        queue.remove().await?;
-        drop(queue.consumer().await?);
-        Ok(queue)
+        Self { bus, name, kind }
+    }
+
+    /// Makes the queue, empty.
+    pub(super) async fn open(&self) -> Result<(), Fault> {
+        self.remove().await?;
+        drop(self.consumer().await?);
+        Ok(())
     }
 
     /// Whoever publishes; each has a channel of its own.

@@ -64,7 +64,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A runner whose experiment ends with `shutdown`. What that leaves behind, the next experiment removes.
+    /// A runner whose experiment ends with `shutdown`. What that leaves behind, its next run removes.
     pub fn new(places: Places, shutdown: CancellationToken) -> Arc<Self> {
         Arc::new(Self { places, shutdown, state: Mutex::default() })
     }

@@ -23,7 +23,7 @@ const SLOW: &str = "mail";
 const SLOWNESS: Duration = Duration::from_millis(20);
 /// Is down for some of the refunds.
 const DOWN: &str = "coupons";
-/// Comes later. Nobody changes the sender for it.
+/// Subscribes by itself. Nobody changes the sender for it.
 const NEW: &str = "warehouse";
 /// How often a reader that is down looks whether it may come back.
 const LOOK: Duration = Duration::from_millis(20);
@@ -87,7 +87,7 @@ impl Experiment for Decoupling {
             (text("risk", "风控"), "SELECT COUNT(*) FROM lab_effects WHERE reader = 'risk'"),
             (text("reports", "报表"), "SELECT COUNT(*) FROM lab_effects WHERE reader = 'reports'"),
             (
-                text("warehouse (added later)", "数据仓库（后来加的）"),
+                text("warehouse (the sender does not know it)", "数据仓库（发送方不知道它）"),
                 "SELECT COUNT(*) FROM lab_effects WHERE reader = 'warehouse'",
             ),
         ] {

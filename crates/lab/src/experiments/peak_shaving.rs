@@ -26,7 +26,7 @@ const WINDOW: Duration = Duration::from_millis(200);
 /// What the writer may begin within a window: what the rate allows, and one batch.
 const PEAK: u64 = 200 + BATCH as u64;
 /// Somebody else has the row of the stock for so long, and up to `HELD_MORE` longer.
-const HELD: Duration = Duration::from_millis(1_200);
+const HELD: Duration = Duration::from_millis(2_200);
 const HELD_MORE_MS: u64 = 300;
 
 const ABOUT: About = About {

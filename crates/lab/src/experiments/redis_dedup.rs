@@ -80,7 +80,11 @@ impl Experiment for RedisDedup {
             Side::Without => memory(&mut redis).await?,
             Side::With => 0.0,
         };
-        Ok(findings.measure(text("memory for a million keys", "一百万个键占用的内存"), memory, "MB"))
+        Ok(findings.measure(
+            text("memory in Redis for a million keys", "一百万个键占用的 Redis 内存"),
+            memory,
+            "MB",
+        ))
     }
 }
 

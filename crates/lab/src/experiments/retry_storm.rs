@@ -55,7 +55,7 @@ const ABOUT: About = About {
     ),
     needs: Needs::Nothing,
     columns: None,
-    safeguard: safeguard!("crates/gateway/src/retry.rs", ".with_jitter()"),
+    safeguard: safeguard!("crates/gateway/src/retry.rs", "ExponentialBuilder::default()"),
 };
 
 pub(super) struct RetryStorm;

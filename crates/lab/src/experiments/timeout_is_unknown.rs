@@ -49,7 +49,7 @@ const ABOUT: About = About {
     ),
     needs: Needs::Nothing,
     columns: None,
-    safeguard: safeguard!("crates/lifecycle/src/pay.rs", "match bank.charge_state(charge.key).await?"),
+    safeguard: safeguard!("crates/lifecycle/src/pay.rs", "key: payment.charge,"),
 };
 
 pub(super) struct TimeoutIsUnknown;

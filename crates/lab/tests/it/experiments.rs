@@ -1,5 +1,5 @@
-//! Every experiment, on every back end that it can run on: with the safeguard every number is as expected for every seed, and
-//! without it one is off for one of the seeds at least.
+//! Every experiment, on every back end that it can run on: without the safeguard a number is off for one of the seeds at least,
+//! and up to that seed every number is as expected with it.
 
 use std::sync::Arc;
 use std::time::Duration;
