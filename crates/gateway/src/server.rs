@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The usual time for the head of a request.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// The usual time for the head of a request. Longer than the 60 s for which proxies keep idle connections: the proxy closes them
+/// first, and sends no request on one that is being closed here.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// What connections may cost.
 pub struct Limits {

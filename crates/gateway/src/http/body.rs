@@ -1,5 +1,7 @@
 //! Reads JSON bodies, and says of a bad one where it is bad and what is allowed.
 
+use std::time::Duration;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -10,6 +12,8 @@ use super::problem::Refusal;
 
 /// The largest body, in bytes.
 const MAX_BYTES: usize = 16 * 1024;
+/// How long a body may take to come. A connection whose body never comes would be held for ever.
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// A JSON body; an empty one gives the default.
 pub(super) struct OrDefault<T>(pub(super) T);
@@ -36,7 +40,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 }
 
 async fn read(body: Body) -> Result<axum::body::Bytes, Refusal> {
-    to_bytes(body, MAX_BYTES).await.map_err(|error| {
+    let come = tokio::time::timeout(WITHIN, to_bytes(body, MAX_BYTES)).await;
+    come.map_err(|_| Refusal::BodyTooSlow)?.map_err(|error| {
         let mut cause: Option<&dyn std::error::Error> = Some(&error);
         while let Some(error) = cause {
             if error.is::<http_body_util::LengthLimitError>() {

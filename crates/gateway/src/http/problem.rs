@@ -37,6 +37,7 @@ kinds! {
     SOLD_OUT: "sold-out" 409 "Sold out", "Fewer units are left than wanted; `remaining` says how many.";
     ORDER_DIFFERS: "order-differs" 409 "You have a different order here",
         "This user has an order of another quantity in this sale; ask for `order_id`.";
+    BODY_TOO_SLOW: "body-too-slow" 408 "The body did not come in time", "Nothing was done. Send the request again, with its whole body.";
     TOO_LARGE: "too-large" 413 "The body is too large", "Send at most 16 KiB.";
     MEDIA_TYPE: "media-type" 415 "The media type is not supported", "Send `Content-Type: application/json`.";
     INVALID: "invalid" 422 "The request is not allowed as it is", "Correct every field named in `errors`.";
@@ -85,6 +86,7 @@ pub(crate) enum Refusal {
     NoGate(SaleId),
     NoSuchPath(Uri),
     MethodNotAllowed,
+    BodyTooSlow,
     TooLarge,
     MediaType(String),
     Invalid(Vec<FieldError>),
@@ -195,6 +197,7 @@ impl Refusal {
             Self::KeyReused => &KEY_REUSED,
             Self::NoGate(_) => &NO_GATE,
             Self::MethodNotAllowed => &METHOD,
+            Self::BodyTooSlow => &BODY_TOO_SLOW,
             Self::TooLarge => &TOO_LARGE,
             Self::MediaType(_) => &MEDIA_TYPE,
             Self::Invalid(_) => &INVALID,
@@ -241,6 +244,7 @@ impl Refusal {
             }
             Self::NoSuchPath(uri) => format!("There is nothing at {}.", uri.path()),
             Self::MethodNotAllowed => "This path knows other methods.".into(),
+            Self::BodyTooSlow => "The body did not come within 10 s.".into(),
             Self::TooLarge => "The body is larger than 16 KiB.".into(),
             Self::MediaType(given) => format!("The body is {given}, not application/json."),
             Self::Invalid(errors) => {

@@ -12,7 +12,8 @@ use futures_util::{StreamExt, stream};
 use moka::future::Cache;
 use seckill_core::effects::EffectCheck;
 use seckill_core::{
-    AuditReport, Backend, Claim, Fault, LedgerOrder, NewSale, Phase, Sale, SaleId, Timestamp, now,
+    AuditReport, Backend, Claim, Fault, FieldError, GateLevel, LedgerOrder, NewSale, Phase, Sale, SaleId,
+    Timestamp, now,
 };
 use serde::Serialize;
 
@@ -73,14 +74,20 @@ async fn read_sale(backend: &Backend, id: SaleId) -> Result<Option<SaleView>, Fa
     let as_of = now();
     let Some(sale) = backend.ledger.sale(id).await? else { return Ok(None) };
     let level = backend.gate.level(id).await.ok().flatten();
-    Ok(Some(SaleView {
-        phase: sale.phase(as_of),
-        as_of,
-        sale,
-        remaining: level.map(|level| level.remaining),
-        reserved_orders: level.map(|level| level.orders),
-        pending_orders: level.map(|level| level.pending_orders),
-    }))
+    Ok(Some(SaleView::new(sale, as_of, level)))
+}
+
+impl SaleView {
+    fn new(sale: Sale, as_of: Timestamp, level: Option<GateLevel>) -> Self {
+        Self {
+            phase: sale.phase(as_of),
+            as_of,
+            sale,
+            remaining: level.map(|level| level.remaining),
+            reserved_orders: level.map(|level| level.orders),
+            pending_orders: level.map(|level| level.pending_orders),
+        }
+    }
 }
 
 impl From<Arc<Fault>> for Refusal {
@@ -96,8 +103,17 @@ pub(super) async fn create(
     body::Json(new): body::Json<NewSale>,
 ) -> Result<impl IntoResponse, Refusal> {
     new.check().map_err(Refusal::Invalid)?;
-    let id = app.directory.create(&new).await?.sale.id;
-    let view = read_sale(&app.backend, id).await?.ok_or(Refusal::NoSuchSale(id))?;
+    if new.ends_at <= now() {
+        let message = format!("is {}, which is over; a sale takes orders only until then", new.ends_at);
+        return Err(Refusal::Invalid(vec![FieldError::new("ends_at", message)]));
+    }
+    let created = app.directory.create(&new).await?.sale.clone();
+    let id = created.id;
+    // The sale is there, whatever the back end says now: a refusal would have it made a second time.
+    let view = match read_sale(&app.backend, id).await {
+        Ok(Some(view)) => view,
+        Ok(None) | Err(_) => SaleView::new(created, now(), None),
+    };
     let location = HeaderValue::try_from(format!("/api/v1/sales/{id}")).expect("an id is plain text");
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)))
 }

@@ -53,6 +53,7 @@ async fn the_type_of_every_problem_leads_to_its_explanation() {
         "method-not-allowed",
         "sold-out",
         "order-differs",
+        "body-too-slow",
         "too-large",
         "media-type",
         "invalid",

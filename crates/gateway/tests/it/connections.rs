@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::gateway::{Gateway, config};
+use crate::gateway::{Gateway, config, token};
 use crate::test_bed::{SOON, TestBed};
 
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: seckill\r\n\r\n";
@@ -53,5 +53,25 @@ async fn connections_above_the_limit_wait_until_another_one_ends() {
     drop(first);
     let read = timeout(SOON, third.read(&mut byte)).await.expect("an answer").expect("it can be read");
     assert_eq!(read, 1);
+    gateway.stop().await;
+}
+
+/// The head of a request says that a body comes, and none does.
+#[tokio::test]
+async fn a_body_that_does_not_come_ends_the_request_and_the_connection() {
+    let bed = TestBed::new().await;
+    let gateway = Gateway::with(&bed.backend, config()).await;
+    let mut slow = connect(&gateway).await;
+    let head = format!(
+        "POST /api/v1/sales/1/orders HTTP/1.1\r\nHost: seckill\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 14\r\n\r\n",
+        token(7)
+    );
+    slow.write_all(head.as_bytes()).await.expect("the gateway reads");
+    let mut answer = Vec::new();
+    let _ = timeout(SOON, slow.read_to_end(&mut answer)).await.expect("the gateway closes the connection");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("/problems/body-too-slow"), "{answer}");
+    ask(&mut connect(&gateway).await).await;
     gateway.stop().await;
 }

@@ -72,7 +72,7 @@ async fn sold_out_costs_no_write_and_a_holder_still_gets_the_order() {
 async fn outside_its_time_a_sale_takes_no_orders() {
     let bed = TestBed::new().await;
     let gateway = start(&bed).await;
-    let closed = sale_id(&gateway.create_sale(&sale(10, -7_200, -3_600)).await.expect(201));
+    let closed = gateway.closed_sale().await;
     gateway.buy(closed, 1).await.expect_problem(403, "closed");
     let upcoming = sale_id(&gateway.create_sale(&sale(10, 60, 3_600)).await.expect(201));
     gateway.buy(upcoming, 1).await.expect_problem(403, "not-open");

@@ -10,6 +10,7 @@ use seckill_core::{Backend, OrderId, SaleId, now};
 use seckill_gateway::Config;
 use seckill_gateway::recover::RecoverConfig;
 use seckill_lifecycle::Service;
+use seckill_testkit::eventually;
 use seckill_token::Signer;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -123,6 +124,17 @@ impl Gateway {
     /// The same as a request that has yet to be sent.
     pub(crate) fn buying(&self, sale: SaleId, user: u64) -> RequestBuilder {
         self.request(Method::POST, &format!("/api/v1/sales/{sale}/orders")).bearer_auth(token(user))
+    }
+
+    /// A sale of 10 units that is over and had no buyer.
+    pub(crate) async fn closed_sale(&self) -> SaleId {
+        let id = sale_id(&self.create_sale(&sale(10, -7_200, 1)).await.expect(201));
+        eventually(SOON, async || {
+            let reply = self.get(&format!("/api/v1/sales/{id}")).await.expect(200);
+            if reply.json["phase"] == "closed" { Ok(()) } else { Err(reply) }
+        })
+        .await;
+        id
     }
 
     pub(crate) async fn create_sale(&self, body: &Value) -> Reply {

@@ -221,7 +221,7 @@ async fn after_the_end_nobody_can_buy_and_a_buyer_still_gets_the_order() {
 async fn a_sale_that_is_over_refuses_every_order() {
     let bed = TestBed::new().await;
     let gateway = Gateway::start(&bed.backend).await;
-    let sale = sale_id(&gateway.create_sale(&sale(10, -7_200, -3_600)).await.expect(201));
+    let sale = gateway.closed_sale().await;
     let refused = gateway.buy(sale, 7).await.expect_problem(403, "closed");
     assert_eq!(refused.header("retry-after"), None, "coming back is no use");
     expect_untouched(&bed, sale).await;

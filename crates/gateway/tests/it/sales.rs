@@ -60,6 +60,9 @@ async fn a_body_that_is_no_sale_says_why() {
         let [("body", message)] = refused.wrong_fields()[..] else { panic!("{refused:?}") };
         assert!(message.contains(reason), "{message}");
     }
+    let over = gateway.create_sale(&sale(10, -7_200, -3_600)).await.expect_problem(422, "invalid");
+    let [("ends_at", message)] = over.wrong_fields()[..] else { panic!("{over:?}") };
+    assert!(message.contains("which is over"), "{message}");
     assert_eq!(bed.real.ledger.sales(10).await.unwrap(), []);
 }
 
