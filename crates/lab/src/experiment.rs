@@ -94,7 +94,7 @@ pub enum Trouble {
     #[error(transparent)]
     Fault(#[from] Fault),
     #[error(
-        "the experiment's own tables cannot be used ({0}); it needs a database that it can reach and make tables in"
+        "the experiment's own tables cannot be used ({0}); it needs a database that it can reach and make tables in: see --lab-mysql-url"
     )]
     Sql(String),
     #[error("Redis cannot be used ({0}); the experiment needs a server that it can reach and write to")]
