@@ -136,12 +136,14 @@ async fn events_that_are_doubled_have_one_effect() {
 async fn a_relay_that_was_killed_publishes_again_and_nothing_happens_twice() {
     let demonstration = Demonstration::new(true).await;
     let mut probe = probe(&demonstration).await;
-    demonstration.begin("relay_killed", json!({"seconds": 3})).await;
+    demonstration.begin("relay_killed", json!({"seconds": 300})).await;
     demonstration.start_events();
     let orders = pay_all(&demonstration, 1..6).await;
     // It dies with its first events, which are on the bus, and the outbox does not know that.
     let first = seen_until(&mut *probe, |seen| !seen.is_empty()).await;
     assert!(demonstration.backend.outbox.depth().await.unwrap().pending > 0);
+    let (status, settings) = demonstration.ask(Method::DELETE, "/faults/relay_killed", Value::Null).await;
+    assert_eq!(status, 200, "{settings}");
     demonstration.reported("relay_killed", false).await;
     eventually(SOON, async || match demonstration.backend.outbox.depth().await.unwrap().pending {
         0 => Ok(()),
