@@ -3,6 +3,7 @@
 pub mod client;
 mod cpu;
 pub mod latency;
+pub mod life;
 pub mod lifecycle;
 pub mod limits;
 pub mod outcome;

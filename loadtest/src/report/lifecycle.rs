@@ -12,7 +12,8 @@ use crate::check::verify::{Check, Status};
 use crate::plan::lifecycle::{Behaviour, LifecyclePlan};
 use crate::report::schema::{BankReport, BehaviourReport, LifecycleReport};
 use crate::report::text::align_numbers;
-use crate::send::lifecycle::{Life, Lives, Told};
+use crate::send::life::{Life, Told};
+use crate::send::lifecycle::Lives;
 
 /// With a larger share of orders that have ended elsewhere than planned, the run has not tested what it was meant to.
 const MOST_OFF_PLAN: f64 = 0.1;

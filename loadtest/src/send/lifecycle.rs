@@ -21,17 +21,15 @@ use crate::check::verify::Status;
 use crate::plan::lifecycle::{Behaviour, LifecyclePlan};
 use crate::plan::tokens::Tokens;
 use crate::send::client::{Answer, Client, Clients, Failure};
+use crate::send::life::{FIRST_PAUSE, LONGEST_PAUSE, Life, Stage, Told};
 use crate::send::outcome::problem;
-use crate::send::run::{Order, Promise};
+use crate::send::run::Promise;
 use crate::send::template::Template;
 
 /// Orders that are served at one time.
 const AT_ONCE: usize = 128;
 /// The pause between the promise and the first look: an order is not committed earlier.
 const FIRST_LOOK: Duration = Duration::from_millis(200);
-/// The first pause before an order is looked at again, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The pause before a request is sent again whose answer did not say when.
 const RETRY: Duration = Duration::from_secs(1);
 /// The longest that a `Retry-After` is obeyed.
@@ -40,110 +38,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 const MAX_REFUSALS: usize = 32;
 
 static KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// The last answer to a buyer's wish, as far as it says something about the order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Told {
-    /// The buyer has asked for nothing.
-    Nothing,
-    /// Nothing certain: the request is to be sent again, or was not answered.
-    Open,
-    /// The order's state does not allow it, or the request was refused in another way.
-    Refused,
-    /// 402: the bank has declined the payment.
-    Declined,
-    /// 409 `paid-too-late`: the money goes back by itself.
-    TooLate,
-    /// 200: the order is cancelled.
-    Cancelled,
-    /// 200: the order is paid.
-    Paid,
-    /// 202: the money goes back.
-    Refunding,
-}
-
-/// What comes next for an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Waits for the commit.
-    Commit,
-    /// Pays or cancels.
-    Act,
-    /// Wants the money back.
-    GiveBack,
-    /// Waits until the order is where it must end.
-    End,
-    Done,
-}
-
-/// One order and what its buyer knows of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Life {
-    pub order: Order,
-    pub behaviour: Behaviour,
-    /// The order's state when its buyer looked last; `None`: the server has not said one.
-    pub status: Option<Status>,
-    /// What the order costs, in hundredths; 0: not known.
-    pub amount_cents: u64,
-    pub told: Told,
-    /// The payment's id, where one was told.
-    pub payment: Option<Uuid>,
-    /// Whether two answers to one payment contradict each other.
-    pub contradicted: bool,
-    /// Whether it was seen as expired before its window can have been over.
-    pub expired_early: bool,
-    /// Whether it is where it must end.
-    pub ended: bool,
-    sent: Instant,
-    stage: Stage,
-    pause: Duration,
-}
-
-impl Life {
-    pub(crate) fn new(order: Order, behaviour: Behaviour, sent: Instant) -> Self {
-        Self {
-            order,
-            behaviour,
-            status: None,
-            amount_cents: 0,
-            told: Told::Nothing,
-            payment: None,
-            contradicted: false,
-            expired_early: false,
-            ended: false,
-            sent,
-            stage: Stage::Commit,
-            pause: FIRST_PAUSE,
-        }
-    }
-
-    /// Whether nothing more happens to the order by itself.
-    fn rests(&self) -> bool {
-        match self.status {
-            Some(Status::Rejected | Status::Refunded | Status::RefundHeld) => true,
-            Some(Status::Paid) => self.told != Told::Refunding,
-            // Money that came too late is on its way back.
-            Some(Status::Cancelled) => self.told != Told::TooLate,
-            None | Some(Status::Queued | Status::Committed | Status::Refunding) => false,
-        }
-    }
-
-    /// The pause before the next look: longer every time.
-    fn longer_pause(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
-        pause
-    }
-
-    fn enter(&mut self, stage: Stage, wait: Duration) -> Option<Duration> {
-        (self.stage, self.pause) = (stage, FIRST_PAUSE);
-        Some(wait)
-    }
-
-    fn moved_from(&self, before: &Self) -> bool {
-        (self.stage, self.status, self.told) != (before.stage, before.status, before.told)
-    }
-}
 
 /// All orders of a run after their buyers have gone.
 #[derive(Debug, Clone, Default)]
@@ -317,7 +211,7 @@ impl Asking {
         }
         match life.status {
             None | Some(Status::Queued) => Some(life.longer_pause()),
-            Some(Status::Rejected) => end(life),
+            Some(Status::Rejected) => life.end(),
             Some(_) => match life.behaviour {
                 // Looks before the window is over, too: the order must be there still.
                 Behaviour::Expire => {
@@ -408,7 +302,7 @@ impl Asking {
         if let Some(wait) = self.look(client, life).await {
             return Some(wait);
         }
-        if life.rests() { end(life) } else { Some(life.longer_pause()) }
+        if life.rests() { life.end() } else { Some(life.longer_pause()) }
     }
 
     /// Looks at the order. Returns the time after which to look again where the server gave no state of it.
@@ -475,11 +369,6 @@ impl Asking {
         let room = refusals.len() < MAX_REFUSALS || refusals.contains_key(&name);
         *refusals.entry(if room { name } else { "other".to_owned() }).or_default() += 1;
     }
-}
-
-fn end(life: &mut Life) -> Option<Duration> {
-    (life.stage, life.ended) = (Stage::Done, true);
-    None
 }
 
 fn retry_after(answer: &Answer) -> Option<Duration> {

@@ -10,6 +10,7 @@ use sqlx::{Any, AnyConnection};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::effects;
 use crate::experiment::queue::{Message, Queue};
 use crate::experiment::{About, Dice, Experiment, Findings, Needs, Place, Side, Trouble, safeguard, text};
 
@@ -239,9 +240,5 @@ async fn is_new(
         .bind(step as i64)
         .execute(&mut **transaction)
         .await;
-    match written {
-        Ok(_) => Ok(true),
-        Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    Ok(effects::is_new(written)?)
 }

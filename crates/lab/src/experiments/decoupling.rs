@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use super::effects;
 use crate::experiment::queue::Queue;
 use crate::experiment::{About, Dice, Experiment, Findings, Needs, Place, Side, Trouble, safeguard, text};
 
@@ -142,12 +143,9 @@ async fn take_in(place: &Place, reader: &'static str, refund: u64) -> Result<(),
         .bind(refund.cast_signed())
         .execute(place.sql())
         .await;
-    match written {
-        Ok(_) => Ok(()),
-        // It was taken in before.
-        Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    // Where it is not new, it was taken in before.
+    effects::is_new(written)?;
+    Ok(())
 }
 
 async fn publish(place: &Place, down: &Range<u64>) -> Result<(u64, Duration), Trouble> {

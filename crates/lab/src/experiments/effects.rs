@@ -22,17 +22,22 @@ pub(super) async fn write(
     let mut transaction = place.sql().begin().await?;
     if side == Side::With {
         let insert = sqlx::query("INSERT INTO lab_inbox (message) VALUES (?)").bind(&message);
-        match insert.execute(&mut *transaction).await {
-            Ok(_) => {}
-            Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
+        if !is_new(insert.execute(&mut *transaction).await)? {
+            return Ok(None);
         }
     }
     let insert = sqlx::query("INSERT INTO lab_effects (message) VALUES (?)").bind(&message);
     insert.execute(&mut *transaction).await?;
     Ok(Some(transaction))
+}
+
+/// Whether an INSERT has made its row; false: the unique key was there already, and nothing was changed.
+pub(super) fn is_new<T>(inserted: Result<T, sqlx::Error>) -> Result<bool, sqlx::Error> {
+    match inserted {
+        Ok(_) => Ok(true),
+        Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Commits what [`write`] has written.

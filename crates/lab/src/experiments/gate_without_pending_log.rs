@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use seckill_core::{Claim, Decision, OrderId, Reserved, Sale, UserId, now};
 
+use super::effects;
 use crate::experiment::place::EPOCH;
 use crate::experiment::queue::{Consumer, Producer};
 use crate::experiment::{About, Dice, Experiment, Findings, Needs, Place, Side, Trouble, safeguard, text};
@@ -152,12 +153,8 @@ async fn take(place: &Place, consumer: &mut Consumer, published: usize) -> Resul
         let Some(message) = consumer.next().await? else { continue };
         let buyer = i64::try_from(message.body).unwrap_or(i64::MAX);
         let order = sqlx::query("INSERT INTO lab_orders (id, buyer) VALUES (?, ?)");
-        match order.bind(message.id.to_string()).bind(buyer).execute(place.sql()).await {
-            Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => {}
-            written => {
-                written?;
-            }
-        }
+        // One that is not new came twice.
+        effects::is_new(order.bind(message.id.to_string()).bind(buyer).execute(place.sql()).await)?;
         consumer.ack(message).await?;
         taken += 1;
     }

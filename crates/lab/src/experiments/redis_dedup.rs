@@ -8,6 +8,7 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
+use super::effects;
 use crate::experiment::queue::{Consumer, Producer, Queue};
 use crate::experiment::{About, Dice, Experiment, Findings, Needs, Place, Side, Trouble, safeguard, text};
 
@@ -201,12 +202,8 @@ impl Handling<'_> {
     async fn act_once(&mut self, id: Uuid, number: usize, crash: bool) -> Result<Acted, Trouble> {
         let mut transaction = self.place.sql().begin().await?;
         let inbox = sqlx::query("INSERT INTO lab_inbox (message) VALUES (?)").bind(id.to_string());
-        match inbox.execute(&mut *transaction).await {
-            Ok(_) => {}
-            Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => {
-                return Ok(Acted::Before);
-            }
-            Err(error) => return Err(error.into()),
+        if !effects::is_new(inbox.execute(&mut *transaction).await)? {
+            return Ok(Acted::Before);
         }
         if crash {
             // The transaction is dropped, and its row of the inbox with it.

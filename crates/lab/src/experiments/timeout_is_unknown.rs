@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::effects;
 use crate::experiment::{About, Dice, Experiment, Findings, Needs, Place, Side, Trouble, safeguard, text};
 
 const BUYERS: usize = 80;
@@ -162,10 +163,7 @@ impl Bank {
 /// The bank knows a key: the same one charges once.
 async fn write(sql: &AnyPool, charge: Uuid, buyer: usize) -> Result<(), sqlx::Error> {
     let row = sqlx::query("INSERT INTO lab_charges (charge, buyer) VALUES (?, ?)");
-    match row.bind(charge.to_string()).bind(number(buyer)).execute(sql).await {
-        Err(error) if error.as_database_error().is_some_and(|error| error.is_unique_violation()) => Ok(()),
-        written => written.map(drop),
-    }
+    effects::is_new(row.bind(charge.to_string()).bind(number(buyer)).execute(sql).await).map(drop)
 }
 
 /// From the unit to the payment.
