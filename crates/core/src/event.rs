@@ -190,7 +190,7 @@ impl Event {
             subject: body.subject(),
             time: crate::now(),
             datacontenttype: ContentType::Json,
-            traceparent: None,
+            traceparent: crate::current_trace().map(String::from),
             body,
         }
     }

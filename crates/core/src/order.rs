@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{CancelReason, Claim, Epoch, SaleId, Timestamp};
+use crate::{CancelReason, Claim, Epoch, SaleId, Timestamp, TraceParent};
 
 /// Orders in one order batch, at the most: one group commit, one message.
 pub const MAX_BATCH_ORDERS: usize = 256;
@@ -63,6 +63,9 @@ pub struct OrderBatch {
     /// What a marker says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<Marker>,
+    /// The trace that its orders came with, or the one that was begun for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
 }
 
 /// A message that carries no order. Where it comes out of the queue, everything that was published before it has come out
@@ -86,12 +89,25 @@ impl Marker {
 impl OrderBatch {
     /// A batch under a new id.
     pub fn new(sale_id: SaleId, epoch: Epoch, orders: Vec<Claim>) -> Self {
-        Self { batch_id: Uuid::now_v7(), sale_id, epoch, orders, set_aside_ms: None, marker: None }
+        Self {
+            batch_id: Uuid::now_v7(),
+            sale_id,
+            epoch,
+            orders,
+            set_aside_ms: None,
+            marker: None,
+            traceparent: None,
+        }
     }
 
     /// The same, with the moment at which the oldest of the orders was set aside.
     pub fn set_aside_at(self, millis: u64) -> Self {
         Self { set_aside_ms: Some(millis), ..self }
+    }
+
+    /// The same, as a part of a trace.
+    pub fn in_trace(self, traceparent: Option<TraceParent>) -> Self {
+        Self { traceparent, ..self }
     }
 
     /// A message that carries `marker` and no order.
@@ -248,6 +264,7 @@ mod tests {
             orders: vec![claim],
             set_aside_ms: None,
             marker: None,
+            traceparent: None,
         };
         let json = serde_json::to_value(&batch).unwrap();
         assert_eq!(

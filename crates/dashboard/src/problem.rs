@@ -24,6 +24,9 @@ fn of(status: StatusCode, slug: &str, detail: &str, errors: &[FieldError]) -> Re
         "status": status.as_u16(),
         "detail": detail,
     });
+    if let Some(id) = seckill_core::current_request() {
+        body["request_id"] = json!(*id);
+    }
     if !errors.is_empty() {
         body["errors"] = json!(errors);
     }

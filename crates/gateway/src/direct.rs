@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use seckill_core::{
     Backend, Claim, Dependency, Fate, Fault, Ledger, LedgerWriter, Order, Phase, RejectReason, Sale, SaleId,
-    now,
+    in_trace, now,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
@@ -104,9 +104,10 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, waiting: Arc<Mutex<mpsc::Receiver<Waiting>>>, shutdown: CancellationToken) {
-        while let Some((sale, Ticket { claim, since, answer })) = next(&waiting, &shutdown).await {
+        while let Some((sale, Ticket { claim, trace, since, answer })) = next(&waiting, &shutdown).await {
             let late = since.elapsed() > self.max_wait;
-            let outcome = if late { Answer::Overloaded } else { self.take(sale, claim).await };
+            let outcome =
+                if late { Answer::Overloaded } else { in_trace(trace, self.take(sale, claim)).await };
             // The buyer may have hung up. The order stands; a retry gets its id.
             let _ = answer.send(outcome);
         }

@@ -9,6 +9,7 @@ mod orders;
 mod outbox;
 pub(crate) mod problem;
 mod repair;
+mod request;
 mod sales;
 
 use std::sync::Arc;
@@ -121,8 +122,9 @@ async fn measure(request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let response = request::answer(request, route, next).await;
+    let route = route.to_owned();
     let method = match method.as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") if route != "none" => {
             known

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use seckill_core::{
     AbortPoint, Backend, Claim, Decision, Dependency, Epoch, Fault, MAX_BATCH_ORDERS, OrderBatch,
-    PROMISE_WINDOW, Publisher, ReservationId, Reserved, SaleId, abort_point,
+    PROMISE_WINDOW, Publisher, ReservationId, Reserved, SaleId, TraceParent, abort_point,
 };
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use crate::retry::{Attempts, backoff};
 use crate::ticket::{Answer, NotTaken, Ticket};
@@ -137,7 +138,8 @@ impl Lane {
         let mut tickets = Vec::with_capacity(self.config.max_batch);
         let mut claims = Vec::with_capacity(self.config.max_batch);
         while self.gather(&mut tickets, &shutdown).await {
-            self.step(&mut tickets, &mut claims).await;
+            let (span, trace) = begin_batch(self.sale, &tickets);
+            self.step(&mut tickets, &mut claims, trace).instrument(span).await;
         }
         self.settle().await;
     }
@@ -160,7 +162,7 @@ impl Lane {
     }
 
     /// Takes one batch from the lane to its answers. Leaves `tickets` and `claims` empty.
-    async fn step(&mut self, tickets: &mut Vec<Ticket>, claims: &mut Vec<Claim>) {
+    async fn step(&mut self, tickets: &mut Vec<Ticket>, claims: &mut Vec<Claim>, trace: Option<TraceParent>) {
         self.shed_the_late(tickets);
         if tickets.is_empty() {
             return;
@@ -193,7 +195,8 @@ impl Lane {
         let mut confirmed = true;
         if !orders.is_empty() {
             let set_aside = set_aside_ms(reservation, &decisions);
-            let batch = OrderBatch::new(self.sale, self.epoch, orders).set_aside_at(set_aside);
+            let batch =
+                OrderBatch::new(self.sale, self.epoch, orders).set_aside_at(set_aside).in_trace(trace);
             match publisher.publish(&batch).await {
                 // Killed here: queued, still in the pending log; the recoverer publishes once more, harmlessly.
                 Ok(()) => self.settled.extend(reservation),
@@ -277,6 +280,16 @@ impl Lane {
         self.settled.clear();
         abort_point(AbortPoint::SettleAfter);
     }
+}
+
+/// The span of one batch, caused by the requests in it, and where their trace goes on. Without a recorded request there is no span.
+fn begin_batch(sale: SaleId, tickets: &[Ticket]) -> (Span, Option<TraceParent>) {
+    if tickets.iter().all(|ticket| ticket.trace.is_none()) {
+        return (Span::none(), None);
+    }
+    let span = tracing::info_span!(parent: None, "send orders", otel.kind = "producer", sale_id = %sale, orders = tickets.len());
+    let trace = seckill_trace::of_causes(&span, tickets.iter().filter_map(|ticket| ticket.trace));
+    (span, trace)
 }
 
 /// What must be confirmed by the queue before this batch is answered: what was reserved now, and what was reserved

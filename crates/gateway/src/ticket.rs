@@ -1,7 +1,7 @@
 //! A claim on its way to its answer: what the handler hands over, what comes back, and why a claim is refused at once. Both
 //! paths of an order use it, through the queue and direct.
 
-use seckill_core::{Claim, Dependency, OrderId, Timestamp, UserId};
+use seckill_core::{Claim, Dependency, OrderId, Timestamp, TraceParent, UserId, current_trace};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -42,6 +42,8 @@ pub enum Answer {
 /// A claim and the one who waits for its answer.
 pub(crate) struct Ticket {
     pub(crate) claim: Claim,
+    /// The recorded trace that the request belongs to.
+    pub(crate) trace: Option<TraceParent>,
     pub(crate) since: Instant,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
@@ -50,7 +52,8 @@ impl Ticket {
     /// A ticket that starts to wait now, and where its answer will come out.
     pub(crate) fn new(claim: Claim) -> (Self, oneshot::Receiver<Answer>) {
         let (answer, receiver) = oneshot::channel();
-        (Self { claim, since: Instant::now(), answer }, receiver)
+        let trace = current_trace().filter(TraceParent::is_sampled);
+        (Self { claim, trace, since: Instant::now(), answer }, receiver)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::options::{
     BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, MoneyOptions, SecretOptions,
     ServerOptions, WorkerOptions,
 };
+use crate::telemetry::TraceOptions;
 use crate::words;
 
 /// A flash-sale system whose peak shaving you can see, measure and trust.
@@ -34,6 +35,8 @@ pub(crate) struct Cli {
     /// `warn,seckill_worker=debug`
     #[arg(long, global = true, env = "SECKILL_LOG_JSON")]
     pub(crate) log_json: bool,
+    #[command(flatten)]
+    pub(crate) traces: TraceOptions,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -118,6 +121,16 @@ pub(crate) fn usage_error(message: &str) -> ExitCode {
 }
 
 impl Command {
+    /// How the spans of this program are told from those of others.
+    pub(crate) fn service(&self) -> &'static str {
+        match self {
+            Self::Gateway(_) => "seckill-gateway",
+            Self::Worker(_) => "seckill-worker",
+            Self::Bank(_) => "seckill-bank",
+            _ => "seckill",
+        }
+    }
+
     /// The long-running roles log what they do; the other commands log only what is wrong.
     pub(crate) fn default_log_level(&self) -> &'static str {
         match self {

@@ -41,7 +41,12 @@ use cli::{Cli, Command};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::log(cli.command.default_log_level(), cli.log_json);
+    let started =
+        telemetry::start(cli.command.default_log_level(), cli.log_json, &cli.traces, cli.command.service());
+    let _tracing = match started {
+        Ok(tracing) => tracing,
+        Err(error) => return cli::usage_error(&format!("{error:#}")),
+    };
     if let Err(error) = abort::arm() {
         return cli::usage_error(&error);
     }

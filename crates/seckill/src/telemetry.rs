@@ -16,8 +16,47 @@ use tracing_subscriber::{Layer, fmt};
 /// a channel is logged by whoever used it.
 const QUIET: &str = "lapin::channel=off";
 
-/// Logs to stderr. SECKILL_LOG sets the filter; without it `default` holds.
-pub(crate) fn log(default: &str, json: bool) {
+/// Where spans are sent.
+#[cfg(feature = "otlp")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct TraceOptions {
+    /// Sends traces to this OpenTelemetry collector, by OTLP over HTTP, such as http://127.0.0.1:4318
+    #[arg(long, global = true, env = "SECKILL_OTLP_ENDPOINT", value_name = "URL", value_parser = crate::words::server)]
+    otlp_endpoint: Option<url::Url>,
+    /// Share of the requests that are traced, 0 to 1. A request that came with a `traceparent` is traced if that says so
+    #[arg(long, global = true, env = "SECKILL_OTLP_SAMPLE", value_name = "SHARE", default_value = "0.01", value_parser = share)]
+    otlp_sample: f64,
+}
+
+/// Without the feature `otlp` spans are sent nowhere.
+#[cfg(not(feature = "otlp"))]
+#[derive(Debug, clap::Args)]
+pub(crate) struct TraceOptions {}
+
+#[cfg(feature = "otlp")]
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "allowed are 0 to 1".to_owned())
+}
+
+/// Sends the last spans when it is dropped.
+#[cfg(feature = "otlp")]
+pub(crate) type Tracing = Option<seckill_trace::Collector>;
+#[cfg(not(feature = "otlp"))]
+pub(crate) type Tracing = ();
+
+/// Logs to stderr, and sends spans where `traces` says, as those of `service`. SECKILL_LOG sets the filter of the log; without it
+/// `default` holds.
+///
+/// # Errors
+/// The collector's address cannot be used.
+#[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "spans are sent nowhere"))]
+pub(crate) fn start(
+    default: &str,
+    json: bool,
+    traces: &TraceOptions,
+    service: &'static str,
+) -> Result<Tracing> {
     let wanted = std::env::var("SECKILL_LOG").unwrap_or_else(|_| format!("{default},{QUIET}"));
     let filter: Targets = wanted.parse().unwrap_or_else(|error| {
         eprintln!("seckill: SECKILL_LOG={wanted:?} is no filter ({error}); using {default:?}");
@@ -27,7 +66,21 @@ pub(crate) fn log(default: &str, json: bool) {
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let log = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let log = if json { log.json().flatten_event(true).boxed() } else { log.boxed() };
-    tracing_subscriber::registry().with(log.with_filter(filter)).init();
+    let registry = tracing_subscriber::registry().with(log.with_filter(filter));
+    #[cfg(feature = "otlp")]
+    {
+        let connect = |endpoint| seckill_trace::Collector::connect(endpoint, service, traces.otlp_sample);
+        let collector = traces.otlp_endpoint.as_ref().map(connect).transpose()?;
+        // What other libraries do is not part of an order's path.
+        let ours = Targets::new().with_target("seckill", tracing::Level::INFO);
+        registry.with(collector.as_ref().map(|to| to.layer().with_filter(ours))).init();
+        Ok(collector)
+    }
+    #[cfg(not(feature = "otlp"))]
+    {
+        registry.init();
+        Ok(())
+    }
 }
 
 /// Bounds of histograms in seconds, from a tenth of a millisecond to ten seconds. A percentile that is computed from them is

@@ -10,11 +10,12 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use seckill_core::{
     AbortPoint, Backend, Consumer, Delivery, DeliveryTag, Dependency, Fate, Fault, LedgerWriter, Marker,
-    Order, OrderBatch, RejectReason, Release, SaleId, abort_point,
+    Order, OrderBatch, RejectReason, Release, SaleId, TraceParent, abort_point, in_trace,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use self::known_sales::KnownSales;
 use crate::held::HeldOrders;
@@ -182,7 +183,8 @@ impl Lane {
             count = self.pace.admit(self.orders.len()) => count,
         };
         abort_point(AbortPoint::CommitBefore);
-        let progress = self.commit(count).await?;
+        let (span, trace) = self.begin_commit(count);
+        let progress = in_trace(trace, self.commit(count)).instrument(span).await?;
         // A process killed here has committed orders whose messages come again, and the ledger knows them by their ids.
         abort_point(AbortPoint::AckBefore);
         self.acknowledge(count).await?;
@@ -259,6 +261,24 @@ impl Lane {
             (taken.batch.sale_id, taken.batch.set_aside_ms.unwrap_or(0))
         });
         self.held.set(self.orders.len(), oldest);
+    }
+
+    /// The span of one commit, caused by the batches in it, and where their trace goes on. Without a recorded batch there is no
+    /// span.
+    fn begin_commit(&self, count: usize) -> (Span, Option<TraceParent>) {
+        let mut before = 0;
+        let taken = self.deliveries.iter().take_while(|taken| {
+            let inside = before < count;
+            before += taken.left;
+            inside
+        });
+        let mut causes = taken.filter_map(|taken| taken.batch.traceparent).peekable();
+        if causes.peek().is_none() {
+            return (Span::none(), None);
+        }
+        let span = tracing::info_span!(parent: None, "commit orders", otel.kind = "consumer", orders = count);
+        let trace = seckill_trace::of_causes(&span, causes);
+        (span, trace)
     }
 
     /// Commits the oldest `count` orders: in one transaction, or where single orders fail by themselves, around them.

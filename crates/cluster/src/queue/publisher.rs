@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::ShortString;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Confirmation};
-use seckill_core::{Dependency, Fault, Message, OrderBatch, Publisher};
+use seckill_core::{Dependency, Fault, Message, OrderBatch, Publisher, TraceParent};
 
 use super::connection::{Lane, Link};
 use super::shared::Shared;
@@ -71,6 +71,10 @@ impl Publisher for RabbitPublisher {
         // takes this back.
         self.spent = true;
         let properties = properties(batch.batch_id.to_string().into());
+        let properties = match batch.traceparent {
+            Some(parent) => properties.with_headers(traced(parent)),
+            None => properties,
+        };
         match send(&self.lane, names::ORDERS, message.as_bytes(), properties).await {
             Ok(()) => {
                 self.spent = false;
@@ -147,6 +151,13 @@ pub(crate) async fn send_to(
         Ok(Err(error)) => Err(NotSent::Lost(format!("RabbitMQ was lost before it confirmed: {error}"))),
         Err(_) => Err(NotSent::Refused(format!("RabbitMQ did not confirm within {CONFIRM:?}"))),
     }
+}
+
+/// The header for tools that follow traces through RabbitMQ; seckill itself reads the message.
+fn traced(parent: TraceParent) -> FieldTable {
+    let mut headers = FieldTable::default();
+    headers.insert("traceparent".into(), AMQPValue::LongString(parent.to_string().into()));
+    headers
 }
 
 /// Of a message that outlives a restart of the broker and never expires.

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use lapin::Channel;
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{BasicGetOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use seckill_cluster::names;
 use seckill_core::{Fault, OrderBatch, OrderQueue, SaleId};
@@ -49,6 +49,26 @@ async fn what_cannot_be_read_is_parked_and_what_cannot_be_routed_is_kept() {
     wait_for_messages(&channel, names::PARKED, 3).await;
     wait_for_messages(&channel, names::UNROUTED, 1).await;
     wait_for_messages(&channel, names::ORDERS, 0).await;
+}
+
+#[tokio::test]
+async fn the_trace_of_a_batch_is_a_header_for_other_tools() {
+    let rabbit = seckill_testkit::rabbit().await;
+    let queue = queue_at(&rabbit.url).queue;
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let traced = batch(0..1).in_trace(Some(traceparent.parse().unwrap()));
+    let mut publisher = queue.publisher().await.unwrap();
+    for batch in [&traced, &batch(1..2)] {
+        publisher.publish(batch).await.unwrap();
+    }
+    let (_connection, channel) = channel(&rabbit.url).await;
+    let header = async || {
+        let got = channel.basic_get(names::ORDERS.into(), BasicGetOptions::default()).await.unwrap().unwrap();
+        let headers = got.properties.headers().clone()?;
+        Some(headers.inner().get("traceparent")?.as_long_string()?.to_string())
+    };
+    assert_eq!(header().await.as_deref(), Some(traceparent));
+    assert_eq!(header().await, None);
 }
 
 #[tokio::test]

@@ -152,6 +152,9 @@ pub(crate) const REBUILD_SECONDS: u64 = 15;
 /// The members of the body beside those of RFC 9457.
 #[derive(Debug, Default, Serialize)]
 struct Members {
+    /// For those who look for the request in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     order_id: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -317,6 +320,8 @@ impl IntoResponse for Refusal {
             Self::Invalid(errors) => Members { errors, ..Members::default() },
             _ => Members::default(),
         };
+        let request_id = seckill_core::current_request().map(|id| id.to_string());
+        let members = Members { request_id, ..members };
         let body = ProblemDetails::new()
             .with_type(uri)
             .with_title(kind.title)
