@@ -97,6 +97,7 @@ run_tests() {
 step setup scripts/setup.sh
 step format cargo fmt "${format[@]}" --check
 step dependencies scripts/unused-deps.sh
+[ -n "$crate" ] || step "licences and sources" scripts/deny.sh
 step clippy cargo clippy "${scope[@]}" --all-targets --locked -- -D warnings
 step 'build of the tests' build_tests
 step tests run_tests

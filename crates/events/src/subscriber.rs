@@ -11,10 +11,11 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use seckill_core::{
     AbortPoint, Backend, DeliveryTag, Event, EventDelivery, EventPattern, Fault, SubscriberName,
-    Subscription, abort_point,
+    Subscription, TraceParent, abort_point, in_trace,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 /// Events that a subscriber has in hand, at the most.
 const PREFETCH: u16 = 32;
@@ -129,6 +130,17 @@ async fn park(
     subscription.park(delivery, reason).await
 }
 
+/// The span of an attempt to take in an event that belongs to a trace, and where that goes on.
+fn begin(subscriber: &dyn Subscriber, event: &Event) -> (Span, Option<TraceParent>) {
+    let Some(cause) = event.traceparent.as_ref().and_then(|text| text.parse().ok()) else {
+        return (Span::none(), None);
+    };
+    let name = subscriber.name();
+    let span = tracing::info_span!(parent: None, "take in event", otel.kind = "consumer", subscriber = name, event = %event.id);
+    let trace = seckill_trace::of_causes(&span, [cause]);
+    (span, trace)
+}
+
 /// Takes in one event, waiting for whatever is away; then it can be acknowledged.
 async fn take_in(
     backend: &Backend,
@@ -139,7 +151,9 @@ async fn take_in(
     let name = subscriber.name();
     let mut pauses = pauses();
     let first = loop {
-        match subscriber.take_in(backend, &event).await {
+        // What follows from the event goes on with its trace.
+        let (span, trace) = begin(subscriber, &event);
+        match in_trace(trace, subscriber.take_in(backend, &event)).instrument(span).await {
             Ok(first) => break first,
             Err(fault) => {
                 tracing::warn!(subscriber = name, event = %event.id, error = %fault, "an event waits");

@@ -123,7 +123,11 @@ impl Webhook {
         let body = Bytes::copy_from_slice(message.text.as_bytes());
         // For each attempt anew: a receiver refuses what is old.
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        Request::post(&self.target)
+        let mut request = Request::post(&self.target);
+        if let Some(parent) = message.event().ok().and_then(|event| event.traceparent) {
+            request = request.header("traceparent", parent);
+        }
+        request
             .header(header::HOST, &self.host)
             .header(header::USER_AGENT, concat!("seckill/", env!("CARGO_PKG_VERSION")))
             .header(header::CONTENT_TYPE, "application/cloudevents+json")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use seckill_core::{
     Backend, CancelReason, Claim, Decision, Event, EventBody, EventMessage, EventOrder, Fault, NewSale,
-    OrderId, Orders, OutboxState, Refund, Sale, Step, UserId, Verdict,
+    OrderId, Orders, OutboxState, Refund, Sale, SaleId, Step, UserId, Verdict,
 };
 use seckill_events::subscriber::Subscriber;
 use seckill_events::{inbox, relay, subscribers};
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::setup::{SOON, back_end, event, order, paid, write};
+use crate::setup::{SOON, back_end, event, order, paid, subscribe, take, write};
 
 /// The relay and all subscribers.
 struct Running {
@@ -333,5 +333,42 @@ async fn an_event_that_waits_for_somebody_outside_does_not_hold_up_the_next_one(
         }
     })
     .await;
+    running.stop().await;
+}
+
+/// Answers an event with another one, as the steps of a refund do.
+struct Answering;
+
+#[async_trait]
+impl Subscriber for Answering {
+    fn name(&self) -> &'static str {
+        "answering"
+    }
+
+    fn patterns(&self) -> &'static [&'static str] {
+        &["order.paid"]
+    }
+
+    async fn take_in(&self, backend: &Backend, event: &Event) -> Result<bool, Fault> {
+        let orders = Orders { sale_id: SaleId(1), reason: None, orders: vec![order(1)] };
+        write(backend, &[self::event(EventBody::OrderCancelled(orders))]).await;
+        inbox::once(backend, self.name(), event.id, &[]).await
+    }
+}
+
+#[tokio::test]
+async fn what_follows_from_an_event_goes_on_with_its_trace() {
+    let (_folder, backend) = back_end().await;
+    let running = Running::with(&backend, vec![Arc::new(Answering)]);
+    let name = "answering".parse().unwrap();
+    eventually(SOON, async || backend.events.waiting(&name).await.unwrap().ok_or("not subscribed")).await;
+    let mut answers = subscribe(&backend, "answers").await;
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+    let mut cause = paid(SaleId(1), vec![order(1)]);
+    cause.traceparent = Some(traceparent.clone());
+    write(&backend, &[cause]).await;
+    for message in take(&mut *answers, 2).await {
+        assert_eq!(message.event().unwrap().traceparent.as_ref(), Some(&traceparent), "{}", message.kind);
+    }
     running.stop().await;
 }

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use seckill_core::{Backend, EventMessage, SaleId, Waiting};
+use seckill_core::{Backend, EventMessage, SaleId, Waiting, in_trace};
 use seckill_events::deliver::{Delivery, End, Sink, Verdict, deliver};
 use seckill_events::webhook::{
     self, ATTEMPTS, EVENT_ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, Timing, Webhook,
@@ -24,6 +24,7 @@ use crate::setup::{SOON, back_end, order, paid};
 
 const SECRET: &str = "0123456789abcdef";
 const NAME: &str = "crm";
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// One request that has arrived.
 #[derive(Clone)]
@@ -130,7 +131,8 @@ async fn an_event_is_posted_again_until_it_is_taken_and_its_signature_proves_it(
         (StatusCode::OK, "x".repeat(1_000_000)).into_response(),
     ];
     let (receiver, url, _serving) = Receiver::start(answers, 2).await;
-    let messages = delivered(&backend, 2, &mut webhook(&url)).await;
+    let trace = Some(TRACEPARENT.parse().unwrap());
+    let messages = in_trace(trace, delivered(&backend, 2, &mut webhook(&url))).await;
     let [first, second] = [id(&messages[0]), id(&messages[1])];
     assert_eq!(receiver.ids(), [first.clone(), first.clone(), first, second]);
     for (got, message) in receiver.got().iter().zip([&messages[0], &messages[0], &messages[0], &messages[1]])
@@ -138,6 +140,7 @@ async fn an_event_is_posted_again_until_it_is_taken_and_its_signature_proves_it(
         assert_eq!(got.path, "/events?for=crm");
         assert_eq!(got.header("content-type"), "application/cloudevents+json");
         assert_eq!(got.body, message.text);
+        assert_eq!(got.header("traceparent"), TRACEPARENT);
         let timestamp: u64 = got.header(TIMESTAMP_HEADER).parse().unwrap();
         let now = u64::try_from(seckill_core::now().timestamp()).unwrap();
         assert!(timestamp.abs_diff(now) < 60, "{timestamp} at {now}");
