@@ -1,6 +1,7 @@
 //! The check that anyone may run while the system works: is every unit of stock in exactly one place?
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::money::Money;
 use crate::{
@@ -8,7 +9,7 @@ use crate::{
 };
 
 /// One sale, counted at the gate, the queue and the ledger: stock = remaining + in flight + sold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditReport {
     /// The sale.
     pub sale_id: SaleId,
@@ -63,7 +64,7 @@ pub struct AuditReport {
 }
 
 /// The audit in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Every invariant holds, and nothing is in flight.

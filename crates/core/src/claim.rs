@@ -1,11 +1,12 @@
 //! One buyer's wish, what the gate decides about it, and what the gate remembers.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{OrderId, SaleId, Timestamp, UserId};
 
 /// One buyer's wish in a sale. Once the gate has reserved it, it is the order of that id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Claim {
     /// Made by the gateway, once; a retry of the same call to the gate carries the same id.
     pub order_id: OrderId,
@@ -14,6 +15,7 @@ pub struct Claim {
     /// Units wanted.
     pub quantity: u32,
     /// When the gateway took the request.
+    #[schema(value_type = String, format = DateTime)]
     pub accepted_at: Timestamp,
 }
 

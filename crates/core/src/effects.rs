@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Cents of a paid order for one point of the subscriber `loyalty`.
 pub const CENTS_PER_POINT: u64 = 100;
@@ -48,7 +49,7 @@ pub struct RefundEffects {
 }
 
 /// One comparison: what a subscriber has done about events of one type, and what it must have done once no event is on its way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EffectCheck {
     /// The subscriber's name.
     pub subscriber: String,

@@ -2,6 +2,7 @@
 //! saga: its state is a row of the ledger, and whoever finds the row can go on with it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{OrderId, SaleId, Timestamp, UserId};
@@ -32,7 +33,7 @@ impl SagaKind {
 }
 
 /// Where a saga stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SagaState {
     /// Steps are left.
@@ -98,7 +99,7 @@ pub struct OpenRefunds {
 }
 
 /// The ways in which an order can be paid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Way {
     /// A card, charged by the bank.
@@ -121,7 +122,7 @@ impl Way {
 }
 
 /// The amounts of one payment, by the way in which they are paid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Parts {
     /// Charged to the card.
     pub card_cents: u64,
@@ -175,7 +176,7 @@ pub struct Payment {
 }
 
 /// How an order's money goes back: the body of a saga.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MoneyBack {
     /// The sale.
     pub sale_id: SaleId,
@@ -197,7 +198,7 @@ pub struct MoneyBack {
 }
 
 /// One part of the money on its way back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Transfer {
     /// Where it goes.
     pub way: Way,
@@ -262,7 +263,7 @@ pub fn entries(
 }
 
 /// The money of one sale, added up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Money {
     /// Came in for orders of the sale, in hundredths.
     pub charged_cents: u64,

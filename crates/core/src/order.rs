@@ -1,6 +1,7 @@
 //! A claim that the gate has reserved is an order: how it travels, and what can become of it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{CancelReason, Claim, Epoch, SaleId, Timestamp, TraceParent};
@@ -9,7 +10,7 @@ use crate::{CancelReason, Claim, Epoch, SaleId, Timestamp, TraceParent};
 pub const MAX_BATCH_ORDERS: usize = 256;
 
 /// Names one order: a UUIDv7, so ids sort by the time they were made and new rows land at the end of the primary key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct OrderId(pub Uuid);
 
@@ -35,7 +36,7 @@ impl std::str::FromStr for OrderId {
 }
 
 /// Names one user: the `sub` of the bearer token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct UserId(pub u64);
 
@@ -46,7 +47,7 @@ impl std::fmt::Display for UserId {
 }
 
 /// The orders of one group commit, or a marker without orders: one message of the queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderBatch {
     /// Names the message, for logs and traces; nothing is deduplicated by it.
     pub batch_id: Uuid,
@@ -65,12 +66,13 @@ pub struct OrderBatch {
     pub marker: Option<Marker>,
     /// The trace that its orders came with, or the one that was begun for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub traceparent: Option<TraceParent>,
 }
 
 /// A message that carries no order. Where it comes out of the queue, everything that was published before it has come out
 /// too, except for what a consumer held and has not given back yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub struct Marker {
     /// Names it.
     pub id: Uuid,
@@ -147,7 +149,7 @@ pub enum Fate {
 }
 
 /// Why the ledger would not have an order that the gate had let through. Only a gate that lost data makes such orders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
     /// It would oversell the sale.
@@ -184,7 +186,7 @@ impl RejectReason {
 }
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
     /// Reserved, and on its way to the ledger.

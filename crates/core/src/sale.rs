@@ -1,12 +1,13 @@
 //! One flash sale of one product, and the rules for opening one.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{FieldError, Timestamp};
 
 /// Names one sale; given by the ledger, counting from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct SaleId(pub u64);
 
@@ -22,7 +23,7 @@ pub type Epoch = u32;
 
 /// The path that a sale's orders take. It is chosen when the sale is created and never changes: gateways sell the sales of
 /// their own mode and refuse the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Gate, queue, and a worker behind it: the peak is shaved.
@@ -49,7 +50,7 @@ impl Mode {
 }
 
 /// What a sale's gate can be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleState {
     /// The gate takes claims, within the sale's window.
@@ -78,7 +79,7 @@ impl SaleState {
 }
 
 /// What the rebuild of a sale's gate is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RebuildStep {
     /// No worker has taken it up yet, or the one that had is gone.
@@ -114,7 +115,7 @@ impl RebuildStep {
 }
 
 /// How far the rebuild of a sale's gate is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rebuild {
     /// What it is doing.
     pub step: RebuildStep,
@@ -123,13 +124,14 @@ pub struct Rebuild {
     /// Orders that this step has to do; `None`: not known.
     pub total: Option<u64>,
     /// When it began.
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// The worker that does it, while its lease holds.
     pub owner: Option<Uuid>,
 }
 
 /// One flash sale of one product, as the ledger has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Sale {
     /// Its name for the system.
     pub id: SaleId,
@@ -159,8 +161,10 @@ pub struct Sale {
     /// Units that one user may order.
     pub per_user_limit: u32,
     /// The first moment of the sale.
+    #[schema(value_type = String, format = DateTime)]
     pub starts_at: Timestamp,
     /// The first moment after the sale.
+    #[schema(value_type = String, format = DateTime)]
     pub ends_at: Timestamp,
     /// The path of its orders.
     #[serde(default)]
@@ -177,6 +181,7 @@ pub struct Sale {
     #[serde(default)]
     pub open_epoch: Epoch,
     /// When the ledger took it.
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
@@ -220,7 +225,7 @@ impl Sale {
 }
 
 /// The orders of one sale that were active and are not any more: cancelled or refunded. The numbers only grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Ended {
     /// Such orders.
     pub orders: u64,
@@ -250,7 +255,7 @@ impl Ended {
 }
 
 /// Where a moment lies relative to a sale's window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Before `starts_at`.
@@ -262,7 +267,7 @@ pub enum Phase {
 }
 
 /// A sale that somebody wants to open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSale {
     /// Its name for people: 1 to 200 characters.
@@ -283,8 +288,10 @@ pub struct NewSale {
     pub per_user_limit: u32,
     /// The first moment of the sale. Default: now.
     #[serde(default = "crate::now")]
+    #[schema(value_type = String, format = DateTime)]
     pub starts_at: Timestamp,
     /// The first moment after the sale.
+    #[schema(value_type = String, format = DateTime)]
     pub ends_at: Timestamp,
     /// How long after its commit an order can be paid, in milliseconds: 1,000 to 2,592,000,000, which is 30 days. Default: the
     /// sale has no payments, and a committed order stays as it is.

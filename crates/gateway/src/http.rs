@@ -2,14 +2,17 @@
 
 pub(crate) mod auth;
 mod body;
+mod contract;
 pub mod health;
 mod limit;
 mod money;
 mod orders;
 mod outbox;
 pub(crate) mod problem;
+mod reference;
 mod repair;
 mod request;
+mod routes;
 mod sales;
 
 use std::sync::Arc;
@@ -20,7 +23,6 @@ use axum::extract::{FromRequestParts, MatchedPath, Path, Request};
 use axum::http::{Uri, request::Parts};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
 use seckill_core::{Backend, Mode, OrderService};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -79,42 +81,19 @@ impl App {
 
 /// Every route of the gateway; `others` are those that know nothing of orders.
 pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
-    Router::new()
-        .route("/api/v1/sales", post(sales::create).get(sales::list))
-        .route("/api/v1/sales/{id}", get(sales::show))
-        .route("/api/v1/sales/{id}/audit", get(sales::audit))
-        .route("/api/v1/sales/{id}/audit/orders", get(sales::audit_orders))
-        .route("/api/v1/sales/{id}/audit/effects", get(sales::audit_effects))
-        .route("/api/v1/sales/{id}/rebuild", post(repair::rebuild))
-        .route("/api/v1/sales/{id}/reconcile", post(repair::reconcile))
-        .route("/api/v1/parked", get(repair::parked))
-        .route("/api/v1/parked/{id}", delete(repair::discard))
-        .route("/api/v1/parked/{id}/redrive", post(repair::redrive))
-        .route("/api/v1/sales/{id}/orders", post(orders::place))
-        .route("/api/v1/sales/{id}/orders/mine", get(orders::mine))
-        .route("/api/v1/orders/{id}", get(orders::show))
-        .route("/api/v1/orders/{id}/events", get(orders::events))
-        .route("/api/v1/orders/{id}/cancel", post(orders::cancel))
-        .route("/api/v1/orders/{id}/payment", post(money::pay))
-        .route("/api/v1/orders/{id}/refund", post(money::request_refund))
-        .route("/api/v1/orders/{id}/timeline", get(money::timeline))
-        .route("/api/v1/refunds", get(money::refunds))
-        .route("/api/v1/refunds/{id}/approve", post(money::approve))
-        .route("/api/v1/refunds/{id}/deny", post(money::deny))
-        .route("/api/v1/users/{id}/balance", post(money::add_balance))
-        .route("/api/v1/coupons", post(money::add_coupon))
-        .route("/api/v1/outbox", get(outbox::list))
-        .route("/api/v1/outbox/{id}", get(outbox::show).delete(outbox::discard))
-        .route("/api/v1/outbox/{id}/redrive", post(outbox::redrive))
-        .route("/api/v1/subscribers/{name}", get(outbox::subscriber).delete(outbox::unsubscribe))
-        .route("/api/v1/subscribers/{name}/redrive", post(outbox::redrive_parked))
-        .route("/problems", get(problem::list))
-        .route("/problems/{slug}", get(problem::show))
+    let (calls, document) = routes::contract().finish();
+    calls
         .with_state(app)
+        .merge(reference::router(document))
         .merge(others)
         .fallback(async |uri: Uri| Refusal::NoSuchPath(uri))
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn(measure))
+}
+
+/// The OpenAPI document, in JSON.
+pub fn openapi() -> String {
+    routes::contract().finish().1.to_pretty_json().expect("the document is plain JSON")
 }
 
 /// Records how long every request took, by route, never by path: ids in labels would grow without a limit.

@@ -11,6 +11,7 @@ use seckill_core::{
 };
 use serde::Serialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::directory::Directory;
 
@@ -26,7 +27,7 @@ const PAGE: usize = 400;
 const CLOSE_OUT_AFTER: chrono::Duration = chrono::Duration::hours(1);
 
 /// What a reconciliation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct Reconciled {
     /// Orders at the gate that were compared with the ledger.
     pub compared: u64,

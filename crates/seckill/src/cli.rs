@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Subscriber(events::SubscriberArgs),
     /// Lists the places at which SECKILL_ABORT_AT can make a process kill itself, and what must hold there
     AbortPoints,
+    /// Prints the OpenAPI document of the gateway's API, in JSON; a gateway serves it at /openapi.json
+    Openapi,
     /// Prints bearer tokens for buyers
     Token(TokenArgs),
     /// Asks a gateway or worker whether it is ready; exits 1 if it is not

@@ -73,6 +73,10 @@ async fn main() -> ExitCode {
         Command::Outbox(args) => outbox::outbox(args).await,
         Command::Subscriber(args) => outbox::subscriber(args).await,
         Command::AbortPoints => Ok(repair::abort_points()),
+        Command::Openapi => {
+            println!("{}", seckill_gateway::http::openapi());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Token(args) => token::print(&args),
         Command::Healthcheck(args) => client::healthcheck(&args).await,
     };

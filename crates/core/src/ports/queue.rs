@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{Fault, OrderBatch, Timestamp};
 
@@ -65,13 +66,14 @@ pub struct ParkedDepth {
 }
 
 /// One message that waits for a human.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ParkedMessage {
     /// Names it, for [`OrderQueue::redrive`] and [`OrderQueue::discard`].
     pub id: String,
     /// Why it was parked.
     pub reason: String,
     /// When, as far as it is known.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub parked_at: Option<Timestamp>,
     /// Whether no queue was bound for it.
     pub unrouted: bool,

@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::directory::Directory;
 
@@ -34,8 +35,8 @@ pub struct Health {
     last: Mutex<Option<(Instant, Report)>>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct Report {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Report {
     /// `ready`; `degraded`: works, with a dependency away that it can do without for a time; `unready`; `draining`.
     status: &'static str,
     backend: &'static str,
@@ -45,8 +46,8 @@ struct Report {
     sales: Option<String>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct DependencyReport {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct DependencyReport {
     status: &'static str,
     needed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]

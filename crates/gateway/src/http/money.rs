@@ -11,6 +11,7 @@ use seckill_core::{
     Changed, FieldError, Notice, OrderId, OrderStatus, PaymentAnswer, PaymentRequest, Timestamp, UserId,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::auth::{Admin, Buyer, Viewer};
@@ -24,7 +25,7 @@ const REASON: usize = 200;
 const LIMIT: u32 = 1_000;
 
 /// How a buyer wants to pay: in up to three ways, which add up to the order's amount.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PaymentBody {
     /// What the bank knows the card by.
@@ -39,8 +40,8 @@ pub(super) struct PaymentBody {
 }
 
 /// A payment, as its buyer sees it.
-#[derive(Debug, Serialize)]
-struct PaymentView {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PaymentView {
     order_id: OrderId,
     /// `paid` or `processing`.
     status: &'static str,
@@ -153,7 +154,7 @@ fn unknown_or(fault: seckill_core::Fault, order: OrderId) -> Refusal {
 }
 
 /// Why a buyer wants the money back.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefundBody {
     #[serde(default)]
@@ -206,15 +207,15 @@ fn held() -> SagaState {
 }
 
 /// A refund, as an operator sees it.
-#[derive(Serialize)]
-struct RefundView {
+#[derive(Serialize, ToSchema)]
+pub(super) struct RefundView {
     order_id: OrderId,
     state: SagaState,
     #[serde(flatten)]
     refund: MoneyBack,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct RefundList {
     refunds: Vec<RefundView>,
 }
@@ -262,7 +263,7 @@ async fn decide(app: &App, id: OrderId, approve: bool, reason: &str) -> Result<S
 }
 
 /// Money that an operator gives to a user.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gift {
     cents: u64,
@@ -279,7 +280,7 @@ fn gift(cents: u64) -> Result<i64, Refusal> {
     })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct BalanceView {
     user_id: UserId,
     balance_cents: u64,
@@ -300,7 +301,7 @@ pub(super) async fn add_balance(
 }
 
 /// A coupon that an operator makes.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Coupon {
     code: String,
@@ -327,15 +328,16 @@ pub(super) async fn add_coupon(
 }
 
 /// What happened to an order, step by step.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Timeline {
     order_id: OrderId,
     status: OrderStatus,
     steps: Vec<TimelineStep>,
 }
 
-#[derive(Serialize)]
-struct TimelineStep {
+#[derive(Serialize, ToSchema)]
+pub(super) struct TimelineStep {
+    #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// `order.accepted`, or the type of the event that told of it.
     what: String,

@@ -16,6 +16,7 @@ use seckill_core::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::auth::Buyer;
 use super::body::OrDefault;
@@ -29,9 +30,10 @@ const CLOCK_SKEW: chrono::Duration = chrono::Duration::seconds(1);
 const EVENT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The body of an order. The quantity is any JSON number, so that the refusal of -1 or 1.5 says what is allowed.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OrderRequest {
+    #[schema(value_type = Option<u32>, minimum = 1)]
     quantity: Option<serde_json::Number>,
 }
 
@@ -50,8 +52,8 @@ fn over_limit(given: impl std::fmt::Display, limit: u32) -> Refusal {
 }
 
 /// An accepted or replayed order, as its buyer sees it.
-#[derive(Debug, Serialize)]
-struct Placed {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Placed {
     order_id: OrderId,
     sale_id: SaleId,
     quantity: u32,
@@ -188,7 +190,7 @@ fn placed_response(placed: Placed, replayed: bool) -> Response {
 }
 
 /// An order, as its buyer sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OrderView {
     order_id: OrderId,
     sale_id: SaleId,
@@ -201,15 +203,18 @@ pub(super) struct OrderView {
     reason: Option<Reason>,
     /// The last moment for paying it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pay_by: Option<Timestamp>,
+    #[schema(value_type = String, format = DateTime)]
     accepted_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     recorded_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-enum Reason {
+pub(super) enum Reason {
     Rejected(RejectReason),
     Cancelled(CancelReason),
 }
@@ -356,7 +361,7 @@ async fn holding(app: &App, id: OrderId, user: UserId) -> Result<Option<Holding>
 }
 
 /// A user's orders in one sale.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Mine {
     orders: Vec<OrderView>,
 }

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use seckill_core::{FieldError, OutboxDepth, OutboxEvent, OutboxState, SubscriberName, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::auth::Admin;
@@ -29,19 +30,22 @@ fn parked() -> OutboxState {
 }
 
 /// One event of the outbox, as an operator sees it.
-#[derive(Serialize)]
-struct EventView {
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventView {
     id: Uuid,
     #[serde(rename = "type")]
     kind: String,
     subject: String,
     state: OutboxState,
     attempts: u32,
+    #[schema(value_type = String, format = DateTime)]
     next_attempt_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// The CloudEvent.
+    #[schema(value_type = Object)]
     event: Box<RawValue>,
 }
 
@@ -64,12 +68,13 @@ impl From<OutboxEvent> for EventView {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct EventList {
     /// Events that are neither sent nor parked.
     pending: u64,
     parked: u64,
     /// When the oldest pending one was written.
+    #[schema(value_type = Option<String>, format = DateTime)]
     oldest_pending: Option<Timestamp>,
     events: Vec<EventView>,
 }
@@ -123,7 +128,7 @@ pub(super) async fn discard(
 }
 
 /// What waits for one subscriber.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct SubscriberView {
     name: String,
     waiting_events: u64,
@@ -157,7 +162,7 @@ pub(super) async fn unsubscribe(
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Redriven {
     events: u64,
 }

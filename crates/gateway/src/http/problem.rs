@@ -7,10 +7,12 @@ use axum::response::{IntoResponse, Response};
 use problem_details::ProblemDetails;
 use seckill_core::{Dependency, Fault, FieldError, OrderId, OrderStatus, SaleId, Timestamp};
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// One kind of problem: `type` is `/problems/{slug}`, and a GET there gives this text.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Kind {
     slug: &'static str,
     status: u16,
@@ -20,7 +22,7 @@ pub(crate) struct Kind {
 
 macro_rules! kinds {
     ($($name:ident: $slug:literal $status:literal $title:literal, $what_to_do:literal;)*) => {
-        $(const $name: Kind = Kind { slug: $slug, status: $status, title: $title, what_to_do: $what_to_do };)*
+        $(pub(super) const $name: Kind = Kind { slug: $slug, status: $status, title: $title, what_to_do: $what_to_do };)*
         /// Every kind there is.
         pub(crate) const KINDS: &[Kind] = &[$($name),*];
     };
@@ -70,6 +72,71 @@ kinds! {
     NO_BANK: "no-bank" 409 "This gateway has no bank", "Start it with `--bank-url`, then try again.";
     NEEDS_SERVERS: "needs-servers" 409 "Needs servers", "Use a gateway that runs on Redis, RabbitMQ and MySQL.";
     NO_LOAD: "no-load" 409 "No load run is under way", "There is nothing to stop.";
+}
+
+impl Kind {
+    pub(super) fn slug(&self) -> &'static str {
+        self.slug
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(super) fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// A problem of this kind, as it is answered.
+    pub(super) fn example(&self) -> Value {
+        let mut examples = examples().into_iter();
+        let refusal = examples.find(|refusal| refusal.kind().slug == self.slug);
+        let mut example = match refusal {
+            Some(refusal) => serde_json::to_value(refusal.body()).expect("a problem is plain JSON"),
+            // The kinds of others than the gateway.
+            None => json!({
+                "type": format!("/problems/{}", self.slug), "title": self.title, "status": self.status,
+                "detail": self.title,
+            }),
+        };
+        example["request_id"] = json!("0192f8c4-3f6b-7d1a-9d52-6f4a8b1c2d3e");
+        example
+    }
+}
+
+/// A refusal of each kind that the gateway knows.
+fn examples() -> Vec<Refusal> {
+    let order_id = OrderId(uuid::uuid!("0192f8c4-3f6b-7d1a-8000-000000000007"));
+    let at: Timestamp = "2030-11-11T00:00:00Z".parse().expect("a time");
+    vec![
+        Refusal::Malformed("The body is not JSON: expected value at line 1 column 1.".into()),
+        Refusal::Unauthenticated { detail: "The token has expired.".into(), token_was_given: true },
+        Refusal::NotOpen { starts_at: at },
+        Refusal::Closed { ends_at: at },
+        Refusal::NoSuchSale(SaleId(7)),
+        Refusal::MethodNotAllowed,
+        Refusal::SoldOut { remaining: 0 },
+        Refusal::OrderDiffers { order_id, quantity: 2 },
+        Refusal::BodyTooSlow,
+        Refusal::TooLarge,
+        Refusal::MediaType("text/plain".into()),
+        Refusal::Invalid(vec![FieldError::new("quantity", "is 3; allowed are 1 to 2 units")]),
+        Refusal::RateLimited { seconds: 1 },
+        Refusal::Overloaded,
+        Refusal::away(Dependency::Queue),
+        Refusal::Rebuilding { seconds: REBUILD_SECONDS },
+        Refusal::OutcomeUnknown(order_id),
+        Refusal::NoGate(SaleId(7)),
+        Refusal::OrderState { order_id, status: OrderStatus::Paid },
+        Refusal::NoPayments(SaleId(7)),
+        Refusal::PaymentDeclined { order_id, reason: "insufficient funds".into() },
+        Refusal::PaidTooLate(order_id),
+        Refusal::BalanceTooLow(order_id),
+        Refusal::BadCoupon(order_id),
+        Refusal::PaymentUnderWay(order_id),
+        Refusal::KeyReused,
+        Refusal::ChangeUnknown(order_id),
+    ]
 }
 
 /// Why a request is refused.
@@ -290,22 +357,24 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
+impl Refusal {
+    /// The body, without headers.
+    fn body(&self) -> ProblemDetails<Members> {
         let kind = self.kind();
         let status = StatusCode::from_u16(kind.status).expect("the statuses of the table are valid");
         let uri: Uri =
             format!("/problems/{}", kind.slug).parse().expect("the slugs of the table are plain words");
-        let detail = self.detail();
-        let retry_after = self.retry_after();
-        let challenge = match &self {
-            Self::Unauthenticated { token_was_given: true, .. } => {
-                Some("Bearer realm=\"seckill\", error=\"invalid_token\"")
-            }
-            Self::Unauthenticated { .. } => Some("Bearer realm=\"seckill\""),
-            _ => None,
-        };
-        let members = match self {
+        let request_id = seckill_core::current_request().map(|id| id.to_string());
+        ProblemDetails::new()
+            .with_type(uri)
+            .with_title(kind.title)
+            .with_status(status)
+            .with_detail(self.detail())
+            .with_extensions(Members { request_id, ..self.members() })
+    }
+
+    fn members(&self) -> Members {
+        match self {
             Self::OrderDiffers { order_id, .. }
             | Self::OrderState { order_id, .. }
             | Self::ChangeUnknown(order_id)
@@ -314,26 +383,27 @@ impl IntoResponse for Refusal {
             | Self::BalanceTooLow(order_id)
             | Self::BadCoupon(order_id)
             | Self::PaymentUnderWay(order_id)
-            | Self::OutcomeUnknown(order_id) => Members { order_id: Some(order_id), ..Members::default() },
-            Self::SoldOut { remaining } => Members { remaining: Some(remaining), ..Members::default() },
-            Self::NotOpen { starts_at } => Members { starts_at: Some(starts_at), ..Members::default() },
-            Self::Invalid(errors) => Members { errors, ..Members::default() },
+            | Self::OutcomeUnknown(order_id) => Members { order_id: Some(*order_id), ..Members::default() },
+            Self::SoldOut { remaining } => Members { remaining: Some(*remaining), ..Members::default() },
+            Self::NotOpen { starts_at } => Members { starts_at: Some(*starts_at), ..Members::default() },
+            Self::Invalid(errors) => Members { errors: errors.clone(), ..Members::default() },
             _ => Members::default(),
-        };
-        let request_id = seckill_core::current_request().map(|id| id.to_string());
-        let members = Members { request_id, ..members };
-        let body = ProblemDetails::new()
-            .with_type(uri)
-            .with_title(kind.title)
-            .with_status(status)
-            .with_detail(detail)
-            .with_extensions(members);
-        let mut response = body.into_response();
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = self.body().into_response();
         let headers = response.headers_mut();
-        if let Some(seconds) = retry_after {
+        if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(challenge) = challenge {
+        if let Self::Unauthenticated { token_was_given, .. } = self {
+            let challenge = match token_was_given {
+                true => "Bearer realm=\"seckill\", error=\"invalid_token\"",
+                false => "Bearer realm=\"seckill\"",
+            };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use seckill_core::{GateCondition, Mode, ParkedMessage, Sale, SaleId, SaleState};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::auth::Admin;
 use super::problem::Refusal;
@@ -64,7 +65,7 @@ async fn gated(app: &App, id: SaleId) -> Result<Sale, Refusal> {
 }
 
 /// The messages that wait for a human.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct ParkedList {
     messages: Vec<ParkedMessage>,
 }

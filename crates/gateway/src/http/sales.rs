@@ -16,6 +16,7 @@ use seckill_core::{
     Timestamp, now,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::auth::Admin;
 use super::problem::Refusal;
@@ -30,12 +31,13 @@ const AUDIT_PAGE: u32 = 5_000;
 const AUDIT_HEAD: &str = "order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms\n";
 
 /// A sale, as anybody sees it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct SaleView {
     #[serde(flatten)]
     sale: Sale,
     phase: Phase,
     /// When all of this was read; at most a tenth of a second ago.
+    #[schema(value_type = String, format = DateTime)]
     as_of: Timestamp,
     /// Units that the gate has not set aside; `null` while the gate cannot say.
     remaining: Option<u32>,
@@ -119,7 +121,7 @@ pub(super) async fn create(
 }
 
 /// The newest sales.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SaleList {
     sales: Vec<Sale>,
 }
@@ -168,7 +170,7 @@ fn audit_line(LedgerOrder { claim, status, recorded_at, .. }: &LedgerOrder) -> S
 }
 
 /// What the refund events of a sale have caused at the subscribers that are part of seckill.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EffectList {
     sale_id: SaleId,
     effects: Vec<EffectCheck>,

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::contract;
 use crate::reply::Reply;
 use crate::test_bed::SOON;
 
@@ -148,10 +149,15 @@ impl Gateway {
     }
 }
 
-/// Waits for the answer.
+/// Waits for the answer, and expects that it is described.
 pub(crate) async fn send(request: RequestBuilder) -> Reply {
-    let response = request.send().await.expect("the gateway answers");
-    Reply::read(response).await.expect("the answer is whole")
+    let (client, request) = request.build_split();
+    let request = request.expect("a request");
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await.expect("the gateway answers");
+    let reply = Reply::read(response).await.expect("the answer is whole");
+    contract::check(&method, &path, &reply);
+    reply
 }
 
 /// The body of a new sale, which starts and ends so many seconds from now.

@@ -5,6 +5,7 @@ mod after;
 mod api;
 mod auth;
 mod connections;
+mod contract;
 mod direct;
 mod gateway;
 mod health;

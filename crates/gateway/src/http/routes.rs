@@ -1,0 +1,336 @@
+//! Every call of the gateway: its handler, who may make it, what it takes, and what it answers.
+
+use seckill_core::money::SagaState;
+use seckill_core::{AuditReport, NewSale, OrderId, OutboxState, Sale, SaleId, UserId};
+use utoipa::openapi::HttpMethod;
+
+use super::contract::{Call, Contract};
+use super::problem::{
+    BAD_COUPON, BALANCE_TOO_LOW, CHANGE_UNKNOWN, CLOSED, KEY_REUSED, NO_GATE, NO_PAYMENTS, NOT_OPEN,
+    ORDER_DIFFERS, ORDER_STATE, OUTCOME_UNKNOWN, OVERLOADED, PAID_TOO_LATE, PAYMENT_DECLINED,
+    PAYMENT_UNDER_WAY, REBUILDING, SOLD_OUT, UNAVAILABLE,
+};
+use super::{health, money, orders, outbox, problem, repair, sales};
+use crate::reconcile::Reconciled;
+
+const SALES: &str = "Sales";
+const ORDERS: &str = "Orders";
+const AFTER: &str = "After the order";
+const REPAIRS: &str = "Repairs";
+const EVENTS: &str = "Events";
+const OTHERS: &str = "Others";
+
+/// The whole table.
+pub(super) fn contract() -> Contract {
+    let contract = after_the_order(orders(sales(Contract::new())));
+    others(events(repairs(contract)))
+}
+
+fn sales(contract: Contract) -> Contract {
+    let of_one = |summary| {
+        Call::new(SALES, summary).path::<SaleId>("id", "The sale").problems(&[&UNAVAILABLE, &REBUILDING])
+    };
+    contract
+        .post(
+            "/api/v1/sales",
+            sales::create,
+            Call::new(SALES, "Open a sale")
+                .admin()
+                .body::<NewSale>()
+                .answers::<sales::SaleView>(201, "The sale; `Location` has its path")
+                .problems(&[&UNAVAILABLE]),
+        )
+        .get(
+            "/api/v1/sales",
+            sales::list,
+            Call::new(SALES, "The newest sales, newest first; at most a second old")
+                .answers::<sales::SaleList>(200, "The sales"),
+        )
+        .get(
+            "/api/v1/sales/{id}",
+            sales::show,
+            of_one("One sale, and what its gate has left; at most a tenth of a second old")
+                .answers::<sales::SaleView>(200, "The sale"),
+        )
+        .get(
+            "/api/v1/sales/{id}/audit",
+            sales::audit,
+            of_one("The invariants of a sale, at most a second old").answers::<AuditReport>(200, "The audit"),
+        )
+        .get(
+            "/api/v1/sales/{id}/audit/orders",
+            sales::audit_orders,
+            of_one("Every order that has reached its end, by id").admin().answers_text(
+                200,
+                "text/csv",
+                "A head and a line for each order",
+            ),
+        )
+        .get(
+            "/api/v1/sales/{id}/audit/effects",
+            sales::audit_effects,
+            of_one("Whether each refund event had one effect at each built-in subscriber")
+                .admin()
+                .answers::<sales::EffectList>(200, "The effects"),
+        )
+}
+
+fn orders(contract: Contract) -> Contract {
+    let of_one = |summary| {
+        Call::new(ORDERS, summary)
+            .path::<OrderId>("id", "The order")
+            .buyer()
+            .problems(&[&UNAVAILABLE, &REBUILDING])
+    };
+    contract
+        .post(
+            "/api/v1/sales/{id}/orders",
+            orders::place,
+            Call::new(ORDERS, "Order units")
+                .path::<SaleId>("id", "The sale")
+                .buyer()
+                .optional_body::<orders::OrderRequest>()
+                .answers::<orders::Placed>(202, "The order is queued; `Location` has its path")
+                .answers::<orders::Placed>(
+                    200,
+                    "The buyer has this order here already; the header `Idempotent-Replayed` is `true`",
+                )
+                .problems(&[&NOT_OPEN, &CLOSED, &SOLD_OUT, &ORDER_DIFFERS, &OVERLOADED])
+                .problems(&[&UNAVAILABLE, &REBUILDING, &OUTCOME_UNKNOWN]),
+        )
+        .get(
+            "/api/v1/sales/{id}/orders/mine",
+            orders::mine,
+            Call::new(ORDERS, "The buyer's orders in a sale")
+                .path::<SaleId>("id", "The sale")
+                .buyer()
+                .answers::<orders::Mine>(200, "The orders, oldest first")
+                .problems(&[&UNAVAILABLE, &REBUILDING]),
+        )
+        .get(
+            "/api/v1/orders/{id}",
+            orders::show,
+            of_one("One order").answers::<orders::OrderView>(200, "The order"),
+        )
+        .get(
+            "/api/v1/orders/{id}/events",
+            orders::events,
+            of_one("The order as a stream: an event `status` at each change, until its end")
+                .answers_text(200, "text/event-stream", "Events `status`, each with the order as JSON")
+                .problems(&[&OVERLOADED]),
+        )
+        .post(
+            "/api/v1/orders/{id}/cancel",
+            orders::cancel,
+            of_one("Give an unpaid order back")
+                .answers::<orders::OrderView>(200, "The order as it is now")
+                .problems(&[&NO_PAYMENTS, &ORDER_STATE, &CHANGE_UNKNOWN]),
+        )
+}
+
+fn after_the_order(contract: Contract) -> Contract {
+    let of_one = |summary| Call::new(AFTER, summary).path::<OrderId>("id", "The order");
+    let decision = |summary| {
+        of_one(summary).admin().optional_body::<money::RefundBody>().answers_nothing(204, "Done").problems(&[
+            &ORDER_STATE,
+            &CHANGE_UNKNOWN,
+            &UNAVAILABLE,
+        ])
+    };
+    contract
+        .post(
+            "/api/v1/orders/{id}/payment",
+            money::pay,
+            of_one("Pay an order")
+                .buyer()
+                .header("Idempotency-Key", "Names this payment: 1 to 255 visible ASCII characters")
+                .body::<money::PaymentBody>()
+                .answers::<money::PaymentView>(200, "It is paid")
+                .answers::<money::PaymentView>(202, "The bank has not answered yet; send the request again")
+                .problems(&[&PAYMENT_DECLINED, &PAID_TOO_LATE, &BALANCE_TOO_LOW, &BAD_COUPON])
+                .problems(&[&PAYMENT_UNDER_WAY, &KEY_REUSED, &ORDER_STATE, &NO_PAYMENTS])
+                .problems(&[&CHANGE_UNKNOWN, &UNAVAILABLE, &REBUILDING]),
+        )
+        .post(
+            "/api/v1/orders/{id}/refund",
+            money::request_refund,
+            of_one("Ask for the money back")
+                .buyer()
+                .optional_body::<money::RefundBody>()
+                .answers::<orders::OrderView>(202, "The order, whose status shows how far the refund is")
+                .problems(&[&ORDER_STATE, &CHANGE_UNKNOWN, &UNAVAILABLE, &REBUILDING]),
+        )
+        .get(
+            "/api/v1/orders/{id}/timeline",
+            money::timeline,
+            of_one("What happened to an order, step by step")
+                .buyer_or_admin()
+                .answers::<money::Timeline>(200, "The steps, by time")
+                .problems(&[&UNAVAILABLE, &REBUILDING]),
+        )
+        .get(
+            "/api/v1/refunds",
+            money::refunds,
+            Call::new(AFTER, "Refunds by order id, 1,000 at the most")
+                .admin()
+                .query::<SagaState>("state", "Which refunds; by default those that are `held`")
+                .answers::<money::RefundList>(200, "The refunds")
+                .problems(&[&UNAVAILABLE]),
+        )
+        .post("/api/v1/refunds/{id}/approve", money::approve, decision("Let a refund go on that is held"))
+        .post("/api/v1/refunds/{id}/deny", money::deny, decision("Refuse a refund that is held"))
+        .post(
+            "/api/v1/users/{id}/balance",
+            money::add_balance,
+            Call::new(AFTER, "Add to what a user has with us")
+                .path::<UserId>("id", "The user")
+                .admin()
+                .body::<money::Gift>()
+                .answers::<money::BalanceView>(200, "What the user has now")
+                .problems(&[&UNAVAILABLE]),
+        )
+        .post(
+            "/api/v1/coupons",
+            money::add_coupon,
+            Call::new(AFTER, "Make a coupon")
+                .admin()
+                .body::<money::Coupon>()
+                .answers::<money::Coupon>(201, "The coupon")
+                .problems(&[&UNAVAILABLE]),
+        )
+}
+
+fn repairs(contract: Contract) -> Contract {
+    let of_sale = |summary| {
+        Call::new(REPAIRS, summary).path::<SaleId>("id", "The sale").admin().problems(&[
+            &NO_GATE,
+            &REBUILDING,
+            &UNAVAILABLE,
+        ])
+    };
+    let of_message = |summary| {
+        Call::new(REPAIRS, summary)
+            .path::<String>("id", "The message's id, as the list has it")
+            .admin()
+            .answers_nothing(204, "Done")
+            .problems(&[&UNAVAILABLE])
+    };
+    contract
+        .post(
+            "/api/v1/sales/{id}/rebuild",
+            repair::rebuild,
+            of_sale("Have a worker fill the gate of a sale again")
+                .answers::<Sale>(202, "The sale, whose `rebuild` shows how far it is"),
+        )
+        .post(
+            "/api/v1/sales/{id}/reconcile",
+            repair::reconcile,
+            of_sale("Compare what the gate holds with the ledger, and send again what is missing")
+                .answers::<Reconciled>(200, "What was found"),
+        )
+        .get(
+            "/api/v1/parked",
+            repair::parked,
+            Call::new(REPAIRS, "Messages that wait for a human, oldest first, 1,000 at the most")
+                .admin()
+                .answers::<repair::ParkedList>(200, "The messages")
+                .problems(&[&UNAVAILABLE]),
+        )
+        .delete("/api/v1/parked/{id}", repair::discard, of_message("Remove a parked message for good"))
+        .post(
+            "/api/v1/parked/{id}/redrive",
+            repair::redrive,
+            of_message("Move a parked message back into the queue"),
+        )
+}
+
+fn events(contract: Contract) -> Contract {
+    let of_event =
+        |summary| Call::new(EVENTS, summary).uuid("id", "The event").admin().problems(&[&UNAVAILABLE]);
+    let of_subscriber = |summary| {
+        Call::new(EVENTS, summary)
+            .path::<String>("name", "The subscriber's name")
+            .admin()
+            .problems(&[&UNAVAILABLE])
+    };
+    contract
+        .get(
+            "/api/v1/outbox",
+            outbox::list,
+            Call::new(EVENTS, "Events of the outbox, oldest first, 1,000 at the most")
+                .admin()
+                .query::<OutboxState>("state", "Which events; by default those that are `parked`")
+                .answers::<outbox::EventList>(200, "The events")
+                .problems(&[&UNAVAILABLE]),
+        )
+        .get(
+            "/api/v1/outbox/{id}",
+            outbox::show,
+            of_event("One event of the outbox").answers::<outbox::EventView>(200, "The event"),
+        )
+        .delete(
+            "/api/v1/outbox/{id}",
+            outbox::discard,
+            of_event("Remove a parked event for good").answers_nothing(204, "Done"),
+        )
+        .post(
+            "/api/v1/outbox/{id}/redrive",
+            outbox::redrive,
+            of_event("Publish an event once more, at once").answers_nothing(204, "Done"),
+        )
+        .get(
+            "/api/v1/subscribers/{name}",
+            outbox::subscriber,
+            of_subscriber("What waits for a subscriber")
+                .answers::<outbox::SubscriberView>(200, "The subscriber"),
+        )
+        .delete(
+            "/api/v1/subscribers/{name}",
+            outbox::unsubscribe,
+            of_subscriber("End a subscription and throw away what waits for it").answers_nothing(204, "Done"),
+        )
+        .post(
+            "/api/v1/subscribers/{name}/redrive",
+            outbox::redrive_parked,
+            of_subscriber("Give a subscriber all events again that it had parked")
+                .answers::<outbox::Redriven>(200, "How many"),
+        )
+}
+
+fn others(contract: Contract) -> Contract {
+    contract
+        .get(
+            "/problems",
+            problem::list,
+            Call::new(OTHERS, "Every kind of problem").answers::<Vec<problem::Kind>>(200, "The kinds"),
+        )
+        .get(
+            "/problems/{slug}",
+            problem::show,
+            Call::new(OTHERS, "One kind of problem, and what to do about it")
+                .path::<String>("slug", "The last part of a problem's `type`")
+                .answers::<problem::Kind>(200, "The kind"),
+        )
+        .describe(
+            HttpMethod::Get,
+            "/openapi.json",
+            Call::new(OTHERS, "This document").answers::<serde_json::Value>(200, "OpenAPI 3.1"),
+        )
+        .describe(
+            HttpMethod::Get,
+            "/livez",
+            Call::new(OTHERS, "Whether the process lives").answers_text(200, "text/plain", "It does"),
+        )
+        .describe(
+            HttpMethod::Get,
+            "/readyz",
+            Call::new(OTHERS, "Whether the process can work, and if not, why")
+                .answers::<health::Report>(200, "It can")
+                .answers::<health::Report>(503, "It cannot, or is shutting down"),
+        )
+        .describe(
+            HttpMethod::Get,
+            "/metrics",
+            Call::new(OTHERS, "Its metrics, for Prometheus").answers_text(200, "text/plain", "The metrics"),
+        )
+}
