@@ -106,9 +106,11 @@ impl Call {
             .problems(&[&problem::INVALID])
     }
 
-    /// With a header that must be sent.
-    pub(super) fn header(self, name: &str, description: &str) -> Self {
-        self.parameter(ParameterIn::Header, Required::True, name, description, String::schema())
+    /// With a header that must be sent and fits `pattern`.
+    pub(super) fn header(self, name: &str, pattern: &str, description: &str) -> Self {
+        let text =
+            ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).pattern(Some(pattern)).build();
+        self.parameter(ParameterIn::Header, Required::True, name, description, text.into())
             .problems(&[&problem::MALFORMED])
     }
 

@@ -158,6 +158,7 @@ fn unknown_or(fault: seckill_core::Fault, order: OrderId) -> Refusal {
 #[serde(deny_unknown_fields)]
 pub(super) struct RefundBody {
     #[serde(default)]
+    #[schema(max_length = 200)]
     reason: String,
 }
 
@@ -266,6 +267,8 @@ async fn decide(app: &App, id: OrderId, approve: bool, reason: &str) -> Result<S
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gift {
+    /// In hundredths.
+    #[schema(minimum = 1, maximum = 100_000_000_000_u64)]
     cents: u64,
 }
 
@@ -304,7 +307,11 @@ pub(super) async fn add_balance(
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Coupon {
+    /// 1 to 64 visible ASCII characters.
+    #[schema(pattern = "^[!-~]{1,64}$")]
     code: String,
+    /// In hundredths.
+    #[schema(minimum = 1, maximum = 100_000_000_000_u64)]
     cents: u64,
 }
 

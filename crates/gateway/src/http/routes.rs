@@ -143,7 +143,11 @@ fn after_the_order(contract: Contract) -> Contract {
             money::pay,
             of_one("Pay an order")
                 .buyer()
-                .header("Idempotency-Key", "Names this payment: 1 to 255 visible ASCII characters")
+                .header(
+                    "Idempotency-Key",
+                    "^[!-~]{1,255}$",
+                    "Names this payment: 1 to 255 visible ASCII characters",
+                )
                 .body::<money::PaymentBody>()
                 .answers::<money::PaymentView>(200, "It is paid")
                 .answers::<money::PaymentView>(202, "The bank has not answered yet; send the request again")
