@@ -23,6 +23,7 @@ mod opening;
 mod order;
 mod ports;
 mod sale;
+mod sold_out;
 
 pub use abort::{AbortPoint, abort_point, arm_abort_point};
 pub use audit::{AuditCounts, AuditReport, Verdict};
@@ -55,6 +56,7 @@ pub use ports::{
     PaymentRequest, Publisher, QueueDepth, QueueProgress, SnapshotListener, StockGate, Subscription, Waiting,
 };
 pub use sale::{Ended, Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
+pub use sold_out::{RETURN_HOLD, SOLD_OUT_LEASE, SoldOutSince};
 
 /// A moment in UTC, to the millisecond: what every store of this system keeps.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;
