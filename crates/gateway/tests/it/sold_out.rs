@@ -221,6 +221,49 @@ async fn a_gate_that_is_silent_ends_the_answers_from_memory() {
     gateway.answers_from_memory(sale).await;
 }
 
+/// What it knew is not right any more, although nothing is left, as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_was_cut_off_learns_who_has_bought_meanwhile() {
+    let bed = TestBed::new().await;
+    let [cut_off, other] = two(&bed.real, &bed.real).await;
+    let sale = other.gateway.open_sale(1).await;
+    let first = other.gateway.buy(sale, 1).await.expect(202).order_id();
+    cut_off.answers_from_memory(sale).await;
+    cut_off.faults.always(Call::SoldOut, Mishap::Held);
+    bed.real.gate.release(sale, &[release(1, first)]).await.unwrap();
+    let order = buy_at_last(&other.gateway, sale, 2).await;
+    cut_off.faults.heal(Call::SoldOut);
+    for _ in 0..50 {
+        cut_off.replays(sale, 2, order).await;
+        sleep(Duration::from_millis(2)).await;
+    }
+    cut_off.answers_from_memory(sale).await;
+    cut_off.replays(sale, 2, order).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holders_that_changed_while_they_were_read_are_not_used() {
+    let bed = TestBed::new().await;
+    let [reads, other] = two(&bed.real, &bed.real).await;
+    let sale = other.gateway.open_sale(1).await;
+    let first = other.gateway.buy(sale, 1).await.expect(202).order_id();
+    reads.faults.always(Call::ReadGate, Mishap::Held);
+    // The question before the reading and the one after it are answered, and no other.
+    reads.faults.next(Call::SoldOut, [Mishap::None, Mishap::None]);
+    reads.faults.always(Call::SoldOut, Mishap::Held);
+    reads.refuses(sale, STRANGERS.start).await;
+    eventually(SOON, async || if reads.faults.asked(Call::SoldOut) == 1 { Ok(()) } else { Err("not asked") })
+        .await;
+    bed.real.gate.release(sale, &[release(1, first)]).await.unwrap();
+    let order = buy_at_last(&other.gateway, sale, 2).await;
+    reads.faults.heal(Call::ReadGate);
+    for _ in 0..50 {
+        reads.replays(sale, 2, order).await;
+        sleep(Duration::from_millis(2)).await;
+    }
+    assert!(reads.faults.asked(Call::SoldOut) >= 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sold_out_sale_that_is_over_is_closed() {
     let bed = TestBed::new().await;
