@@ -119,7 +119,7 @@ impl SoldOut {
                     Ok(None) => {}
                     // The lanes need the same gate, and report that it is away.
                     Err(fault) => {
-                        tracing::debug!(sale_id = %self.sale, error = %fault, "no sold-out from memory")
+                        tracing::debug!(sale_id = %self.sale, error = %fault, "who holds an order cannot be read");
                     }
                 }
                 sleep(pause).await;

@@ -150,7 +150,7 @@ async fn returned_units(first: &Backend, second: &Backend, sales: u64, rounds: u
             for gateway in &gateways {
                 gateway.answers_from_memory(sale).await;
             }
-            first.gate.release(sale, &[release(held.0, held.1)]).await.unwrap();
+            first.gate.release(sale, &[release(held.0, held.1)]).await.expect("the gate answers");
             let sells = user as usize % 2;
             let order = buy_at_last(&gateways[sells].gateway, sale, user).await;
             gateways[1 - sells].replays(sale, user, order).await;
