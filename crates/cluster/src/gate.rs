@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use deadpool_redis::redis::{Cmd, ConnectionInfo, Pipeline, Script, Value, cmd};
 use seckill_core::{
     Claim, Dependency, Epoch, Fault, GateCondition, GateLevel, HolderPage, Holding, KnownSales, LedgerId,
-    MAX_BATCH_ORDERS, Marker, QueueProgress, Release, Reservation, ReservationId, Reserved, Sale, SaleId,
-    StockGate, UserId,
+    MAX_BATCH_ORDERS, Marker, QueueProgress, RETURN_HOLD, Release, Reservation, ReservationId, Reserved,
+    Sale, SaleId, SoldOutSince, StockGate, UserId,
 };
 use uuid::Uuid;
 
@@ -75,7 +75,7 @@ impl StockGate for RedisGate {
     async fn open(&self, sale: &Sale, epoch: Epoch) -> Result<(), Fault> {
         let script = &self.scripts.open;
         let mut open = call(script, &self.keys(sale.id).await?.all());
-        add_sale(open.arg(epoch), sale).arg(sale.stock);
+        add_sale(open.arg(epoch), sale).arg(sale.stock).arg(millis(RETURN_HOLD));
         self.write(script, &open).await
     }
 
@@ -200,7 +200,7 @@ impl StockGate for RedisGate {
         holders: u64,
     ) -> Result<(), Fault> {
         let mut refill = call(&self.scripts.refill, &self.keys(sale.id).await?.all());
-        add_sale(refill.arg(epoch), sale).arg(remaining).arg(holders);
+        add_sale(refill.arg(epoch), sale).arg(remaining).arg(holders).arg(millis(RETURN_HOLD));
         self.write(&self.scripts.refill, &refill).await
     }
 
@@ -208,6 +208,7 @@ impl StockGate for RedisGate {
         let keys = self.keys(sale).await?.main();
         for some in orders.chunks(AT_ONCE) {
             let mut release = call(&self.scripts.release, &keys);
+            release.arg(millis(RETURN_HOLD));
             for order in some {
                 release.arg(order.order_id.to_string()).arg(order.user_id.0);
                 release.arg(u8::from(order.returns_units));
@@ -277,6 +278,14 @@ impl StockGate for RedisGate {
         let mut get = cmd("GET");
         get.arg(keys::known_sales(ledger));
         reply::known_sales(self.redis.send(Request::Command(&get), Effect::Read).await?).map_err(corrupt)
+    }
+
+    async fn sold_out(&self, sale: SaleId, epoch: Epoch) -> Result<Option<SoldOutSince>, Fault> {
+        let script = &self.scripts.sold_out;
+        let mut sold_out = call(script, &self.keys(sale).await?.main());
+        sold_out.arg(epoch);
+        let reply = self.redis.send(Request::ScriptInRun(script, &mut sold_out), Effect::Read).await?;
+        reply::sold_out(reply).map_err(corrupt)
     }
 
     /// Writes, since a replica that is read-only, a Redis that is full, and one that cannot save still answer PING.

@@ -23,6 +23,7 @@ mod opening;
 mod order;
 mod ports;
 mod sale;
+mod sold_out;
 mod trace;
 
 pub use abort::{AbortPoint, abort_point, arm_abort_point};
@@ -56,6 +57,7 @@ pub use ports::{
     PaymentRequest, Publisher, QueueDepth, QueueProgress, SnapshotListener, StockGate, Subscription, Waiting,
 };
 pub use sale::{Ended, Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
+pub use sold_out::{RETURN_HOLD, SOLD_OUT_LEASE, SoldOutSince};
 pub use trace::{NoTraceParent, TraceParent, current_request, current_trace, in_request, in_trace};
 
 /// A moment in UTC, to the millisecond: what every store of this system keeps.

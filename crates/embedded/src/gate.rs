@@ -7,12 +7,13 @@ mod rebuild;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use seckill_core::{
     Claim, Dependency, Epoch, Fault, GateCondition, GateLevel, HolderPage, Holding, KnownSales, Marker,
-    QueueProgress, Release, Reservation, ReservationId, Reserved, Sale, SaleId, StockGate, UserId,
+    QueueProgress, Release, Reservation, ReservationId, Reserved, Sale, SaleId, SoldOutSince, StockGate,
+    UserId,
 };
 use uuid::Uuid;
 
@@ -40,6 +41,14 @@ struct State {
     known: Option<KnownSales>,
 }
 
+impl State {
+    /// Puts a filling in place of the one that is there.
+    fn fill(&mut self, sale: SaleId, filling: Filling) {
+        let filling = filling.in_place_of(self.sales.get(&sale), Instant::now(), now_ms());
+        self.sales.insert(sale, filling);
+    }
+}
+
 impl MemoryGate {
     fn state(&self) -> Result<MutexGuard<'_, State>, Fault> {
         // A panic in the midst of a decision may have left half of it: better no gate than a wrong one.
@@ -65,7 +74,7 @@ impl StockGate for MemoryGate {
         let mut state = self.state()?;
         let present = state.sales.get(&sale.id).filter(|filling| filling.is_of(sale));
         if present.is_none_or(|filling| filling.epoch() < epoch) {
-            state.sales.insert(sale.id, Filling::new(sale, epoch));
+            state.fill(sale.id, Filling::new(sale, epoch));
         }
         Ok(())
     }
@@ -89,6 +98,7 @@ impl StockGate for MemoryGate {
         // Time never goes back: what is set aside after a marker was made must not seem older than it.
         let id = following(*newest, now_ms.max(filling.progress.marked_ms()));
         filling.settle(now_ms, settled);
+        filling.end_hold(Instant::now());
         let reserved = filling.reserve(id, now, claims);
         *newest = reserved.reservation.or(*newest);
         Ok(reserved)
@@ -186,13 +196,13 @@ impl StockGate for MemoryGate {
             let reason = format!("{} holders of sale {} are staged, not {holders}", staged.len(), sale.id);
             return Err(lost(reason));
         }
-        state.sales.insert(sale.id, Filling::refilled(sale, staged, remaining));
+        state.fill(sale.id, Filling::refilled(sale, staged, remaining));
         Ok(())
     }
 
     async fn release(&self, sale: SaleId, orders: &[Release]) -> Result<(), Fault> {
         if let Some(filling) = self.state()?.sales.get_mut(&sale) {
-            filling.release(orders);
+            filling.release(orders, Instant::now());
         }
         Ok(())
     }
@@ -235,6 +245,12 @@ impl StockGate for MemoryGate {
 
     async fn known_sales(&self) -> Result<Option<KnownSales>, Fault> {
         Ok(self.state()?.known.clone())
+    }
+
+    async fn sold_out(&self, sale: SaleId, epoch: Epoch) -> Result<Option<SoldOutSince>, Fault> {
+        let state = self.state()?;
+        let sound = |filling: &&Filling| filling.condition(epoch) == GateCondition::Sound;
+        Ok(state.sales.get(&sale).filter(sound).and_then(|filling| filling.sold_out(seckill_core::now())))
     }
 
     async fn ping(&self) -> Result<(), Fault> {

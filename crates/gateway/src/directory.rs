@@ -10,7 +10,7 @@ use std::time::Duration;
 use moka::future::Cache;
 use seckill_core::{
     Backend, Claim, Ended, Fault, GateCondition, KnownSales, Mode, NewSale, Phase, Sale, SaleId, SaleState,
-    create_sale, fill_gate, now,
+    UserId, create_sale, fill_gate, now,
 };
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
@@ -74,6 +74,11 @@ impl Desk {
     /// Records whether the gate has lost the sale.
     pub(crate) fn set_lost(&self, lost: bool) {
         self.lost.store(lost, Relaxed);
+    }
+
+    /// Whether this gateway knows without asking the gate that nothing is left, and that `user` holds no order.
+    pub(crate) fn is_sold_out_for(&self, user: UserId) -> bool {
+        matches!(&self.way, Some(Way::Lanes(intake)) if intake.is_sold_out_for(user))
     }
 
     /// Takes a claim in; `None`: this gateway does not sell the sale. The answer comes through the receiver, also where the

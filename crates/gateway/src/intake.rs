@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use seckill_core::{
     AbortPoint, Backend, Claim, Decision, Dependency, Epoch, Fault, MAX_BATCH_ORDERS, OrderBatch,
-    PROMISE_WINDOW, Publisher, ReservationId, Reserved, SaleId, TraceParent, abort_point,
+    PROMISE_WINDOW, Publisher, ReservationId, Reserved, SaleId, TraceParent, UserId, abort_point,
 };
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
 use crate::retry::{Attempts, backoff};
+use crate::sold_out::SoldOut;
 use crate::ticket::{Answer, NotTaken, Ticket};
 
 /// How the intake of each sale is laid out.
@@ -51,9 +52,12 @@ const PANIC_PAUSE: Duration = Duration::from_millis(200);
 /// How often one batch is put to the gate again when the gate does not say how the call ended.
 const RESERVE_RETRIES: usize = 3;
 
-/// The way in for one sale's claims: its lanes.
+/// The way in for one sale's claims: its lanes, and whether there is anything left to go in for.
 #[derive(Clone)]
-pub struct Intake(Arc<[mpsc::Sender<Ticket>]>);
+pub struct Intake {
+    lanes: Arc<[mpsc::Sender<Ticket>]>,
+    sold_out: Arc<SoldOut>,
+}
 
 impl Intake {
     /// Starts the lanes of one sale on `tracker`. They end once `shutdown` is cancelled, or every `Intake` of the sale
@@ -66,9 +70,12 @@ impl Intake {
         tracker: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Self {
+        let gate = Arc::clone(&backend.gate);
+        let sold_out = SoldOut::new(sale, epoch, gate, tracker.clone(), shutdown.clone());
         let start_lane = |_| {
             let (sender, tickets) = mpsc::channel(config.lane_capacity);
             let (backend, tickets) = (backend.clone(), Arc::new(Mutex::new(tickets)));
+            let sold_out = Arc::clone(&sold_out);
             let new = move |tickets| Lane {
                 sale,
                 epoch,
@@ -79,11 +86,18 @@ impl Intake {
                 connect_after: Instant::now(),
                 delays: backoff(),
                 settled: Vec::new(),
+                sold_out: Arc::clone(&sold_out),
             };
             tracker.spawn(run_through_panics(new, tickets, shutdown.clone()));
             sender
         };
-        Self((0..config.lanes.max(1)).map(start_lane).collect())
+        let lanes = (0..config.lanes.max(1)).map(start_lane).collect();
+        Self { lanes, sold_out }
+    }
+
+    /// Whether it is known without asking the gate that nothing is left, and that `user` holds no order.
+    pub(crate) fn is_sold_out_for(&self, user: UserId) -> bool {
+        self.sold_out.is_for(user)
     }
 
     /// Hands a claim to its user's lane. The answer comes through the receiver; the lane finishes its work also where the
@@ -95,7 +109,7 @@ impl Intake {
         let (ticket, answer) = Ticket::new(claim);
         // A multiplicative hash (Knuth, TAOCP 6.4), so that user ids with a common stride still spread over the lanes.
         let hash = claim.user_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        self.0[hash as usize % self.0.len()].try_send(ticket)?;
+        self.lanes[hash as usize % self.lanes.len()].try_send(ticket)?;
         Ok(answer)
     }
 }
@@ -131,6 +145,7 @@ struct Lane {
     delays: backon::ExponentialBackoff,
     /// Confirmed by the queue; the next call to the gate takes them out of the pending log.
     settled: Vec<ReservationId>,
+    sold_out: Arc<SoldOut>,
 }
 
 impl Lane {
@@ -191,6 +206,9 @@ impl Lane {
         };
         // A process killed here leaves the reservations in the pending log: nobody was answered, the recoverer publishes.
         abort_point(AbortPoint::ReserveAfter);
+        if decisions.contains(&Decision::SoldOut { remaining: 0 }) {
+            self.sold_out.notice();
+        }
         let orders = to_publish(claims, &decisions);
         let mut confirmed = true;
         if !orders.is_empty() {

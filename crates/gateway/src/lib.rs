@@ -1,7 +1,7 @@
 //! The HTTP side: decides who gets a unit, hands each winner's order durably to the queue, and answers.
 //!
 //! [`intake`] is the hot path, [`recover`] finishes it for gateways that died, [`reconcile`] sends again what was lost behind
-//! it, [`directory`] has the sales at hand, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
+//! it, [`directory`] has the sales at hand, `sold_out` answers for those that have nothing left, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
 //! works on.
 
 pub mod direct;
@@ -12,6 +12,7 @@ pub mod reconcile;
 pub mod recover;
 mod retry;
 pub mod server;
+mod sold_out;
 mod ticket;
 
 use std::sync::Arc;

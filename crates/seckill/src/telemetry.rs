@@ -115,6 +115,7 @@ pub(crate) fn metrics() -> Result<PrometheusHandle> {
 fn describe() {
     use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
     counter!("seckill_claims_total", "Order requests answered, by outcome");
+    counter!("seckill_sold_out_from_memory_total", "Of these, answered sold-out without asking the gate");
     counter!("seckill_direct_claims_total", "Order requests answered in direct mode, by outcome");
     counter!("seckill_orders_committed_total", "Orders that became rows of the ledger");
     counter!("seckill_orders_rejected_total", "Orders that the ledger rejected, by reason");

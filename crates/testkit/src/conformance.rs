@@ -19,6 +19,7 @@ pub mod parked;
 pub mod path;
 pub mod queue;
 pub mod rebuild;
+pub mod sold_out;
 mod support;
 
 pub use support::Subject;
@@ -189,6 +190,15 @@ macro_rules! conformance {
             a_batch_committed_without_an_answer_doubles_nothing
             a_reopened_gate_sells_only_what_is_left
         }
+        $crate::conformance_checks! { $subject, sold_out:
+            a_sale_without_units_is_sold_out
+            a_sale_that_is_over_is_not_sold_out
+            a_gate_that_cannot_be_trusted_does_not_say_sold_out
+            every_return_of_units_is_counted
+            returned_units_are_withheld_while_none_were_left
+            units_that_come_back_to_others_are_not_withheld
+            a_new_filling_of_a_sold_out_gate_is_withheld
+        }
         $crate::conformance_checks! { $subject, crowd:
             a_thousand_tasks_do_not_oversell
             concurrent_writers_give_each_order_one_end
@@ -232,6 +242,7 @@ mod tests {
             ("events", include_str!("conformance/events.rs")),
             ("path", include_str!("conformance/path.rs")),
             ("control", include_str!("conformance/control.rs")),
+            ("sold_out", include_str!("conformance/sold_out.rs")),
             ("crowd", include_str!("conformance/crowd.rs")),
         ];
         for (part, text) in parts {

@@ -2,13 +2,15 @@
 -- as it is.
 --
 -- KEYS  meta, stock, buyers, pending, progress, held, staged: the keys of one sale
--- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, units left, number of holders
+-- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, units left, number of holders, how many milliseconds the units are
+--       withheld where none of the filling before were for sale
 
 local meta_key, stock_key, buyers_key, pending_key, progress_key, staged_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7]
 local epoch, found, revision, entry = tonumber(ARGV[1]), redis.call('TYPE', meta_key).ok, 0, '0-1'
+local returns, withheld_until = 0, 0
 if found == 'hash' then
-  local meta = redis.call('HMGET', meta_key, 'epoch', 'created_at', 'revision', 'entry')
+  local meta = redis.call('HMGET', meta_key, 'epoch', 'created_at', 'revision', 'entry', 'returns', 'withheld_until')
   local present = tonumber(meta[1] or '') or 0
   if meta[2] == ARGV[2] and present == epoch then
     return 0
@@ -17,7 +19,14 @@ if found == 'hash' then
     return redis.error_reply('GATEEPOCH ' .. present)
   end
   revision, entry = tonumber(meta[3] or '') or 0, meta[4] or entry
+  returns, withheld_until = tonumber(meta[5] or '') or 0, tonumber(meta[6] or '') or 0
 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- As in open.lua.
+local sold_out = redis.call('TYPE', stock_key).ok == 'string' and redis.call('GET', stock_key) == '0'
+withheld_until = (sold_out or now < withheld_until) and now + ARGV[8] or 0
+returns = math.max(now, returns + 1)
 
 local holders, staged = tonumber(ARGV[7]), 0
 if redis.call('HGET', staged_key, '-') == ARGV[1] then
@@ -43,5 +52,6 @@ redis.call('XDEL', pending_key, '0-1')
 redis.call('SET', stock_key, ARGV[6])
 redis.call('HSET', meta_key, 'epoch', ARGV[1], 'fence', 0, 'run', run, 'created_at', ARGV[2], 'starts_at', ARGV[3],
   'ends_at', ARGV[4], 'per_user_limit', ARGV[5], 'pending', 0, 'entry', entry, 'last', 0, 'marked', 0,
-  'revision', revision + 1)
+  'revision', revision + 1, 'returns', string.format('%d', returns), 'withheld_from', string.format('%d', now),
+  'withheld_until', string.format('%d', withheld_until))
 return 1

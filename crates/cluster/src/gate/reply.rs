@@ -3,7 +3,7 @@
 use deadpool_redis::redis::{FromRedisValue, Value, from_redis_value};
 use seckill_core::{
     Claim, Decision, GateCondition, GateLevel, Holder, HolderPage, Holding, KnownSales, OrderId,
-    QueueProgress, Reservation, ReservationId, Reserved, SaleId, Timestamp, UserId,
+    QueueProgress, Reservation, ReservationId, Reserved, SaleId, SoldOutSince, Timestamp, UserId,
 };
 
 /// What was found instead of what was expected.
@@ -157,6 +157,15 @@ pub(super) fn level(reply: Value) -> Result<Option<GateLevel>, Found> {
     }
     let (epoch, remaining, orders, pending_orders) = read(reply)?;
     Ok(Some(GateLevel { epoch, remaining, orders, pending_orders }))
+}
+
+/// Reads the answer of `sold_out.lua`.
+pub(super) fn sold_out(reply: Value) -> Result<Option<SoldOutSince>, Found> {
+    if reply == Value::Nil {
+        return Ok(None);
+    }
+    let (returns, holders) = read(reply)?;
+    Ok(Some(SoldOutSince { returns, holders }))
 }
 
 /// The words of a flat list, one after the other.

@@ -40,7 +40,7 @@ end
 redis.call('XLEN', pending_key)
 
 local meta = redis.call('HMGET', meta_key, 'epoch', 'fence', 'run', 'starts_at', 'ends_at', 'per_user_limit', 'pending',
-  'entry', 'last', 'marked')
+  'entry', 'last', 'marked', 'withheld_from', 'withheld_until')
 local epoch, fence, starts_at, ends_at = integer(meta[1]), integer(meta[2]), integer(meta[4]), integer(meta[5])
 local limit, pending_orders, last, marked = integer(meta[6]), integer(meta[7]), integer(meta[9]), integer(meta[10])
 local entry_ms, entry_sequence = string.match(meta[8] or '', '^(%d+)%-(%d+)$')
@@ -115,6 +115,11 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local answer, reserved, fields, deducted = { '' }, {}, {}, 0
+-- Units that came back while none were left are withheld until no gateway takes the sale for sold out any more. A clock that
+-- was set back since then is before that time, and must not withhold them for as long as it was set back.
+if now >= (integer(meta[11]) or 0) and now < (integer(meta[12]) or 0) then
+  remaining = 0
+end
 
 local function say(...)
   for _, value in ipairs({ ... }) do

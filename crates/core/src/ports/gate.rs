@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     Claim, Epoch, Fault, HolderPage, Holding, KnownSales, Marker, Release, Reservation, ReservationId,
-    Reserved, Sale, SaleId, UserId,
+    Reserved, Sale, SaleId, SoldOutSince, UserId,
 };
 
 /// Where stock is pre-deducted. Fast and rebuildable; never the truth.
@@ -24,7 +24,8 @@ pub trait StockGate: Send + Sync {
     ///
     /// When it returns, reserved claims are deducted, remembered by user, and written to the pending log. Idempotent by
     /// order id: a claim that this gate has already reserved is answered [`Reserved`](crate::Decision::Reserved) again
-    /// and deducts nothing; its pending entry is the one of the first call.
+    /// and deducts nothing; its pending entry is the one of the first call. While units are withheld
+    /// ([`RETURN_HOLD`](crate::RETURN_HOLD)) it decides as if none were left.
     ///
     /// # Errors
     /// [`Fault::Lost`] when the gate has no data for the sale, is on another epoch, or is not in the run in which it was
@@ -86,6 +87,9 @@ pub trait StockGate: Send + Sync {
 
     /// Forgets orders that the ledger has rejected, and returns their units where [`Release::returns_units`] says so. An order
     /// that its user does not hold here is left out, so calling it again changes nothing.
+    ///
+    /// Whatever adds units, this call and a new filling, raises [`SoldOutSince::returns`] in the same step, and where none
+    /// were left withholds them for [`RETURN_HOLD`](crate::RETURN_HOLD).
     async fn release(&self, sale: SaleId, orders: &[Release]) -> Result<(), Fault>;
 
     /// Makes a marker for the caller to publish. `None`: nothing was set aside since the last marker that came through, or
@@ -118,6 +122,11 @@ pub trait StockGate: Send + Sync {
 
     /// What was kept by [`Self::keep_known_sales`]; `None`: nothing.
     async fn known_sales(&self) -> Result<Option<KnownSales>, Fault>;
+
+    /// Whether every unit of the sale is taken, on `epoch` and within the sale's time. `None`: units are left or withheld, it
+    /// is too early or too late, or the gate would refuse a reservation with [`Fault::Lost`]. Small enough to be asked many
+    /// times a second. Changes nothing.
+    async fn sold_out(&self, sale: SaleId, epoch: Epoch) -> Result<Option<SoldOutSince>, Fault>;
 
     /// Whether the gate answers and takes writes.
     async fn ping(&self) -> Result<(), Fault>;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Claim, Dependency, Epoch, Fate, Fault, HolderPage, Holding, KnownSales, LedgerId, LedgerOrder, Marker,
     Mode, NewSale, Order, OrderBatch, OrderId, RebuildStep, Release, Reservation, ReservationId, Reserved,
-    Sale, SaleId, UserId,
+    Sale, SaleId, SoldOutSince, UserId,
 };
 
 /// A method of a port, or several that go wrong together.
@@ -65,6 +65,8 @@ pub enum Call {
     Commit,
     /// `Ledger::ping`.
     PingLedger,
+    /// `StockGate::sold_out`.
+    SoldOut,
 }
 
 /// Stands around every call to a back end.
@@ -233,6 +235,10 @@ impl<A: Around> StockGate for Wrapped<Arc<dyn StockGate>, A> {
 
     async fn known_sales(&self) -> Result<Option<KnownSales>, Fault> {
         self.hook.call(Call::ReadGate, 0, self.inner.known_sales()).await
+    }
+
+    async fn sold_out(&self, sale: SaleId, epoch: Epoch) -> Result<Option<SoldOutSince>, Fault> {
+        self.hook.call(Call::SoldOut, 0, self.inner.sold_out(sale, epoch)).await
     }
 
     async fn ping(&self) -> Result<(), Fault> {

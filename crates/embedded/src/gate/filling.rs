@@ -2,10 +2,11 @@
 //! caller's.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use seckill_core::{
-    Claim, Decision, Epoch, GateCondition, GateLevel, Holder, HolderPage, OrderId, Release, Reservation,
-    ReservationId, Reserved, Sale, Timestamp, UserId,
+    Claim, Decision, Epoch, GateCondition, GateLevel, Holder, HolderPage, OrderId, RETURN_HOLD, Release,
+    Reservation, ReservationId, Reserved, Sale, SoldOutSince, Timestamp, UserId,
 };
 
 use super::progress::Progress;
@@ -21,6 +22,10 @@ pub(crate) struct Filling {
     ends_at: Timestamp,
     per_user_limit: u32,
     remaining: u32,
+    /// As [`SoldOutSince::returns`].
+    returns: u64,
+    /// When units came back while none were left, until somebody has looked after the hold is over.
+    withheld_since: Option<Instant>,
     /// A tree, since a hash map of a million buyers that grows copies them all while every lane waits for the lock.
     buyers: BTreeMap<UserId, Buyer>,
     pending: BTreeMap<ReservationId, Vec<Claim>>,
@@ -102,6 +107,8 @@ impl Filling {
             ends_at: sale.ends_at,
             per_user_limit: sale.per_user_limit,
             remaining: sale.stock,
+            returns: 0,
+            withheld_since: None,
             buyers: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_of: HashMap::new(),
@@ -113,6 +120,33 @@ impl Filling {
     /// What was staged, with `remaining` units left.
     pub(crate) fn refilled(sale: &Sale, staged: Staged, remaining: u32) -> Self {
         Self { remaining, buyers: staged.buyers, ..Self::new(sale, staged.epoch) }
+    }
+
+    /// Takes the place of the filling `before`, at this moment by two clocks. A gateway may still take everything for sold by
+    /// the filling before, so the units are withheld where none of it were for sale.
+    pub(crate) fn in_place_of(mut self, before: Option<&Self>, now: Instant, now_ms: u64) -> Self {
+        // Where the filling before was lost its number is, too: the clock's is larger than all that were counted.
+        self.returns = before.map_or(now_ms, |before| now_ms.max(before.returns + 1));
+        let sold_out = before.is_some_and(|before| before.remaining == 0 || before.withholds(now));
+        self.withheld_since = sold_out.then_some(now);
+        self
+    }
+
+    /// Whether units are withheld that came back while none were left.
+    fn withholds(&self, now: Instant) -> bool {
+        self.withheld_since.is_some_and(|since| now.duration_since(since) < RETURN_HOLD)
+    }
+
+    /// Sells what was withheld long enough.
+    pub(crate) fn end_hold(&mut self, now: Instant) {
+        self.withheld_since = self.withheld_since.filter(|_| self.withholds(now));
+    }
+
+    /// What it says where all units are taken and the sale is open.
+    pub(crate) fn sold_out(&self, now: Timestamp) -> Option<SoldOutSince> {
+        let open = now >= self.starts_at && now < self.ends_at;
+        let sold_out = SoldOutSince { returns: self.returns, holders: self.buyers.len() as u64 };
+        (open && self.remaining == 0).then_some(sold_out)
     }
 
     /// Whether it is the filling of this sale, and not of another one of the same id.
@@ -192,8 +226,9 @@ impl Filling {
         if claim.quantity > self.per_user_limit {
             return Decision::OverLimit { limit: self.per_user_limit };
         }
-        let Some(remaining) = self.remaining.checked_sub(claim.quantity) else {
-            return Decision::SoldOut { remaining: self.remaining };
+        let for_sale = if self.withheld_since.is_some() { 0 } else { self.remaining };
+        let Some(remaining) = for_sale.checked_sub(claim.quantity) else {
+            return Decision::SoldOut { remaining: for_sale };
         };
         self.remaining = remaining;
         self.buyers.insert(claim.user_id, Buyer::new(claim, id.millis));
@@ -226,7 +261,8 @@ impl Filling {
     }
 
     /// Forgets orders that the ledger has rejected.
-    pub(crate) fn release(&mut self, orders: &[Release]) {
+    pub(crate) fn release(&mut self, orders: &[Release], now: Instant) {
+        let mut units = 0;
         for order in orders {
             let Some(buyer) =
                 self.buyers.get(&order.user_id).filter(|buyer| buyer.order_id == order.order_id)
@@ -234,10 +270,23 @@ impl Filling {
                 continue;
             };
             if order.returns_units {
-                self.remaining += buyer.quantity;
+                units += buyer.quantity;
             }
             self.buyers.remove(&order.user_id);
         }
+        self.add_units(units, now);
+    }
+
+    /// Adds units that may be sold: at once, or where none were left after the hold.
+    fn add_units(&mut self, units: u32, now: Instant) {
+        if units == 0 {
+            return;
+        }
+        if self.remaining == 0 {
+            self.withheld_since = Some(now);
+        }
+        self.remaining += units;
+        self.returns += 1;
     }
 
     /// The oldest pending entries that were written at `millis` since 1970 or before, `limit` at the most.

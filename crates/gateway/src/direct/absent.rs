@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use seckill_core::{
     Claim, Consumer, Dependency, Epoch, Fault, GateCondition, GateLevel, HolderPage, Holding, KnownSales,
     Marker, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress, Release,
-    Reservation, ReservationId, Reserved, Sale, SaleId, StockGate, UserId,
+    Reservation, ReservationId, Reserved, Sale, SaleId, SoldOutSince, StockGate, UserId,
 };
 use uuid::Uuid;
 
@@ -109,6 +109,10 @@ impl StockGate for Gate {
     }
 
     async fn known_sales(&self) -> Result<Option<KnownSales>, Fault> {
+        Ok(None)
+    }
+
+    async fn sold_out(&self, _: SaleId, _: Epoch) -> Result<Option<SoldOutSince>, Fault> {
         Ok(None)
     }
 

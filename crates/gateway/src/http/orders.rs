@@ -97,11 +97,17 @@ async fn try_place(
     let desk = app.directory.desk(sale).await?.ok_or(Refusal::NoSuchSale(sale))?;
     let quantity = request.quantity(desk.sale.per_user_limit)?;
     // After its end a sale still answers those who hold an order, and only the gate knows who does.
-    if desk.sale.phase(now() + CLOCK_SKEW) == Phase::Upcoming {
+    let phase = desk.sale.phase(now() + CLOCK_SKEW);
+    if phase == Phase::Upcoming {
         return Err(Refusal::NotOpen { starts_at: desk.sale.starts_at });
     }
     if desk.sale.state == SaleState::ClosedOut {
         return from_ledger(app, &desk.sale, user, quantity).await;
+    }
+    // Where the gate may say by its own clock that the sale is over, it is asked.
+    if phase == Phase::Open && desk.is_sold_out_for(user) {
+        metrics::counter!("seckill_sold_out_from_memory_total").increment(1);
+        return Err(Refusal::SoldOut { remaining: 0 });
     }
     let claim = new_claim(user, quantity);
     let submitted = desk.submit(claim).ok_or_else(|| not_sold_here(&desk.sale))?;

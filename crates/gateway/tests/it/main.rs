@@ -16,6 +16,7 @@ mod orders;
 mod reply;
 mod sales;
 mod shutdown;
+mod sold_out;
 mod status;
 mod test_bed;
 mod trace;

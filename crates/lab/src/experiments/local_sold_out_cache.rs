@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use seckill_core::{Claim, Decision, OrderId, Release, Sale, UserId, now};
+use seckill_core::{Claim, Decision, OrderId, RETURN_HOLD, Release, Sale, UserId, now};
 use tokio::sync::mpsc;
 
 use crate::experiment::place::EPOCH;
@@ -155,6 +155,8 @@ impl Gateway<'_> {
             |&(user_id, order_id): &(UserId, OrderId)| Release { order_id, user_id, returns_units: true };
         let releases: Vec<Release> = rejected.iter().map(release).collect();
         self.place.gate().release(self.sale.id, &releases).await?;
+        // The gate sells them after a moment, see there.
+        tokio::time::sleep(RETURN_HOLD).await;
         self.sold_out = false;
         Ok(())
     }
