@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod events;
 #[cfg(feature = "lab")]
 pub(crate) mod experiments;
+pub(crate) mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use seckill_core::Timestamp;
 
 use crate::exit;
+use crate::options::tokens::AccessOptions;
 use crate::options::{
     BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, MoneyOptions, SecretOptions,
     ServerOptions, WorkerOptions,
@@ -105,8 +107,8 @@ pub(crate) enum Command {
     Subscriber(events::SubscriberArgs),
     /// Lists the places at which SECKILL_ABORT_AT can make a process kill itself, and what must hold there
     AbortPoints,
-    /// Prints bearer tokens for buyers
-    Token(TokenArgs),
+    /// Prints bearer tokens for buyers, and makes keys that sign them
+    Token(token::TokenArgs),
     /// Asks a gateway or worker whether it is ready; exits 1 if it is not
     Healthcheck(ServerOptions),
 }
@@ -136,6 +138,8 @@ pub(crate) struct GatewayArgs {
     pub(crate) backend: BackendOptions,
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
     #[command(flatten)]
     pub(crate) gateway: GatewayOptions,
     #[command(flatten)]
@@ -221,7 +225,7 @@ pub(crate) struct SaleCreateArgs {
     pub(crate) if_none: bool,
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
-    /// Folder of the embedded back end, whose gateway keeps its secrets there
+    /// Folder of the embedded back end, whose gateway may have its secrets there
     #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
     #[command(flatten)]
@@ -268,7 +272,7 @@ pub(crate) struct RepairArgs {
 pub(crate) struct AdminArgs {
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
-    /// Folder of the embedded back end, whose gateway keeps its secrets there
+    /// Folder of the embedded back end, whose gateway may have its secrets there
     #[arg(long, env = "SECKILL_DATA_DIR", default_value = crate::options::DATA_DIR)]
     pub(crate) data_dir: PathBuf,
 }
@@ -395,24 +399,6 @@ pub(crate) struct RefundDecisionArgs {
     pub(crate) server: ServerOptions,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TokenArgs {
-    /// The user id of the first token
-    #[arg(long, default_value_t = 1)]
-    pub(crate) user: u64,
-    /// How many tokens, a line each, for users counting up from the first
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(crate) users: u64,
-    /// How long the tokens are valid
-    #[arg(long, default_value = "24h", value_parser = words::duration)]
-    pub(crate) ttl: Duration,
-    #[command(flatten)]
-    pub(crate) secrets: SecretOptions,
-    /// Folder of the embedded back end, whose gateway keeps its secrets there
-    #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
-    pub(crate) data_dir: PathBuf,
 }
 
 /// Takes every argument of `seckill demo`, to answer that this program has no such command.

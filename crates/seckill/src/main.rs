@@ -1,6 +1,7 @@
 //! The `seckill` program: reads the command line and runs the command.
 
 mod abort;
+mod access;
 mod after;
 mod backend;
 mod bank;
@@ -68,7 +69,7 @@ async fn main() -> ExitCode {
         Command::Outbox(args) => outbox::outbox(args).await,
         Command::Subscriber(args) => outbox::subscriber(args).await,
         Command::AbortPoints => Ok(repair::abort_points()),
-        Command::Token(args) => token::print(&args),
+        Command::Token(args) => token::token(&args),
         Command::Healthcheck(args) => client::healthcheck(&args).await,
     };
     ended.unwrap_or_else(|error| {

@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use seckill_core::{GateCondition, Mode, ParkedMessage, Sale, SaleId, SaleState};
 use serde::Serialize;
 
-use super::auth::Admin;
+use super::auth::{Admin, Operate};
 use super::problem::Refusal;
 use super::{App, Id};
 use crate::reconcile::{self, Reconciled};
@@ -23,7 +23,7 @@ const PARKED_LIMIT: usize = 1_000;
 pub(super) async fn rebuild(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<impl IntoResponse, Refusal> {
     let sale = gated(&app, id).await?;
     if sale.state == SaleState::Open {
@@ -44,7 +44,7 @@ pub(super) async fn rebuild(
 pub(super) async fn reconcile(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<Json<Reconciled>, Refusal> {
     let sale = gated(&app, id).await?;
     // A gate that has lost the sale holds nobody's order: to find nothing missing there would be no answer.
@@ -70,7 +70,10 @@ pub(super) struct ParkedList {
 }
 
 /// `GET /api/v1/parked`: oldest first, 1,000 at the most.
-pub(super) async fn parked(State(app): State<Arc<App>>, _admin: Admin) -> Result<Json<ParkedList>, Refusal> {
+pub(super) async fn parked(
+    State(app): State<Arc<App>>,
+    _admin: Admin<Operate>,
+) -> Result<Json<ParkedList>, Refusal> {
     Ok(Json(ParkedList { messages: app.backend.queue.parked(PARKED_LIMIT).await? }))
 }
 
@@ -78,7 +81,7 @@ pub(super) async fn parked(State(app): State<Arc<App>>, _admin: Admin) -> Result
 pub(super) async fn redrive(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<StatusCode, Refusal> {
     match app.backend.queue.redrive(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),
@@ -90,7 +93,7 @@ pub(super) async fn redrive(
 pub(super) async fn discard(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<StatusCode, Refusal> {
     match app.backend.queue.discard(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),

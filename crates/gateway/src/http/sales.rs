@@ -17,7 +17,7 @@ use seckill_core::{
 };
 use serde::Serialize;
 
-use super::auth::Admin;
+use super::auth::{Admin, Audit, Sales};
 use super::problem::Refusal;
 use super::{App, Id, body};
 
@@ -99,7 +99,7 @@ impl From<Arc<Fault>> for Refusal {
 /// `POST /api/v1/sales`
 pub(super) async fn create(
     State(app): State<Arc<App>>,
-    _admin: Admin,
+    _admin: Admin<Sales>,
     body::Json(new): body::Json<NewSale>,
 ) -> Result<impl IntoResponse, Refusal> {
     new.check().map_err(Refusal::Invalid)?;
@@ -141,7 +141,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Id(id): Id<SaleId>) -> Res
 pub(super) async fn audit_orders(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
-    _admin: Admin,
+    _admin: Admin<Audit>,
 ) -> Result<impl IntoResponse, Refusal> {
     app.backend.ledger.sale(id).await?.ok_or(Refusal::NoSuchSale(id))?;
     let head = stream::once(async { Ok(AUDIT_HEAD.to_owned()) });
@@ -178,7 +178,7 @@ pub(super) struct EffectList {
 pub(super) async fn audit_effects(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
-    _admin: Admin,
+    _admin: Admin<Audit>,
 ) -> Result<Json<EffectList>, Refusal> {
     let sale = app.backend.ledger.sale(id).await?.ok_or(Refusal::NoSuchSale(id))?;
     let effects = match sale.payment_window_ms {
