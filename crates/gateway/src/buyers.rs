@@ -8,7 +8,7 @@ mod jwks;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use futures_util::future::OptionFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use seckill_token::{Key, Rules, TokenError, Verifier};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -101,7 +101,12 @@ impl BuyerKeys {
     }
 
     /// Looks at files and address again and again; never returns.
-    pub(crate) async fn keep_current(&self) {
+    // Boxed, because the client of the address is large.
+    pub(crate) fn keep_current(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.look_again_and_again())
+    }
+
+    async fn look_again_and_again(&self) {
         let files =
             self.files.as_ref().map(|files| files.watch(|keys| self.change(|found| found.files = keys)));
         let jwks =

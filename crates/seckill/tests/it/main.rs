@@ -17,3 +17,4 @@ mod metrics;
 mod process;
 mod redis_streams;
 mod shutdown;
+mod tokens;
