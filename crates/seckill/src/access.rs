@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, ensure};
 use seckill_core::Backend;
 use seckill_gateway::buyers::{BuyerKeys, JwksConfig, KeyFile, KeySources};
-use seckill_token::Rules;
 use seckill_token::admin::AdminTokens;
 use secrecy::ExposeSecret;
 use url::Url;
@@ -58,7 +57,7 @@ pub(crate) async fn open(
     let access = Access {
         buyers: buyers(options, &found)?,
         admins: admins(options, &found)?,
-        secrets: if demo { found.both() } else { None },
+        secrets: if demo { found.both(&options.claims.rules()) } else { None },
     };
     Ok((opened, access))
 }
@@ -78,7 +77,7 @@ fn buyers(options: &AccessOptions, found: &Found) -> Result<Arc<BuyerKeys>> {
         secret: found.jwt_secret.clone(),
         files: files.collect::<Result<_>>()?,
         jwks: jwks.transpose()?,
-        rules: Rules { issuers: options.claims.issuers(), audiences: options.claims.audiences() },
+        rules: options.claims.rules(),
     };
     Ok(BuyerKeys::open(sources)?)
 }

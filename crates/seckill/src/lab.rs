@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use seckill_core::{Backend, Bank, ProcessId, UserId};
+use seckill_core::{Backend, Bank, ProcessId};
 use seckill_dashboard::{Feed, Reporter, SettingsHandler};
 use seckill_lab::experiment::Places;
 use seckill_lab::load::LoadConfig;
 use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
+use seckill_token::Signer;
+use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use crate::experiments;
@@ -110,8 +112,13 @@ impl Lab {
         config: &seckill_gateway::Config,
         shutdown: CancellationToken,
     ) -> Router {
-        let Some(Secrets { jwt_secret, admin_token }) = self.secrets.clone() else { return Router::new() };
-        let sign = move |user| secrets::sign(&jwt_secret, UserId(user), TOKEN_TTL).unwrap_or_default();
+        let Some(Secrets { jwt_secret, admin_token, issuer, audience }) = self.secrets.clone() else {
+            return Router::new();
+        };
+        let signer = Signer::hs256(jwt_secret.expose_secret()).with_claims(issuer, audience);
+        let sign = move |user| {
+            secrets::in_the_future(TOKEN_TTL).map(|end| signer.sign(user, end)).unwrap_or_default()
+        };
         let controls = Controls {
             admins: config.admins.clone(),
             loopback: address.ip().is_loopback(),

@@ -10,17 +10,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
-use seckill_core::UserId;
-use seckill_token::{Signer, admin};
-use secrecy::{ExposeSecret, SecretString};
+use seckill_token::{Rules, admin};
+use secrecy::SecretString;
 
 use crate::options::SecretOptions;
 
 /// Both, as a demonstration has them: it signs its own buyers' tokens and opens its own sales.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only demonstrations read them"))]
 pub(crate) struct Secrets {
     pub(crate) jwt_secret: SecretString,
     pub(crate) admin_token: SecretString,
+    /// The claims that its own buyers' tokens need.
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
 }
 
 /// One of the two secrets.
@@ -51,6 +54,11 @@ const ADMIN: Kind = Kind {
 impl Kind {
     fn check(&self, given: &str) -> Result<SecretString> {
         let (what, min, flag) = (self.what, self.min_chars, self.flag);
+        // Everybody may have a public key, and whoever has it could sign with it.
+        ensure!(
+            !given.contains("-----BEGIN "),
+            "{what} ({flag}) is a key in PEM, which is no secret; give it by --jwt-key-file"
+        );
         ensure!(given.len() >= min, "{what} ({flag}) has {} characters; give {min} or more", given.len());
         Ok(given.into())
     }
@@ -158,8 +166,10 @@ impl Found {
         Ok(())
     }
 
-    pub(crate) fn both(self) -> Option<Secrets> {
-        Some(Secrets { jwt_secret: self.jwt_secret?, admin_token: self.admin_token? })
+    /// Both, for a demonstration whose gateway checks these claims.
+    pub(crate) fn both(self, rules: &Rules) -> Option<Secrets> {
+        let (issuer, audience) = (rules.issuers.first().cloned(), rules.audiences.first().cloned());
+        Some(Secrets { jwt_secret: self.jwt_secret?, admin_token: self.admin_token?, issuer, audience })
     }
 }
 
@@ -182,7 +192,7 @@ impl Secrets {
     /// New secrets, which no file has.
     #[cfg(feature = "lab")]
     pub(crate) fn random() -> Self {
-        Self { jwt_secret: random().into(), admin_token: random().into() }
+        Self { jwt_secret: random().into(), admin_token: random().into(), issuer: None, audience: None }
     }
 }
 
@@ -206,8 +216,9 @@ pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<Se
 
 /// Signs a token for `user` that is valid for `ttl`.
 #[cfg(feature = "lab")]
-pub(crate) fn sign(jwt_secret: &SecretString, user: UserId, ttl: Duration) -> Result<String> {
-    Ok(Signer::hs256(jwt_secret.expose_secret()).sign(user.0, in_the_future(ttl)?))
+pub(crate) fn sign(jwt_secret: &SecretString, user: seckill_core::UserId, ttl: Duration) -> Result<String> {
+    use secrecy::ExposeSecret;
+    Ok(seckill_token::Signer::hs256(jwt_secret.expose_secret()).sign(user.0, in_the_future(ttl)?))
 }
 
 /// The second since 1970 that is so far away.

@@ -34,8 +34,8 @@ fn print(args: &SignArgs) -> Result<ExitCode> {
 }
 
 fn signer(args: &SignArgs) -> Result<Signer> {
-    let (issuer, audience) =
-        (args.claims.issuers().into_iter().next(), args.claims.audiences().into_iter().next());
+    let rules = args.claims.rules();
+    let (issuer, audience) = (rules.issuers.into_iter().next(), rules.audiences.into_iter().next());
     let kid = args.kid.as_deref().filter(|kid| !kid.is_empty());
     let file = args.signing_key_file.as_ref().filter(|file| !file.is_empty());
     let signer = match file {

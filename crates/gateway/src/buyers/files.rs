@@ -69,6 +69,11 @@ pub(super) struct KeyFiles {
 
 impl KeyFiles {
     pub(super) fn open(given: Vec<KeyFile>) -> Result<Self, SourceError> {
+        let again = |(at, file): (usize, &KeyFile)| given[..at].iter().any(|other| other.path == file.path);
+        if let Some((_, file)) = given.iter().enumerate().find(|file| again(*file)) {
+            let text = format!("--jwt-key-file names {} twice; name it once", file.path.display());
+            return Err(SourceError::File(text));
+        }
         let (files, problems) = look(&given, None);
         if let Some(problem) = problems.into_iter().next() {
             return Err(SourceError::File(format!("{problem} (--jwt-key-file)")));

@@ -92,6 +92,9 @@ impl Jwks {
         if !url.username().is_empty() || url.password().is_some() {
             return wrong("has a user or a password in it; a JWKS is public: give the address without them");
         }
+        if url.scheme() == "http" {
+            tracing::warn!(%url, "keys are fetched without TLS: whoever is on the way can put in keys of their own");
+        }
         let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(ring::default_provider());
         let connector = connector.map_err(|error| {
             SourceError::Address(format!(

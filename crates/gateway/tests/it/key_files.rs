@@ -102,6 +102,8 @@ async fn files_that_cannot_be_used_are_refused_with_their_names() {
         assert!(message.contains(part) && message.contains("--jwt-key-file"), "{message}");
         assert!(!message.contains("hunter2"), "{message}");
     }
+    let once_more = BuyerKeys::open(sources(&[&secret, &secret])).err().map(|error| error.to_string());
+    assert!(once_more.is_some_and(|message| message.contains("twice; name it once")));
     let jwk = seckill_token::generate_hs256("same").unwrap();
     let twice = [file("a.jwk", &jwk), file("b.jwk", &jwk)];
     let twice = BuyerKeys::open(sources(&[&twice[0], &twice[1]])).err().map(|error| error.to_string());

@@ -37,7 +37,7 @@ impl System {
         let backend = open_back_end(&options).await?;
         let backend_name = backend.name;
         let secrets = Secrets::random();
-        let Secrets { jwt_secret, admin_token } = secrets.clone();
+        let Secrets { jwt_secret, admin_token, .. } = secrets.clone();
         let config = seckill_gateway::Config::new(jwt_secret.clone(), admin_token.clone());
         let pace = Pace::new(args.drain_rate, seckill_worker::MAX_BATCH);
         let lab = Lab::of_gateway(&options, secrets, log_json).await;

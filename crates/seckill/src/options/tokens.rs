@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
+use seckill_token::Rules;
 
 use crate::words;
 
@@ -24,12 +25,9 @@ fn given(values: &[String]) -> impl Iterator<Item = &str> {
 }
 
 impl ClaimOptions {
-    pub(crate) fn issuers(&self) -> Vec<String> {
-        given(&self.jwt_issuer).map(str::to_owned).collect()
-    }
-
-    pub(crate) fn audiences(&self) -> Vec<String> {
-        given(&self.jwt_audience).map(str::to_owned).collect()
+    pub(crate) fn rules(&self) -> Rules {
+        let all = |values| given(values).map(str::to_owned).collect();
+        Rules { issuers: all(&self.jwt_issuer), audiences: all(&self.jwt_audience) }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use seckill_testkit::eventually;
 use seckill_token::Signer;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::process::{ADMIN_TOKEN, JWT_SECRET, Role, SOON, end, run, seckill, text};
 
@@ -57,6 +58,13 @@ async fn outside_demonstrations_a_start_without_a_secret_is_refused_and_makes_no
             ["--admin-token-file", "--admin-tokens-file", "openssl rand -hex 16", "admin.token"],
         ),
         (&[("SECKILL_JWT_SECRET", "short")], ["--jwt-secret", "5 characters", "32", "more"]),
+        (
+            &[(
+                "SECKILL_JWT_SECRET",
+                "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA0\n-----END PUBLIC KEY-----",
+            )],
+            ["--jwt-secret", "a key in PEM", "no secret", "--jwt-key-file"],
+        ),
         (
             &[("SECKILL_ADMIN_TOKEN", ADMIN_TOKEN)],
             ["jwt.secret", "--jwt-key-file", "--jwks-url", "makes both"],
@@ -274,4 +282,56 @@ async fn no_secret_and_no_token_is_in_any_log_or_message() {
             assert!(!text.contains(signature), "{signature} is in {text}");
         }
     }
+}
+
+/// Serves this body over TLS, to everybody who trusts the certificate in the file that is also returned.
+async fn tls_provider(folder: &Path, body: String) -> (String, String) {
+    use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio_rustls::rustls::{ServerConfig, crypto::ring};
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = folder.join("ca.pem");
+    fs::write(&file, made.cert.pem()).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Whoever does not trust the certificate ends the handshake.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut head = [0; 4_096];
+            let _ = stream.read(&mut head).await;
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (format!("https://localhost:{port}/jwks.json"), file.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn keys_at_an_https_address_are_taken_from_whom_this_machine_trusts() {
+    let folder = tempfile::tempdir().unwrap();
+    // From RFC 8037, appendix A: a key pair that everybody knows.
+    let jwks = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"rfc","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let private = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+    let token = Signer::from_file(private, Some("rfc")).unwrap().sign(7, 4_102_444_800);
+    let (url, ca) = tls_provider(folder.path(), jwks.to_owned()).await;
+    let start = async |name: &str, trusted: &[(&str, &str)]| {
+        let data = folder.path().join(name);
+        let flags = ["--data-dir", data.to_str().unwrap(), "--jwks-url", &url];
+        let environment = [&[("SECKILL_JWT_SECRET", "")], trusted].concat();
+        Role::start("gateway", &flags, &environment).await
+    };
+    let trusting = start("trusting", &[("SSL_CERT_FILE", &ca)]).await;
+    becomes(&trusting, &token, 404).await;
+    let other = start("other", &[]).await;
+    assert_eq!(status(&other, &token).await, 503, "{}", other.log());
+    assert!(other.log().contains("certificate"), "{}", other.log());
 }
