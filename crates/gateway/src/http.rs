@@ -62,7 +62,7 @@ impl App {
             views: sales::Views::new(backend.clone()),
             backend,
             directory,
-            keys: Keys::new(&config.jwt_secret, config.admin_token.clone()),
+            keys: Keys::new(Arc::clone(&config.buyers), config.admins.clone()),
             order_limit: UserLimit::new(config.order_rate_limit),
             read_limit: UserLimit::new(config.read_rate_limit),
             answer_timeout: config.answer_timeout,
@@ -88,6 +88,7 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .merge(others)
         .fallback(async |uri: Uri| Refusal::NoSuchPath(uri))
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
+        .layer(from_fn(auth::log_changes))
         .layer(from_fn(measure))
 }
 

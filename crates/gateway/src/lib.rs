@@ -1,9 +1,10 @@
 //! The HTTP side: decides who gets a unit, hands each winner's order durably to the queue, and answers.
 //!
 //! [`intake`] is the hot path, [`recover`] finishes it for gateways that died, [`reconcile`] sends again what was lost behind
-//! it, [`directory`] has the sales at hand, `sold_out` answers for those that have nothing left, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
+//! it, [`directory`] has the sales at hand, `sold_out` answers for those that have nothing left, [`buyers`] has the keys of their tokens, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
 //! works on.
 
+pub mod buyers;
 pub mod direct;
 pub mod directory;
 pub mod http;
@@ -22,12 +23,14 @@ use axum::Router;
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::{Backend, Dependency, Mode, OrderService};
-use secrecy::SecretString;
+use seckill_token::admin::AdminTokens;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use buyers::BuyerKeys;
 use directory::Directory;
 use http::App;
 use http::health::Health;
@@ -37,10 +40,10 @@ use http::health::Health;
 pub struct Config {
     /// The path of an order. A sale is sold by gateways of the mode that opened it.
     pub mode: Mode,
-    /// Signs buyers' tokens (HS256), 32 bytes or more.
-    pub jwt_secret: SecretString,
-    /// Opens sales.
-    pub admin_token: SecretString,
+    /// Which buyers' tokens are believed.
+    pub buyers: Arc<BuyerKeys>,
+    /// Which admins there are.
+    pub admins: AdminTokens,
     /// The intake of each sale.
     pub intake: intake::IntakeConfig,
     /// What takes the intake's place in direct mode.
@@ -63,12 +66,18 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, with these secrets.
+    /// The defaults, with one secret for buyers' tokens (HS256, 32 bytes or more), and one admin token, which may do everything.
+    #[expect(clippy::needless_pass_by_value, reason = "whoever gives the secrets away need not keep them")]
     pub fn new(jwt_secret: SecretString, admin_token: SecretString) -> Self {
+        Self::with_keys(BuyerKeys::hs256(&jwt_secret), AdminTokens::one(admin_token.expose_secret()))
+    }
+
+    /// The defaults, with these keys and admins.
+    pub fn with_keys(buyers: Arc<BuyerKeys>, admins: AdminTokens) -> Self {
         Self {
             mode: Mode::default(),
-            jwt_secret,
-            admin_token,
+            buyers,
+            admins,
             intake: intake::IntakeConfig::default(),
             direct: direct::DirectConfig::default(),
             recover: recover::RecoverConfig::default(),
@@ -144,7 +153,8 @@ async fn run_until(
             );
         }
     };
-    let background = async { tokio::join!(directory.keep_current(), recoverer, app.tidy()) };
+    let background =
+        async { tokio::join!(directory.keep_current(), recoverer, app.tidy(), config.buyers.keep_current()) };
     // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
     let _ = shutdown.run_until_cancelled(background).await;
     let deadline = Instant::now() + config.grace;

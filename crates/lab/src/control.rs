@@ -14,7 +14,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post, put};
 use seckill_core::Backend;
 use seckill_dashboard::{Feed, Reporter};
-use secrecy::SecretString;
+use seckill_token::admin::AdminTokens;
 use tokio_util::sync::CancellationToken;
 
 use crate::experiment::{Places, Runner};
@@ -25,8 +25,9 @@ use panel::Panel;
 const MAX_BODY: usize = 16 * 1024;
 
 pub struct Controls {
-    /// Allows every change. A gateway on a loopback address also allows changes from this machine without it.
-    pub admin_token: SecretString,
+    /// Who may change something: admins with the scope `operate`. A gateway on a loopback address also allows changes from this machine
+    /// without a token.
+    pub admins: AdminTokens,
     /// Whether the gateway is bound to a loopback address.
     pub loopback: bool,
     /// Whether orders can be paid by card.
@@ -45,12 +46,12 @@ pub fn routes(
     controls: Controls,
     shutdown: CancellationToken,
 ) -> Router {
-    let Controls { admin_token, loopback, has_bank, load, experiments } = controls;
+    let Controls { admins, loopback, has_bank, load, experiments } = controls;
     let loads = LoadRunner::new(load);
     tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), shutdown.clone()));
     let experiments = Runner::new(experiments, shutdown);
     let (backend, feed) = (backend.clone(), Arc::clone(feed));
-    let panel = Arc::new(Panel { backend, feed, admin_token, loopback, has_bank, loads, experiments });
+    let panel = Arc::new(Panel { backend, feed, admins, loopback, has_bank, loads, experiments });
     Router::new()
         .route("/api/v1/control", get(settings::show))
         .route("/api/v1/control/drain-rate", put(settings::drain_rate))

@@ -6,10 +6,7 @@ use anyhow::{Result, bail};
 use seckill_cluster::{ClusterConfig, EventsOf, QueueKind};
 use seckill_core::{Backend, EventBus, Fault, LedgerId};
 
-use crate::options::{
-    BackendKind, BackendOptions, ClusterOptions, EventsOptions, QueueOption, SecretOptions,
-};
-use crate::secrets::Secrets;
+use crate::options::{BackendKind, ClusterOptions, EventsOptions, QueueOption};
 
 impl ClusterOptions {
     pub(crate) fn config(&self) -> Result<ClusterConfig> {
@@ -49,21 +46,6 @@ pub(crate) async fn cluster(options: &ClusterOptions) -> Result<Backend> {
         }
     }
     Ok(backend)
-}
-
-/// Opens the back end and finds the secrets that go with it.
-pub(crate) async fn open(options: &BackendOptions, secrets: &SecretOptions) -> Result<(Backend, Secrets)> {
-    match options.backend {
-        BackendKind::Embedded => {
-            let backend = seckill_embedded::open(&options.data_dir).await?;
-            // After the folder was opened, which makes and locks it.
-            Ok((backend, Secrets::kept(secrets, &options.data_dir)?))
-        }
-        BackendKind::Cluster => {
-            let secrets = Secrets::given(secrets)?;
-            Ok((cluster(&options.cluster).await?, secrets))
-        }
-    }
 }
 
 /// Opens the event bus alone: beside whoever has the data folder open, and without Redis.

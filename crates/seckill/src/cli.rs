@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod events;
 #[cfg(feature = "lab")]
 pub(crate) mod experiments;
+pub(crate) mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use seckill_core::Timestamp;
 
 use crate::exit;
+use crate::options::tokens::AccessOptions;
 use crate::options::{
     BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, MoneyOptions, SecretOptions,
     ServerOptions, WorkerOptions,
@@ -60,7 +62,7 @@ pub(crate) enum Command {
     /// Serves HTTP: takes orders, pre-deducts stock, and queues what is sold
     ///
     /// With the embedded back end the worker runs in the same process.
-    Gateway(GatewayArgs),
+    Gateway(Box<GatewayArgs>),
     /// Drains the queue into the database at the drain rate
     Worker(WorkerArgs),
     /// Runs a bank to try payments with: charges and gives back over HTTP, once for each key
@@ -110,8 +112,8 @@ pub(crate) enum Command {
     AbortPoints,
     /// Prints the OpenAPI document of the gateway's API, in JSON; a gateway serves it at /openapi.json
     Openapi,
-    /// Prints bearer tokens for buyers
-    Token(TokenArgs),
+    /// Prints bearer tokens for buyers, and makes keys that sign them
+    Token(token::TokenArgs),
     /// Asks a gateway or worker whether it is ready; exits 1 if it is not
     Healthcheck(ServerOptions),
 }
@@ -151,6 +153,8 @@ pub(crate) struct GatewayArgs {
     pub(crate) backend: BackendOptions,
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
+    #[command(flatten)]
+    pub(crate) access: AccessOptions,
     #[command(flatten)]
     pub(crate) gateway: GatewayOptions,
     #[command(flatten)]
@@ -236,7 +240,7 @@ pub(crate) struct SaleCreateArgs {
     pub(crate) if_none: bool,
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
-    /// Folder of the embedded back end, whose gateway keeps its secrets there
+    /// Folder of the embedded back end, whose gateway may have its secrets there
     #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,
     #[command(flatten)]
@@ -283,7 +287,7 @@ pub(crate) struct RepairArgs {
 pub(crate) struct AdminArgs {
     #[command(flatten)]
     pub(crate) secrets: SecretOptions,
-    /// Folder of the embedded back end, whose gateway keeps its secrets there
+    /// Folder of the embedded back end, whose gateway may have its secrets there
     #[arg(long, env = "SECKILL_DATA_DIR", default_value = crate::options::DATA_DIR)]
     pub(crate) data_dir: PathBuf,
 }
@@ -410,24 +414,6 @@ pub(crate) struct RefundDecisionArgs {
     pub(crate) server: ServerOptions,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TokenArgs {
-    /// The user id of the first token
-    #[arg(long, default_value_t = 1)]
-    pub(crate) user: u64,
-    /// How many tokens, a line each, for users counting up from the first
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(crate) users: u64,
-    /// How long the tokens are valid
-    #[arg(long, default_value = "24h", value_parser = words::duration)]
-    pub(crate) ttl: Duration,
-    #[command(flatten)]
-    pub(crate) secrets: SecretOptions,
-    /// Folder of the embedded back end, whose gateway keeps its secrets there
-    #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
-    pub(crate) data_dir: PathBuf,
 }
 
 /// Takes every argument of `seckill demo`, to answer that this program has no such command.

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use seckill_core::{Backend, Bank, ProcessId, UserId};
+use seckill_core::{Backend, Bank, ProcessId};
 use seckill_dashboard::{Feed, Reporter, SettingsHandler};
 use seckill_lab::experiment::Places;
 use seckill_lab::load::LoadConfig;
 use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
+use seckill_token::Signer;
+use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
+use crate::experiments;
 use crate::options::BackendOptions;
-use crate::{experiments, secrets};
+use crate::secrets::{self, Secrets};
 use direct_gateway::DirectGateway;
 
 /// How long the tokens of a load run's buyers are valid.
@@ -28,6 +31,8 @@ pub(crate) struct Lab {
     has_bank: bool,
     direct: Option<DirectGateway>,
     experiments: Places,
+    /// A worker has none.
+    secrets: Option<Secrets>,
 }
 
 /// The injected faults of a process, for what runs beside its worker.
@@ -45,10 +50,9 @@ impl Faults {
 }
 
 impl Lab {
-    /// Without a direct gateway.
-    pub(crate) fn new(options: &BackendOptions) -> Self {
+    fn new(options: &BackendOptions) -> Self {
         let experiments = experiments::places(options);
-        Self { faults: Arc::default(), has_bank: false, direct: None, experiments }
+        Self { faults: Arc::default(), has_bank: false, direct: None, experiments, secrets: None }
     }
 
     /// `None` for a process outside of demonstrations.
@@ -56,20 +60,21 @@ impl Lab {
         demo.then(|| Self::new(options))
     }
 
-    /// Starts a direct gateway to compare with, if that is possible.
-    pub(crate) async fn with_direct_gateway(
-        mut self,
+    /// A gateway's, with a direct gateway to compare with, if that is possible.
+    pub(crate) async fn of_gateway(
         options: &BackendOptions,
-        config: &seckill_gateway::Config,
+        secrets: Secrets,
         log_json: bool,
-    ) -> Self {
-        match DirectGateway::start(options, config, log_json).await {
-            Ok(direct) => self.direct = Some(direct),
+    ) -> Option<Self> {
+        let mut lab = Self::new(options);
+        match DirectGateway::start(options, &secrets, log_json).await {
+            Ok(direct) => lab.direct = Some(direct),
             Err(error) => {
                 tracing::warn!(error = %format!("{error:#}"), "there is no direct gateway to compare with");
             }
         }
-        self
+        lab.secrets = Some(secrets);
+        Some(lab)
     }
 
     /// The back end with injected faults between it and this process.
@@ -107,16 +112,21 @@ impl Lab {
         config: &seckill_gateway::Config,
         shutdown: CancellationToken,
     ) -> Router {
-        let secret = config.jwt_secret.clone();
-        let sign = move |user| secrets::sign(&secret, UserId(user), TOKEN_TTL).unwrap_or_default();
+        let Some(Secrets { jwt_secret, admin_token, issuer, audience }) = self.secrets.clone() else {
+            return Router::new();
+        };
+        let signer = Signer::hs256(jwt_secret.expose_secret()).with_claims(issuer, audience);
+        let sign = move |user| {
+            secrets::in_the_future(TOKEN_TTL).map(|end| signer.sign(user, end)).unwrap_or_default()
+        };
         let controls = Controls {
-            admin_token: config.admin_token.clone(),
+            admins: config.admins.clone(),
             loopback: address.ip().is_loopback(),
             has_bank: self.has_bank,
             load: LoadConfig {
                 target: base_url(address),
                 direct: self.direct.as_ref().map(|direct| base_url(direct.address())),
-                admin_token: config.admin_token.clone(),
+                admin_token,
                 sign: Arc::new(sign),
             },
             experiments: self.experiments.clone(),

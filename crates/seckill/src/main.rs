@@ -1,6 +1,7 @@
 //! The `seckill` program: reads the command line and runs the command.
 
 mod abort;
+mod access;
 mod after;
 mod backend;
 mod bank;
@@ -57,7 +58,7 @@ async fn main() -> ExitCode {
         Command::Demo(_) | Command::Lab(_) => Ok(cli::usage_error(options::WITHOUT_LAB)),
         #[cfg(feature = "lab")]
         Command::Lab(args) => Box::pin(experiments::lab(args)).await,
-        Command::Gateway(args) => Box::pin(roles::gateway(args, cli.log_json)).await,
+        Command::Gateway(args) => Box::pin(roles::gateway(*args, cli.log_json)).await,
         Command::Worker(args) => roles::worker(args).await,
         Command::Bank(args) => bank::run(args).await,
         Command::Migrate(args) => roles::migrate(&args).await,
@@ -77,7 +78,7 @@ async fn main() -> ExitCode {
             println!("{}", seckill_gateway::http::openapi());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Token(args) => token::print(&args),
+        Command::Token(args) => token::token(&args),
         Command::Healthcheck(args) => client::healthcheck(&args).await,
     };
     ended.unwrap_or_else(|error| {

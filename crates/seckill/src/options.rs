@@ -1,5 +1,7 @@
 //! Flags that several commands share, and how they become the configuration of a library.
 
+pub(crate) mod tokens;
+
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -11,12 +13,13 @@ use clap::builder::{FalseyValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use seckill_bank::client::HttpBank;
 use seckill_core::{Bank, Mode};
+use seckill_gateway::buyers::BuyerKeys;
 use seckill_gateway::direct::DirectConfig;
 use seckill_gateway::intake::IntakeConfig;
 use seckill_gateway::recover::RecoverConfig;
 use seckill_lifecycle::{expire, refund};
+use seckill_token::admin::AdminTokens;
 use seckill_worker::{DrainRate, Pace};
-use secrecy::SecretString;
 use url::Url;
 use uuid::Uuid;
 
@@ -167,17 +170,17 @@ impl std::fmt::Debug for ClusterOptions {
 
 #[derive(Clone, Args)]
 pub(crate) struct SecretOptions {
-    /// Secret that signs buyers' tokens (HS256), 32 characters or more. The embedded back end makes one at first start and
-    /// keeps it in its data folder; gateways of the cluster back end share it
+    /// Secret that signs buyers' tokens (HS256), 32 characters or more. By default the embedded back end takes it from `jwt.secret` in its
+    /// data folder, where a demonstration makes it; gateways of the cluster back end share it
     #[arg(long, env = "SECKILL_JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
     /// File that holds the secret that signs buyers' tokens, in place of the secret
     #[arg(long, env = "SECKILL_JWT_SECRET_FILE", value_name = "FILE")]
     jwt_secret_file: Option<OsString>,
-    /// Token that opens sales, 16 characters or more; kept like the secret
+    /// Token that may do everything, named `admin`, 16 characters or more; by default that of `admin.token` in the data folder
     #[arg(long, env = "SECKILL_ADMIN_TOKEN", hide_env_values = true)]
     admin_token: Option<String>,
-    /// File that holds the token that opens sales, in place of the token
+    /// File that holds this token, in place of the token
     #[arg(long, env = "SECKILL_ADMIN_TOKEN_FILE", value_name = "FILE")]
     admin_token_file: Option<OsString>,
 }
@@ -252,12 +255,8 @@ pub(crate) struct GatewayOptions {
 }
 
 impl GatewayOptions {
-    pub(crate) fn config(
-        &self,
-        jwt_secret: SecretString,
-        admin_token: SecretString,
-    ) -> seckill_gateway::Config {
-        let config = seckill_gateway::Config::new(jwt_secret, admin_token);
+    pub(crate) fn config(&self, buyers: Arc<BuyerKeys>, admins: AdminTokens) -> seckill_gateway::Config {
+        let config = seckill_gateway::Config::with_keys(buyers, admins);
         seckill_gateway::Config {
             intake: IntakeConfig {
                 lanes: self.lanes,

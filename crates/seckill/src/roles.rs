@@ -18,7 +18,7 @@ use crate::lab::Lab;
 use crate::options::BackendKind;
 use crate::worker_parts::AfterConfig;
 use crate::worker_task::WorkerProcess;
-use crate::{after, backend, parent, reporting, telemetry};
+use crate::{access, after, backend, parent, reporting, telemetry};
 
 /// Listens on `address`.
 ///
@@ -36,19 +36,19 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     let prometheus = telemetry::metrics()?;
     let listener = listen(&args.gateway.listen, "--listen").await?;
     let address = listener.local_addr()?;
-    let (backend, secrets) = backend::open(&args.backend, &args.secrets).await?;
+    let (backend, access) = access::open(&args.backend, &args.secrets, &args.access, args.demo.demo).await?;
     tracing::info!(%address, backend = backend.name, mode = ?args.gateway.mode, "the gateway takes orders");
     if args.with_parent {
         parent::attach(address, shutdown.clone())?;
     }
-    let config = args.gateway.config(secrets.jwt_secret, secrets.admin_token);
+    let config = args.gateway.config(access.buyers, access.admins);
     if config.mode == Mode::Direct {
         let orders = Arc::new(Service::new(backend.clone(), args.money.bank()?));
         seckill_gateway::run(listener, backend, orders, config, Router::new(), prometheus, shutdown).await;
         return Ok(ExitCode::SUCCESS);
     }
-    let lab = match Lab::of(args.demo.demo, &args.backend) {
-        Some(lab) => Some(lab.with_direct_gateway(&args.backend, &config, log_json).await),
+    let lab = match access.secrets {
+        Some(secrets) => Lab::of_gateway(&args.backend, secrets, log_json).await,
         None => None,
     };
     // Only one process can use the embedded back end, so this one runs the worker, too.

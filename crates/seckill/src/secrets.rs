@@ -1,5 +1,5 @@
-//! The two secrets of a gateway: where they come from, and the tokens that are signed with them. The embedded back end keeps
-//! them in its data folder.
+//! The two secrets of a gateway: where they come from, and the tokens that are signed with them. On the embedded back end they may be in
+//! its data folder, where a demonstration makes them.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -7,18 +7,23 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
-use seckill_core::UserId;
-use seckill_token::Signer;
-use secrecy::{ExposeSecret, SecretString};
+use seckill_token::{Rules, admin};
+use secrecy::SecretString;
 
 use crate::options::SecretOptions;
 
+/// Both, as a demonstration has them: it signs its own buyers' tokens and opens its own sales.
+#[derive(Clone)]
+#[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "only demonstrations read them"))]
 pub(crate) struct Secrets {
     pub(crate) jwt_secret: SecretString,
     pub(crate) admin_token: SecretString,
+    /// The claims that its own buyers' tokens need.
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
 }
 
 /// One of the two secrets.
@@ -43,12 +48,17 @@ const ADMIN: Kind = Kind {
     flag: "--admin-token",
     variable: "SECKILL_ADMIN_TOKEN",
     file: "admin.token",
-    min_chars: 16,
+    min_chars: admin::MIN_TOKEN_CHARS,
 };
 
 impl Kind {
     fn check(&self, given: &str) -> Result<SecretString> {
         let (what, min, flag) = (self.what, self.min_chars, self.flag);
+        // Everybody may have a public key, and whoever has it could sign with it.
+        ensure!(
+            !given.contains("-----BEGIN "),
+            "{what} ({flag}) is a key in PEM, which is no secret; give it by --jwt-key-file"
+        );
         ensure!(given.len() >= min, "{what} ({flag}) has {} characters; give {min} or more", given.len());
         Ok(given.into())
     }
@@ -74,13 +84,92 @@ impl Kind {
         }
     }
 
-    /// The secret that was given, or else the one in the data folder, or else a new one, which is written there.
-    fn find_or_make(&self, given: Option<&str>, data_dir: &Path) -> Result<SecretString> {
-        let path = data_dir.join(self.file);
-        if given.is_none() && !path.exists() {
-            make(&path).with_context(|| format!("cannot keep {} in {}", self.what, path.display()))?;
+    /// The secret that was given, or else the one in the data folder, if there is such a folder; `None`: neither is there.
+    fn look(&self, given: Option<&str>, data_dir: Option<&Path>) -> Result<Option<SecretString>> {
+        match data_dir {
+            Some(data_dir) if given.is_some() || data_dir.join(self.file).exists() => {
+                self.find(given, data_dir).map(Some)
+            }
+            _ => given.map(|given| self.check(given)).transpose(),
         }
-        self.find(given, data_dir)
+    }
+
+    /// A new secret, which is kept in the data folder.
+    fn make(&self, data_dir: &Path) -> Result<SecretString> {
+        let path = data_dir.join(self.file);
+        make(&path).with_context(|| format!("cannot keep {} in {}", self.what, path.display()))?;
+        self.find(None, data_dir)
+    }
+}
+
+/// The secrets that a gateway was given, or that are in its data folder.
+pub(crate) struct Found {
+    pub(crate) jwt_secret: Option<SecretString>,
+    pub(crate) admin_token: Option<SecretString>,
+}
+
+impl Found {
+    /// `kept`: the folder of the embedded back end.
+    pub(crate) fn look(options: &SecretOptions, kept: Option<&Path>) -> Result<Self> {
+        Ok(Self {
+            jwt_secret: JWT.look(options.jwt_secret()?.as_deref(), kept)?,
+            admin_token: ADMIN.look(options.admin_token()?.as_deref(), kept)?,
+        })
+    }
+
+    /// Refuses a start for which these secrets are needed and not there.
+    pub(crate) fn demand(&self, jwt: bool, admin: bool, kept: Option<&Path>) -> Result<()> {
+        let or_kept = |kind: &Kind| match kept {
+            Some(data_dir) => format!(
+                ", or put it into {}. For a demonstration, --demo-controls (SECKILL_DEMO=1) makes both secrets",
+                data_dir.join(kind.file).display()
+            ),
+            None => String::new(),
+        };
+        if jwt && self.jwt_secret.is_none() {
+            bail!(
+                "nothing says which buyers' tokens are good. Give the secret that signs them, for example of `openssl rand -hex 32`, by \
+                 --jwt-secret-file or SECKILL_JWT_SECRET{}. Or give public keys by --jwt-key-file (`seckill token keygen` makes a \
+                 pair), or the address of an identity provider's keys by --jwks-url",
+                or_kept(&JWT)
+            );
+        }
+        if admin && self.admin_token.is_none() {
+            bail!(
+                "nobody could open a sale: give an admin token, for example of `openssl rand -hex 16`, by --admin-token-file or \
+                 SECKILL_ADMIN_TOKEN{}. Or give a file of several by --admin-tokens-file",
+                or_kept(&ADMIN)
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses a demonstration without both secrets, where it cannot make them: its gateways share them.
+    pub(crate) fn demand_both(&self) -> Result<()> {
+        for (kind, secret) in [(&JWT, &self.jwt_secret), (&ADMIN, &self.admin_token)] {
+            if secret.is_none() {
+                return Err(kind
+                    .missing()
+                    .context("a demonstration signs its own buyers' tokens and opens sales"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what is not there, and keeps it in the data folder.
+    pub(crate) fn make_missing(&mut self, data_dir: &Path) -> Result<()> {
+        for (kind, secret) in [(&JWT, &mut self.jwt_secret), (&ADMIN, &mut self.admin_token)] {
+            if secret.is_none() {
+                *secret = Some(kind.make(data_dir)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Both, for a demonstration whose gateway checks these claims.
+    pub(crate) fn both(self, rules: &Rules) -> Option<Secrets> {
+        let (issuer, audience) = (rules.issuers.first().cloned(), rules.audiences.first().cloned());
+        Some(Secrets { jwt_secret: self.jwt_secret?, admin_token: self.admin_token?, issuer, audience })
     }
 }
 
@@ -103,24 +192,7 @@ impl Secrets {
     /// New secrets, which no file has.
     #[cfg(feature = "lab")]
     pub(crate) fn random() -> Self {
-        Self { jwt_secret: random().into(), admin_token: random().into() }
-    }
-
-    /// The secrets of a gateway on the embedded back end, which keeps them in `data_dir`.
-    pub(crate) fn kept(options: &SecretOptions, data_dir: &Path) -> Result<Self> {
-        Ok(Self {
-            jwt_secret: JWT.find_or_make(options.jwt_secret()?.as_deref(), data_dir)?,
-            admin_token: ADMIN.find_or_make(options.admin_token()?.as_deref(), data_dir)?,
-        })
-    }
-
-    /// The secrets of a gateway on the cluster back end, which must be given: gateways share them.
-    pub(crate) fn given(options: &SecretOptions) -> Result<Self> {
-        let check = |kind: &Kind, given: Option<String>| kind.check(&given.ok_or_else(|| kind.missing())?);
-        Ok(Self {
-            jwt_secret: check(&JWT, options.jwt_secret()?)?,
-            admin_token: check(&ADMIN, options.admin_token()?)?,
-        })
+        Self { jwt_secret: random().into(), admin_token: random().into(), issuer: None, audience: None }
     }
 }
 
@@ -143,8 +215,14 @@ pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<Se
 }
 
 /// Signs a token for `user` that is valid for `ttl`.
-pub(crate) fn sign(jwt_secret: &SecretString, user: UserId, ttl: Duration) -> Result<String> {
+#[cfg(feature = "lab")]
+pub(crate) fn sign(jwt_secret: &SecretString, user: seckill_core::UserId, ttl: Duration) -> Result<String> {
+    use secrecy::ExposeSecret;
+    Ok(seckill_token::Signer::hs256(jwt_secret.expose_secret()).sign(user.0, in_the_future(ttl)?))
+}
+
+/// The second since 1970 that is so far away.
+pub(crate) fn in_the_future(ttl: Duration) -> Result<u64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
-    let expires_at = now.as_secs().saturating_add(ttl.as_secs());
-    Ok(Signer::hs256(jwt_secret.expose_secret()).sign(user.0, expires_at))
+    Ok(now.as_secs().saturating_add(ttl.as_secs()))
 }

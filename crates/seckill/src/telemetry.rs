@@ -123,6 +123,7 @@ fn describe() {
     counter!("seckill_orders_recovered_total", "Stranded orders that the recoverer published");
     counter!("seckill_parked_messages_total", "Messages that were parked for a human");
     counter!("seckill_worker_faults_total", "Faults of the queue or the ledger that a worker lane met");
+    counter!("seckill_jwks_fetches_total", "Attempts to fetch the keys of buyers' tokens, by outcome");
     gauge!("seckill_held_orders", "Orders that this worker has taken off the queue and not yet committed");
     counter!("seckill_orders_resent_total", "Lost orders that were sent again from the gate");
     counter!("seckill_lane_panics_total", "Lanes that panicked and were started again");

@@ -9,6 +9,7 @@ use seckill_dashboard::{Feed, Reporter, SettingsHandler};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::BackendOptions;
+use crate::secrets::Secrets;
 
 /// There is none.
 pub(crate) enum Lab {}
@@ -31,13 +32,12 @@ impl Lab {
         None
     }
 
-    pub(crate) async fn with_direct_gateway(
-        self,
+    pub(crate) async fn of_gateway(
         _options: &BackendOptions,
-        _config: &seckill_gateway::Config,
+        _secrets: Secrets,
         _log_json: bool,
-    ) -> Self {
-        self
+    ) -> Option<Self> {
+        None
     }
 
     pub(crate) fn wrap(&self, _backend: &Backend) -> Backend {

@@ -13,6 +13,14 @@ pub(crate) fn sale_id(text: &str) -> Result<u64, String> {
     id.ok_or_else(|| "a sale's id is a whole number from 1; `seckill sale list` shows the newest".to_owned())
 }
 
+/// A key's id that becomes the name of its files.
+pub(crate) fn key_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let good = (1..=64).contains(&text.len()) && !text.starts_with('.') && text.chars().all(plain);
+    let form = "give 1 to 64 letters, digits, `.`, `-` and `_`, such as 2026-11";
+    if good { Ok(text.to_owned()) } else { Err(form.to_owned()) }
+}
+
 /// An order's id. It becomes a part of a path.
 pub(crate) fn order_id(text: &str) -> Result<String, String> {
     let id: Result<seckill_core::OrderId, _> = text.parse();

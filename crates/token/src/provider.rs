@@ -133,7 +133,9 @@ fn signer(&algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner
         }
         Algorithm::RS256 => {
             expect_family(key.family(), AlgorithmFamily::Rsa)?;
-            let pair = RsaKeyPair::from_der(key.as_bytes())
+            let der = key.as_bytes();
+            let pair = RsaKeyPair::from_pkcs8(der)
+                .or_else(|_| RsaKeyPair::from_der(der))
                 .map_err(|error| ErrorKind::InvalidRsaKey(error.to_string()))?;
             Ok(Box::new(Key { algorithm, key: pair }))
         }

@@ -1,30 +1,37 @@
-//! Who is calling: buyers by a signed token whose `sub` is the user id, admins by a shared token. Never by the body.
+//! Who is calling: buyers by a signed token whose `sub` is the user id, admins by a token with scopes. Never by the body.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use axum::http::{header, request::Parts};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::http::{Method, header, request::Parts};
+use axum::middleware::Next;
+use axum::response::Response;
 use seckill_core::UserId;
-use seckill_token::Verifier;
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
+use seckill_token::admin::{Acting, AdminTokens, Scope};
 
 use super::App;
 use super::problem::Refusal;
+use crate::buyers::{BuyerKeys, NotBelieved};
 
 /// What tokens are checked with.
 pub(crate) struct Keys {
-    buyers: Verifier,
-    admin: SecretString,
+    buyers: Arc<BuyerKeys>,
+    admins: AdminTokens,
 }
 
 impl Keys {
-    pub(crate) fn new(jwt_secret: &SecretString, admin: SecretString) -> Self {
-        Self { buyers: Verifier::hs256(jwt_secret.expose_secret()), admin }
+    pub(crate) fn new(buyers: Arc<BuyerKeys>, admins: AdminTokens) -> Self {
+        Self { buyers, admins }
     }
 
-    fn buyer(&self, token: &str) -> Result<Buyer, Refusal> {
-        let user = self.buyers.user(token).map_err(|error| bad_token(error.to_string()))?;
+    async fn buyer(&self, token: &str) -> Result<Buyer, Refusal> {
+        let user = self.buyers.user(token).await.map_err(|why| match why {
+            NotBelieved::Token(error) => bad_token(error.to_string()),
+            NotBelieved::KeysAway => {
+                Refusal::Unavailable("the keys of buyers' tokens cannot be fetched".into())
+            }
+        })?;
         Ok(Buyer(UserId(user)))
     }
 }
@@ -51,11 +58,11 @@ impl FromRequestParts<Arc<App>> for Buyer {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
-        app.keys.buyer(bearer(parts)?)
+        app.keys.buyer(bearer(parts)?).await
     }
 }
 
-/// A buyer, or somebody who knows the admin token.
+/// A buyer, or an admin who may look orders up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Viewer {
     Buyer(UserId),
@@ -66,27 +73,72 @@ impl FromRequestParts<Arc<App>> for Viewer {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
-        if Admin::from_request_parts(parts, app).await.is_ok() {
-            return Ok(Self::Admin);
+        match Admin::<Audit>::from_request_parts(parts, app).await {
+            Ok(_) => Ok(Self::Admin),
+            Err(missing @ Refusal::MissingScope { .. }) => Err(missing),
+            Err(_) => Buyer::from_request_parts(parts, app).await.map(|Buyer(user)| Self::Buyer(user)),
         }
-        Buyer::from_request_parts(parts, app).await.map(|Buyer(user)| Self::Buyer(user))
     }
 }
 
-/// Somebody who knows the admin token.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Admin;
+/// A scope as a type, so that each handler names the one that it needs.
+pub(crate) trait Needs {
+    const SCOPE: Scope;
+}
 
-impl FromRequestParts<Arc<App>> for Admin {
+/// Opens and changes sales.
+pub(crate) struct Sales;
+/// Reads what is not for everyone.
+pub(crate) struct Audit;
+/// Repairs, decides, gives money.
+pub(crate) struct Operate;
+
+impl Needs for Sales {
+    const SCOPE: Scope = Scope::Sales;
+}
+
+impl Needs for Audit {
+    const SCOPE: Scope = Scope::Audit;
+}
+
+impl Needs for Operate {
+    const SCOPE: Scope = Scope::Operate;
+}
+
+/// An admin who may do what needs the scope.
+pub(crate) struct Admin<S>(PhantomData<S>);
+
+impl<S: Needs> FromRequestParts<Arc<App>> for Admin<S> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
-        let given = bearer(parts)?.as_bytes();
-        // In constant time, so that the token cannot be guessed byte by byte.
-        if bool::from(given.ct_eq(app.keys.admin.expose_secret().as_bytes())) {
-            Ok(Self)
+        let admin = app.keys.admins.find(bearer(parts)?);
+        let admin =
+            admin.ok_or_else(|| bad_token("This is not the admin token, or not one of them.".into()))?;
+        if let Some(acting) = parts.extensions.get::<Acting>() {
+            acting.is(admin.name());
+        }
+        if admin.may(S::SCOPE) {
+            Ok(Self(PhantomData))
         } else {
-            Err(bad_token("This is not the admin token.".into()))
+            Err(Refusal::MissingScope { admin: Arc::clone(admin.name()), scope: S::SCOPE })
         }
     }
+}
+
+/// Logs each change that an admin makes or tries, once: who, what, and how it ended. Never a token.
+pub(crate) async fn log_changes(mut request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let acting = Acting::default();
+    request.extensions_mut().insert(acting.clone());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    if let Some(admin) = acting.name() {
+        let (route, status) = (route.as_ref().map(MatchedPath::as_str), response.status().as_u16());
+        tracing::info!(target: "seckill::admin", admin, %method, route, path, status, "an admin's change");
+    }
+    response
 }

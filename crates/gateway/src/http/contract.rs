@@ -77,12 +77,16 @@ impl Call {
 
     /// For admins.
     pub(super) fn admin(self) -> Self {
-        Self { who: Who::Admin, ..self }.problems(&[&problem::UNAUTHENTICATED])
+        Self { who: Who::Admin, ..self }.problems(&[&problem::UNAUTHENTICATED, &problem::MISSING_SCOPE])
     }
 
     /// For the order's buyer, and for admins.
     pub(super) fn buyer_or_admin(self) -> Self {
-        Self { who: Who::BuyerOrAdmin, ..self }.problems(&[&problem::UNAUTHENTICATED, &problem::RATE_LIMITED])
+        Self { who: Who::BuyerOrAdmin, ..self }.problems(&[
+            &problem::UNAUTHENTICATED,
+            &problem::MISSING_SCOPE,
+            &problem::RATE_LIMITED,
+        ])
     }
 
     /// With `{name}` in its path.

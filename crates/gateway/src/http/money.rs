@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::auth::{Admin, Buyer, Viewer};
+use super::auth::{Admin, Buyer, Operate, Viewer};
 use super::body::{self, OrDefault};
 use super::problem::Refusal;
 use super::{App, Id, orders};
@@ -224,7 +224,7 @@ pub(super) struct RefundList {
 /// `GET /api/v1/refunds?state=held|running|succeeded|failed`: by order id, 1,000 at the most.
 pub(super) async fn refunds(
     State(app): State<Arc<App>>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
     which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<RefundList>, Refusal> {
     let allowed = "is none of these: held, running, succeeded, failed";
@@ -241,7 +241,7 @@ pub(super) async fn refunds(
 pub(super) async fn approve(
     State(app): State<Arc<App>>,
     Id(id): Id<OrderId>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
     OrDefault(body): OrDefault<RefundBody>,
 ) -> Result<StatusCode, Refusal> {
     decide(&app, id, true, &body.reason("approved by an operator")?).await
@@ -251,7 +251,7 @@ pub(super) async fn approve(
 pub(super) async fn deny(
     State(app): State<Arc<App>>,
     Id(id): Id<OrderId>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
     OrDefault(body): OrDefault<RefundBody>,
 ) -> Result<StatusCode, Refusal> {
     decide(&app, id, false, &body.reason("denied by an operator")?).await
@@ -293,7 +293,7 @@ pub(super) struct BalanceView {
 pub(super) async fn add_balance(
     State(app): State<Arc<App>>,
     Id(user): Id<UserId>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
     body::Json(Gift { cents }): body::Json<Gift>,
 ) -> Result<Json<BalanceView>, Refusal> {
     let cents = gift(cents)?;
@@ -318,7 +318,7 @@ pub(super) struct Coupon {
 /// `POST /api/v1/coupons`
 pub(super) async fn add_coupon(
     State(app): State<Arc<App>>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
     body::Json(coupon): body::Json<Coupon>,
 ) -> Result<impl IntoResponse, Refusal> {
     gift(coupon.cents)?;

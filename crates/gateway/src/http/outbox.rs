@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::auth::Admin;
+use super::auth::{Admin, Operate};
 use super::problem::Refusal;
 use super::{App, Id};
 
@@ -82,7 +82,7 @@ pub(super) struct EventList {
 /// `GET /api/v1/outbox?state=parked|pending|sent`: oldest first, 1,000 at the most.
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
     which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<EventList>, Refusal> {
     let allowed = "is none of these: pending, sent, parked";
@@ -97,7 +97,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Id(id): Id<Uuid>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<impl axum::response::IntoResponse, Refusal> {
     let event = app.backend.outbox.find(id).await?;
     event.map(EventView::from).map(Json).ok_or(Refusal::NoSuchEvent(id))
@@ -107,7 +107,7 @@ pub(super) async fn show(
 pub(super) async fn redrive(
     State(app): State<Arc<App>>,
     Id(id): Id<Uuid>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<StatusCode, Refusal> {
     match app.backend.outbox.redrive(id).await? {
         true => Ok(StatusCode::NO_CONTENT),
@@ -119,7 +119,7 @@ pub(super) async fn redrive(
 pub(super) async fn discard(
     State(app): State<Arc<App>>,
     Id(id): Id<Uuid>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<StatusCode, Refusal> {
     match app.backend.outbox.discard(id).await? {
         true => Ok(StatusCode::NO_CONTENT),
@@ -143,7 +143,7 @@ fn name(text: &str) -> Result<SubscriberName, Refusal> {
 pub(super) async fn subscriber(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<Json<SubscriberView>, Refusal> {
     let waiting = app.backend.events.waiting(&name(&text)?).await?;
     let waiting = waiting.ok_or_else(|| Refusal::NoSuchSubscriber(text.clone()))?;
@@ -154,7 +154,7 @@ pub(super) async fn subscriber(
 pub(super) async fn unsubscribe(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<StatusCode, Refusal> {
     match app.backend.events.unsubscribe(&name(&text)?).await? {
         true => Ok(StatusCode::NO_CONTENT),
@@ -171,7 +171,7 @@ pub(super) struct Redriven {
 pub(super) async fn redrive_parked(
     State(app): State<Arc<App>>,
     Path(text): Path<String>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<Json<Redriven>, Refusal> {
     Ok(Json(Redriven { events: app.backend.events.redrive_parked(&name(&text)?).await? }))
 }

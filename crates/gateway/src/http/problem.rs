@@ -1,11 +1,14 @@
 //! Every refusal a client can meet, and the one place where it becomes an HTTP status, headers and a body (RFC 9457).
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use problem_details::ProblemDetails;
 use seckill_core::{Dependency, Fault, FieldError, OrderId, OrderStatus, SaleId, Timestamp};
+use seckill_token::admin::Scope;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -72,6 +75,7 @@ kinds! {
     NO_BANK: "no-bank" 409 "This gateway has no bank", "Start it with `--bank-url`, then try again.";
     NEEDS_SERVERS: "needs-servers" 409 "Needs servers", "Use a gateway that runs on Redis, RabbitMQ and MySQL.";
     NO_LOAD: "no-load" 409 "No load run is under way", "There is nothing to stop.";
+    MISSING_SCOPE: "missing-scope" 403 "This admin token may not do that", "Use an admin token with the scope that `detail` names.";
 }
 
 impl Kind {
@@ -136,6 +140,7 @@ fn examples() -> Vec<Refusal> {
         Refusal::PaymentUnderWay(order_id),
         Refusal::KeyReused,
         Refusal::ChangeUnknown(order_id),
+        Refusal::MissingScope { admin: "reports".into(), scope: Scope::Sales },
     ]
 }
 
@@ -192,6 +197,11 @@ pub(crate) enum Refusal {
     NoSuchSubscriber(String),
     Overloaded,
     Unavailable(String),
+    MissingScope {
+        /// The name of the token.
+        admin: Arc<str>,
+        scope: Scope,
+    },
     /// The gate has lost the sale; the whole seconds after which to come back.
     Rebuilding {
         seconds: u64,
@@ -266,6 +276,7 @@ impl Refusal {
             Self::PaymentUnderWay(_) => &PAYMENT_UNDER_WAY,
             Self::KeyReused => &KEY_REUSED,
             Self::NoGate(_) => &NO_GATE,
+            Self::MissingScope { .. } => &MISSING_SCOPE,
             Self::MethodNotAllowed => &METHOD,
             Self::BodyTooSlow => &BODY_TOO_SLOW,
             Self::TooLarge => &TOO_LARGE,
@@ -311,6 +322,9 @@ impl Refusal {
             }
             Self::NoGate(id) => {
                 format!("Sale {id} has no gate: it is direct, not opened yet, or closed out.")
+            }
+            Self::MissingScope { admin, scope } => {
+                format!("The admin token {admin} lacks the scope `{scope}`; nothing was changed.")
             }
             Self::NoSuchPath(uri) => format!("There is nothing at {}.", uri.path()),
             Self::MethodNotAllowed => "This path knows other methods.".into(),
@@ -399,11 +413,15 @@ impl IntoResponse for Refusal {
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Self::Unauthenticated { token_was_given, .. } = self {
-            let challenge = match token_was_given {
-                true => "Bearer realm=\"seckill\", error=\"invalid_token\"",
-                false => "Bearer realm=\"seckill\"",
-            };
+        let challenge = match self {
+            Self::Unauthenticated { token_was_given: true, .. } => {
+                Some("Bearer realm=\"seckill\", error=\"invalid_token\"")
+            }
+            Self::Unauthenticated { .. } => Some("Bearer realm=\"seckill\""),
+            Self::MissingScope { .. } => Some("Bearer realm=\"seckill\", error=\"insufficient_scope\""),
+            _ => None,
+        };
+        if let Some(challenge) = challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response

@@ -11,7 +11,7 @@ use seckill_core::{GateCondition, Mode, ParkedMessage, Sale, SaleId, SaleState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::auth::Admin;
+use super::auth::{Admin, Operate};
 use super::problem::Refusal;
 use super::{App, Id};
 use crate::reconcile::{self, Reconciled};
@@ -24,7 +24,7 @@ const PARKED_LIMIT: usize = 1_000;
 pub(super) async fn rebuild(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<impl IntoResponse, Refusal> {
     let sale = gated(&app, id).await?;
     if sale.state == SaleState::Open {
@@ -45,7 +45,7 @@ pub(super) async fn rebuild(
 pub(super) async fn reconcile(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<Json<Reconciled>, Refusal> {
     let sale = gated(&app, id).await?;
     // A gate that has lost the sale holds nobody's order: to find nothing missing there would be no answer.
@@ -71,7 +71,10 @@ pub(super) struct ParkedList {
 }
 
 /// `GET /api/v1/parked`: oldest first, 1,000 at the most.
-pub(super) async fn parked(State(app): State<Arc<App>>, _admin: Admin) -> Result<Json<ParkedList>, Refusal> {
+pub(super) async fn parked(
+    State(app): State<Arc<App>>,
+    _admin: Admin<Operate>,
+) -> Result<Json<ParkedList>, Refusal> {
     Ok(Json(ParkedList { messages: app.backend.queue.parked(PARKED_LIMIT).await? }))
 }
 
@@ -79,7 +82,7 @@ pub(super) async fn parked(State(app): State<Arc<App>>, _admin: Admin) -> Result
 pub(super) async fn redrive(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<StatusCode, Refusal> {
     match app.backend.queue.redrive(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),
@@ -91,7 +94,7 @@ pub(super) async fn redrive(
 pub(super) async fn discard(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    _admin: Admin,
+    _admin: Admin<Operate>,
 ) -> Result<StatusCode, Refusal> {
     match app.backend.queue.discard(&id).await? {
         true => Ok(StatusCode::NO_CONTENT),

@@ -18,7 +18,7 @@ use seckill_core::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::auth::Admin;
+use super::auth::{Admin, Audit, Sales};
 use super::problem::Refusal;
 use super::{App, Id, body};
 
@@ -101,7 +101,7 @@ impl From<Arc<Fault>> for Refusal {
 /// `POST /api/v1/sales`
 pub(super) async fn create(
     State(app): State<Arc<App>>,
-    _admin: Admin,
+    _admin: Admin<Sales>,
     body::Json(new): body::Json<NewSale>,
 ) -> Result<impl IntoResponse, Refusal> {
     new.check().map_err(Refusal::Invalid)?;
@@ -143,7 +143,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Id(id): Id<SaleId>) -> Res
 pub(super) async fn audit_orders(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
-    _admin: Admin,
+    _admin: Admin<Audit>,
 ) -> Result<impl IntoResponse, Refusal> {
     app.backend.ledger.sale(id).await?.ok_or(Refusal::NoSuchSale(id))?;
     let head = stream::once(async { Ok(AUDIT_HEAD.to_owned()) });
@@ -180,7 +180,7 @@ pub(super) struct EffectList {
 pub(super) async fn audit_effects(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
-    _admin: Admin,
+    _admin: Admin<Audit>,
 ) -> Result<Json<EffectList>, Refusal> {
     let sale = app.backend.ledger.sale(id).await?.ok_or(Refusal::NoSuchSale(id))?;
     let effects = match sale.payment_window_ms {

@@ -78,6 +78,7 @@ async fn the_type_of_every_problem_leads_to_its_explanation() {
         "no-bank",
         "needs-servers",
         "no-load",
+        "missing-scope",
     ];
     assert_eq!(slugs, promised, "a type that was promised once must stay");
     for (slug, kind) in slugs.iter().zip(kinds) {

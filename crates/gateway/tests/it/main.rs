@@ -1,6 +1,7 @@
 //! The gateway over real HTTP, on the embedded back end: what it answers, what that costs, and what it does when a part
 //! of the system fails or it is shut down.
 
+mod admins;
 mod after;
 mod api;
 mod auth;
@@ -10,6 +11,8 @@ mod direct;
 mod gateway;
 mod health;
 mod intake;
+mod jwks;
+mod key_files;
 mod limits;
 mod lost_gate;
 mod orders;

@@ -1,4 +1,4 @@
-//! Who may change anything: a request with the admin token, or one from this machine. Never a page of another site.
+//! Who may change anything: an admin with the scope `operate`, or a request from this machine. Never a page of another site.
 
 use std::sync::Arc;
 
@@ -9,22 +9,25 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use seckill_dashboard::problem::problem;
-use secrecy::ExposeSecret;
+use seckill_token::admin::{Acting, Scope};
 use serde::de::DeserializeOwned;
-use subtle::ConstantTimeEq;
 
 use super::panel::Panel;
+
+/// Who acts, in the log, where no token is needed. No admin can have this name.
+const THIS_MACHINE: &str = "(this machine)";
 
 /// Lets every read pass, and a change only from where it may come.
 pub(super) async fn guard(State(panel): State<Arc<Panel>>, request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    match if reads { Ok(()) } else { check(&panel, request.headers(), request.method()) } {
+    let acting = request.extensions().get::<Acting>().cloned().unwrap_or_default();
+    match if reads { Ok(()) } else { check(&panel, request.headers(), request.method(), &acting) } {
         Ok(()) => next.run(request).await,
         Err(refusal) => *refusal,
     }
 }
 
-fn check(panel: &Panel, headers: &HeaderMap, method: &Method) -> Result<(), Box<Response>> {
+fn check(panel: &Panel, headers: &HeaderMap, method: &Method, acting: &Acting) -> Result<(), Box<Response>> {
     let refuse = |status, slug, detail: &str| Err(Box::new(problem(status, slug, detail)));
     let field = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // A browser lets a page of another site send a form, but JSON only if this server allows it.
@@ -35,10 +38,15 @@ fn check(panel: &Panel, headers: &HeaderMap, method: &Method) -> Result<(), Box<
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail);
     }
     let token = field(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-    let admin = panel.admin_token.expose_secret().as_bytes();
-    if token.is_some_and(|token| bool::from(token.as_bytes().ct_eq(admin))) {
+    if let Some(admin) = token.and_then(|token| panel.admins.find(token)) {
+        acting.is(admin.name());
         // No browser adds the token to a request of another site.
-        return Ok(());
+        return if admin.may(Scope::Operate) {
+            Ok(())
+        } else {
+            let detail = format!("The admin token {} lacks the scope `{}`.", admin.name(), Scope::Operate);
+            refuse(StatusCode::FORBIDDEN, "missing-scope", &detail)
+        };
     }
     let host = field(header::HOST).unwrap_or_default();
     let fetched_from = field(HeaderName::from_static("sec-fetch-site"));
@@ -56,9 +64,10 @@ fn check(panel: &Panel, headers: &HeaderMap, method: &Method) -> Result<(), Box<
     // Another site may point a name of its own at the loopback address of this machine: then `Host` is that name.
     // Through a proxy on this machine, every request comes from this machine.
     if panel.loopback && is_loopback(host) && !is_proxied(headers) {
+        acting.is(&THIS_MACHINE.into());
         return Ok(());
     }
-    let detail = "Changes need the gateway's admin token: Authorization: Bearer <token>.";
+    let detail = "Changes need an admin token of the gateway: Authorization: Bearer <token>.";
     refuse(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
 }
 

@@ -7,7 +7,7 @@ use axum::response::Response;
 use seckill_core::{Backend, Fault};
 use seckill_dashboard::Feed;
 use seckill_dashboard::problem::problem;
-use secrecy::SecretString;
+use seckill_token::admin::AdminTokens;
 
 use crate::experiment::Runner;
 use crate::load::LoadRunner;
@@ -16,7 +16,7 @@ use crate::load::LoadRunner;
 pub(super) struct Panel {
     pub(super) backend: Backend,
     pub(super) feed: Arc<Feed>,
-    pub(super) admin_token: SecretString,
+    pub(super) admins: AdminTokens,
     /// Whether the gateway is bound to a loopback address.
     pub(super) loopback: bool,
     /// Whether orders can be paid by card, so that calls to a bank can go wrong.

@@ -20,6 +20,7 @@ use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
 use seckill_lifecycle::Service;
 use seckill_testkit::eventually;
 use seckill_testkit::fixtures::{EPOCH, new_sale, open, order};
+use seckill_token::admin::AdminTokens;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -193,7 +194,8 @@ async fn serve_controls(
     };
     let open: OpenPlace = Arc::new(|| Box::pin(async { Err("there is none here".to_owned()) }));
     let experiments = Places { store: Store::Embedded, open };
-    let controls = Controls { admin_token: ADMIN_TOKEN.into(), loopback: true, has_bank, load, experiments };
+    let admins = AdminTokens::one(ADMIN_TOKEN);
+    let controls = Controls { admins, loopback: true, has_bank, load, experiments };
     let router = seckill_lab::routes(backend, &feed, &reporter, controls, stop.clone());
     tokio::spawn(async move { stop.run_until_cancelled(reporter.run()).await });
     tokio::spawn(async move { axum::serve(listener, router).await });

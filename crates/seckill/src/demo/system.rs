@@ -36,10 +36,11 @@ impl System {
         let (options, data_dir) = back_end_options(args)?;
         let backend = open_back_end(&options).await?;
         let backend_name = backend.name;
-        let Secrets { jwt_secret, admin_token } = Secrets::random();
+        let secrets = Secrets::random();
+        let Secrets { jwt_secret, admin_token, .. } = secrets.clone();
         let config = seckill_gateway::Config::new(jwt_secret.clone(), admin_token.clone());
         let pace = Pace::new(args.drain_rate, seckill_worker::MAX_BATCH);
-        let lab = Lab::new(&options).with_direct_gateway(&options, &config, log_json).await;
+        let lab = Lab::of_gateway(&options, secrets, log_json).await;
 
         let worker = Some(WorkerParts {
             config: seckill_worker::Config::default(),
@@ -53,7 +54,7 @@ impl System {
             bank: None,
             bank_secret: None,
             worker,
-            lab: Some(lab),
+            lab,
             prometheus,
         };
         let stop = shutdown.child_token();

@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use crate::options::{BackendKind, BackendOptions};
+use crate::secrets::Secrets;
 
 /// How long the child may take until it listens.
 const START_WITHIN: Duration = Duration::from_secs(10);
@@ -30,12 +31,8 @@ pub(super) struct DirectGateway {
 impl DirectGateway {
     /// Starts a child on the same kind of back end, with the same secrets, on a free port of this machine. On the embedded
     /// back end it gets a data folder inside that of the gateway, because only one process can use a folder.
-    pub(super) async fn start(
-        options: &BackendOptions,
-        config: &seckill_gateway::Config,
-        log_json: bool,
-    ) -> Result<Self> {
-        let mut child = command(options, config, log_json)?.spawn().context("cannot start a process")?;
+    pub(super) async fn start(options: &BackendOptions, secrets: &Secrets, log_json: bool) -> Result<Self> {
+        let mut child = command(options, secrets, log_json)?.spawn().context("cannot start a process")?;
         let stdin = child.stdin.take().context("the child has no stdin")?;
         let stdout = child.stdout.take().context("the child has no stdout")?;
         let mut lines = BufReader::new(stdout).lines();
@@ -62,7 +59,7 @@ impl DirectGateway {
 }
 
 /// The command of the child. Secrets and URLs, which may have passwords, are in its environment and not in its arguments.
-fn command(options: &BackendOptions, config: &seckill_gateway::Config, log_json: bool) -> Result<Command> {
+fn command(options: &BackendOptions, secrets: &Secrets, log_json: bool) -> Result<Command> {
     let program = std::env::current_exe().context("the path of this program is not known")?;
     let mut command = Command::new(program);
     command.args([
@@ -86,8 +83,8 @@ fn command(options: &BackendOptions, config: &seckill_gateway::Config, log_json:
     let log = std::env::var_os("SECKILL_LOG").unwrap_or_else(|| "warn".into());
     command
         .env("SECKILL_LOG", log)
-        .env("SECKILL_JWT_SECRET", config.jwt_secret.expose_secret())
-        .env("SECKILL_ADMIN_TOKEN", config.admin_token.expose_secret());
+        .env("SECKILL_JWT_SECRET", secrets.jwt_secret.expose_secret())
+        .env("SECKILL_ADMIN_TOKEN", secrets.admin_token.expose_secret());
     match options.backend {
         BackendKind::Embedded => {
             command.args(["--backend", "embedded", "--data-dir"]).arg(options.data_dir.join("direct"));

@@ -163,7 +163,7 @@ async fn wrong_usage_ends_with_2() {
 }
 
 #[tokio::test]
-async fn an_embedded_folder_belongs_to_one_process_and_keeps_the_secrets() {
+async fn an_embedded_folder_belongs_to_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().to_str().unwrap();
     let gateway = Role::start("gateway", &["--data-dir", data_dir], &[]).await;
@@ -202,7 +202,7 @@ async fn an_embedded_folder_belongs_to_one_process_and_keeps_the_secrets() {
 }
 
 #[tokio::test]
-async fn an_embedded_gateway_makes_its_own_secrets_and_token_reads_them() {
+async fn a_demonstration_makes_its_own_secrets_and_token_reads_them() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().to_str().unwrap();
     let bare = |args: &[&str]| {
@@ -214,7 +214,7 @@ async fn an_embedded_gateway_makes_its_own_secrets_and_token_reads_them() {
     let gateway = {
         // Empty variables, as compose files leave them, count as not set.
         let none = [("SECKILL_JWT_SECRET", ""), ("SECKILL_ADMIN_TOKEN", "")];
-        Role::start("gateway", &["--data-dir", data_dir], &none).await
+        Role::start("gateway", &["--data-dir", data_dir, "--demo-controls"], &none).await
     };
     let tokens = end(&mut bare(&["token", "--data-dir", data_dir, "--user", "5", "--users", "3"])).await;
     let tokens: Vec<_> = String::from_utf8(tokens.stdout).unwrap().lines().map(str::to_owned).collect();

@@ -17,4 +17,5 @@ mod metrics;
 mod process;
 mod redis_streams;
 mod shutdown;
+mod tokens;
 mod traces;

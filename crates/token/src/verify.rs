@@ -1,0 +1,166 @@
+//! Checks buyers' tokens.
+
+use jsonwebtoken::Validation;
+use jsonwebtoken::errors::ErrorKind;
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::key::{Algorithm, Key};
+use crate::provider;
+
+/// Seconds by which the clocks of those who sign tokens and those who check them may differ.
+const LEEWAY_SECONDS: u64 = 5;
+/// Keys that a token without a key id is tried with, at the most: each try costs a check of a signature.
+const MAX_TRIED: usize = 4;
+
+/// Why a token is not believed, as a sentence for the one who sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TokenError {
+    /// Its time is over.
+    #[error("The token has expired.")]
+    Expired,
+    /// Its time has not come.
+    #[error("The token is not valid yet.")]
+    NotYet,
+    /// Signed with another key, or changed afterwards.
+    #[error("The token was not signed with a key of this gateway.")]
+    Forged,
+    /// Signed with another algorithm than the key's, or not signed.
+    #[error("The token is not signed with the algorithm of its key.")]
+    Algorithm,
+    /// No key has the id that the token names.
+    #[error("The token names a key (`kid`) that this gateway does not have.")]
+    UnknownKey,
+    /// The token has header fields that whoever checks it must understand.
+    #[error("The token has critical header fields (`crit`), which this gateway does not know.")]
+    Critical,
+    /// Another issuer.
+    #[error("The token comes from another issuer (`iss`) than this gateway expects.")]
+    Issuer,
+    /// For somebody else.
+    #[error("The token is for another audience (`aud`).")]
+    Audience,
+    /// A claim that is needed is not there.
+    #[error(
+        "The token lacks a claim: `sub` and `exp` are needed, and `iss` and `aud` where this gateway checks them."
+    )]
+    Incomplete,
+    /// `sub` is not an unsigned 64-bit number.
+    #[error("The token's `sub` is not a user id.")]
+    NoUser,
+    /// Not a JSON Web Token.
+    #[error("The token is not a JSON Web Token with a `sub` and an `exp`.")]
+    Malformed,
+}
+
+/// What a token must say beside its signature.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// `iss` must be one of these; empty: it is not looked at.
+    pub issuers: Vec<String>,
+    /// `aud` must name one of these; empty: it is not looked at.
+    pub audiences: Vec<String>,
+}
+
+/// The claim that seckill reads itself; `exp`, `nbf`, `iss` and `aud` are checked by the library.
+#[derive(Deserialize)]
+struct Claims {
+    /// The user id, in decimal.
+    sub: String,
+}
+
+/// Checks buyers' tokens, with several keys that are valid at the same time.
+pub struct Verifier {
+    keys: Vec<Key>,
+    /// One for each of [`Algorithm::ALL`].
+    validations: [Validation; 3],
+}
+
+impl Verifier {
+    /// Believes tokens that are signed with `secret` by HS256. A token that names another algorithm, or none, is refused.
+    pub fn hs256(secret: &str) -> Self {
+        Self::new(vec![Key::hs256(secret)], &Rules::default())
+    }
+
+    /// Believes tokens that are signed with one of `keys`, each by its own algorithm, and that keep the `rules`.
+    ///
+    /// A token that names a key is checked with that key alone. A token that names none is tried with the first four keys of its
+    /// algorithm.
+    pub fn new(keys: Vec<Key>, rules: &Rules) -> Self {
+        provider::install();
+        Self { keys, validations: Algorithm::ALL.map(|algorithm| validation(algorithm, rules)) }
+    }
+
+    /// Whether it has no key, so that no token can be believed.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys, in the order in which they are tried.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// The user whom a token names.
+    ///
+    /// # Errors
+    /// The token is not to be believed.
+    pub fn user(&self, token: &str) -> Result<u64, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|error| why(error.kind()))?;
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
+        }
+        let kid = header.kid.as_deref();
+        let named = || self.keys.iter().filter(|key| kid.is_none() || key.id() == kid);
+        if kid.is_some() && named().next().is_none() {
+            return Err(TokenError::UnknownKey);
+        }
+        let mut answer = Err(TokenError::Algorithm);
+        for key in named().filter(|key| key.algorithm().of_token() == header.alg).take(MAX_TRIED) {
+            answer = self.check(token, key);
+            if answer != Err(TokenError::Forged) {
+                break;
+            }
+        }
+        answer
+    }
+
+    fn check(&self, token: &str, key: &Key) -> Result<u64, TokenError> {
+        // It allows the key's algorithm and no other, whatever the token says.
+        let validation = &self.validations[key.algorithm() as usize];
+        let token = jsonwebtoken::decode::<Claims>(token, &key.material, validation)
+            .map_err(|error| why(error.kind()))?;
+        token.claims.sub.parse().map_err(|_| TokenError::NoUser)
+    }
+}
+
+fn validation(algorithm: Algorithm, rules: &Rules) -> Validation {
+    let mut validation = Validation::new(algorithm.of_token());
+    let mut required = vec!["exp", "sub"];
+    if !rules.issuers.is_empty() {
+        required.push("iss");
+        validation.set_issuer(&rules.issuers);
+    }
+    validation.validate_aud = !rules.audiences.is_empty();
+    if validation.validate_aud {
+        required.push("aud");
+        validation.set_audience(&rules.audiences);
+    }
+    validation.set_required_spec_claims(&required);
+    validation.validate_nbf = true;
+    validation.leeway = LEEWAY_SECONDS;
+    validation
+}
+
+fn why(kind: &ErrorKind) -> TokenError {
+    match kind {
+        ErrorKind::ExpiredSignature => TokenError::Expired,
+        ErrorKind::ImmatureSignature => TokenError::NotYet,
+        ErrorKind::InvalidSignature => TokenError::Forged,
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => TokenError::Algorithm,
+        ErrorKind::InvalidIssuer => TokenError::Issuer,
+        ErrorKind::InvalidAudience => TokenError::Audience,
+        ErrorKind::MissingRequiredClaim(_) => TokenError::Incomplete,
+        _ => TokenError::Malformed,
+    }
+}
