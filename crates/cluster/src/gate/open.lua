@@ -1,7 +1,7 @@
 -- Fills the gate for one epoch of a sale, unless it is on that epoch or a later one.
 --
 -- KEYS  meta, stock, buyers, pending, progress, held, staged: the keys of one sale
--- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, stock
+-- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, stock, paused, revision
 -- Answer: 1 when it filled the gate, 0 when it left it as it was
 --
 -- All four main keys exist once this is done, so that a lost one is noticed: buyers has a field `-` that is no user, and
@@ -39,5 +39,6 @@ redis.call('XDEL', pending_key, '0-1')
 redis.call('SET', stock_key, ARGV[6])
 redis.call('HSET', buyers_key, '-', ARGV[1])
 redis.call('HSET', meta_key, 'epoch', ARGV[1], 'fence', 0, 'run', run, 'created_at', ARGV[2], 'starts_at', ARGV[3],
-  'ends_at', ARGV[4], 'per_user_limit', ARGV[5], 'pending', 0, 'entry', entry, 'last', 0, 'marked', 0, 'revision', 1)
+  'ends_at', ARGV[4], 'per_user_limit', ARGV[5], 'pending', 0, 'entry', entry, 'last', 0, 'marked', 0, 'revision', 1,
+  'sale_stock', ARGV[6], 'paused', ARGV[7], 'sale_revision', ARGV[8])
 return 1

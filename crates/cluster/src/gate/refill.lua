@@ -2,7 +2,7 @@
 -- as it is.
 --
 -- KEYS  meta, stock, buyers, pending, progress, held, staged: the keys of one sale
--- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, units left, number of holders
+-- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, stock, paused, revision, units left, number of holders
 
 local meta_key, stock_key, buyers_key, pending_key, progress_key, staged_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7]
@@ -19,7 +19,7 @@ if found == 'hash' then
   revision, entry = tonumber(meta[3] or '') or 0, meta[4] or entry
 end
 
-local holders, staged = tonumber(ARGV[7]), 0
+local holders, staged = tonumber(ARGV[10]), 0
 if redis.call('HGET', staged_key, '-') == ARGV[1] then
   staged = redis.call('HLEN', staged_key) - 1
 end
@@ -40,8 +40,8 @@ redis.call('UNLINK', meta_key, stock_key, buyers_key, pending_key, progress_key)
 redis.call('RENAME', staged_key, buyers_key)
 redis.call('XADD', pending_key, '0-1', '-', '-')
 redis.call('XDEL', pending_key, '0-1')
-redis.call('SET', stock_key, ARGV[6])
+redis.call('SET', stock_key, ARGV[9])
 redis.call('HSET', meta_key, 'epoch', ARGV[1], 'fence', 0, 'run', run, 'created_at', ARGV[2], 'starts_at', ARGV[3],
   'ends_at', ARGV[4], 'per_user_limit', ARGV[5], 'pending', 0, 'entry', entry, 'last', 0, 'marked', 0,
-  'revision', revision + 1)
+  'revision', revision + 1, 'sale_stock', ARGV[6], 'paused', ARGV[7], 'sale_revision', ARGV[8])
 return 1

@@ -19,6 +19,7 @@ pub(super) struct Scripts {
     pub(super) resending: Script,
     pub(super) reconciled: Script,
     pub(super) progress: Script,
+    pub(super) change: Script,
 }
 
 impl Scripts {
@@ -40,6 +41,7 @@ impl Scripts {
             resending: Script::new(include_str!("resending.lua")),
             reconciled: Script::new(include_str!("reconciled.lua")),
             progress: Script::new(include_str!("progress.lua")),
+            change: Script::new(include_str!("change.lua")),
         }
     }
 }

@@ -20,6 +20,11 @@ pub(crate) struct Filling {
     starts_at: Timestamp,
     ends_at: Timestamp,
     per_user_limit: u32,
+    paused: bool,
+    /// The revision of the sale that is applied here.
+    revision: u32,
+    /// The sale's stock as of that revision: what it gains later is added to what remains.
+    stock: u32,
     remaining: u32,
     /// A tree, since a hash map of a million buyers that grows copies them all while every lane waits for the lock.
     buyers: BTreeMap<UserId, Buyer>,
@@ -101,6 +106,9 @@ impl Filling {
             starts_at: sale.starts_at,
             ends_at: sale.ends_at,
             per_user_limit: sale.per_user_limit,
+            paused: sale.paused,
+            revision: sale.revision,
+            stock: sale.stock,
             remaining: sale.stock,
             buyers: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -131,6 +139,21 @@ impl Filling {
     /// Refuses reservations of epochs before `epoch` from now on.
     pub(crate) fn fence(&mut self, epoch: Epoch) {
         self.fence = self.fence.max(epoch);
+    }
+
+    /// Applies a later revision of the sale.
+    pub(crate) fn apply_change(&mut self, sale: &Sale) {
+        if sale.revision <= self.revision {
+            return;
+        }
+        self.add_units(sale.stock.saturating_sub(self.stock));
+        self.stock = sale.stock.max(self.stock);
+        (self.revision, self.ends_at, self.paused) = (sale.revision, sale.ends_at, sale.paused);
+    }
+
+    /// The one place where units come on sale, again or for the first time.
+    fn add_units(&mut self, units: u32) {
+        self.remaining += units;
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
@@ -183,11 +206,14 @@ impl Filling {
                 accepted_at: buyer.accepted_at(),
             };
         }
+        if now >= self.ends_at {
+            return Decision::Closed;
+        }
         if now < self.starts_at {
             return Decision::NotOpen;
         }
-        if now >= self.ends_at {
-            return Decision::Closed;
+        if self.paused {
+            return Decision::Paused;
         }
         if claim.quantity > self.per_user_limit {
             return Decision::OverLimit { limit: self.per_user_limit };
@@ -234,7 +260,8 @@ impl Filling {
                 continue;
             };
             if order.returns_units {
-                self.remaining += buyer.quantity;
+                let units = buyer.quantity;
+                self.add_units(units);
             }
             self.buyers.remove(&order.user_id);
         }

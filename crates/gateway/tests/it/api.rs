@@ -78,6 +78,10 @@ async fn the_type_of_every_problem_leads_to_its_explanation() {
         "no-bank",
         "needs-servers",
         "no-load",
+        "paused",
+        "sale-unknown",
+        "request-under-way",
+        "closed-out",
     ];
     assert_eq!(slugs, promised, "a type that was promised once must stay");
     for (slug, kind) in slugs.iter().zip(kinds) {
