@@ -3,13 +3,16 @@
 pub(crate) mod auth;
 mod body;
 pub mod health;
+mod idempotency;
 mod limit;
 mod money;
 mod orders;
 mod outbox;
 pub(crate) mod problem;
 mod repair;
+mod sale_changes;
 mod sales;
+mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,6 +48,8 @@ pub(crate) struct App {
     /// Whether it sells straight into the ledger.
     direct: bool,
     draining: CancellationToken,
+    /// Sales that are being created under an idempotency key.
+    creating: idempotency::UnderWay,
 }
 
 impl App {
@@ -67,6 +72,7 @@ impl App {
             streams: Arc::new(Semaphore::new(config.max_event_streams)),
             direct: config.mode == Mode::Direct,
             draining,
+            creating: idempotency::UnderWay::default(),
         })
     }
 
@@ -80,7 +86,7 @@ impl App {
 pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
     Router::new()
         .route("/api/v1/sales", post(sales::create).get(sales::list))
-        .route("/api/v1/sales/{id}", get(sales::show))
+        .route("/api/v1/sales/{id}", get(sales::show).patch(sale_changes::patch))
         .route("/api/v1/sales/{id}/audit", get(sales::audit))
         .route("/api/v1/sales/{id}/audit/orders", get(sales::audit_orders))
         .route("/api/v1/sales/{id}/audit/effects", get(sales::audit_effects))
@@ -107,6 +113,10 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/outbox/{id}/redrive", post(outbox::redrive))
         .route("/api/v1/subscribers/{name}", get(outbox::subscriber).delete(outbox::unsubscribe))
         .route("/api/v1/subscribers/{name}/redrive", post(outbox::redrive_parked))
+        .route("/api/v1/sales/{id}/pause", post(sale_changes::pause))
+        .route("/api/v1/sales/{id}/resume", post(sale_changes::resume))
+        .route("/api/v1/sales/{id}/close", post(sale_changes::close))
+        .route("/api/v1/workers", get(workers::show).put(workers::change))
         .route("/problems", get(problem::list))
         .route("/problems/{slug}", get(problem::show))
         .with_state(app)
