@@ -75,7 +75,7 @@ impl StockGate for RedisGate {
     async fn open(&self, sale: &Sale, epoch: Epoch) -> Result<(), Fault> {
         let script = &self.scripts.open;
         let mut open = call(script, &self.keys(sale.id).await?.all());
-        add_sale(open.arg(epoch), sale).arg(sale.stock).arg(millis(RETURN_HOLD));
+        add_sale(open.arg(epoch), sale).arg(millis(RETURN_HOLD));
         self.write(script, &open).await
     }
 
@@ -107,6 +107,11 @@ impl StockGate for RedisGate {
         let reply = self.redis.send(Request::ScriptInRun(script, &mut reserve), Effect::Write).await?;
         // Not "corrupt": that would promise that nothing has changed.
         reply::reserved(reply, claims.len()).map_err(|found| Fault::unknown(Dependency::Gate, found))
+    }
+
+    async fn apply_change(&self, sale: &Sale) -> Result<(), Fault> {
+        let mut change = call(&self.scripts.change, &self.keys(sale.id).await?.main());
+        self.write(&self.scripts.change, add_sale(&mut change, sale).arg(millis(RETURN_HOLD))).await
     }
 
     async fn settle(&self, sale: SaleId, settled: &[ReservationId]) -> Result<(), Fault> {
@@ -302,6 +307,9 @@ fn add_sale<'a>(call: &'a mut Cmd, sale: &Sale) -> &'a mut Cmd {
         .arg(sale.starts_at.timestamp_millis())
         .arg(sale.ends_at.timestamp_millis())
         .arg(sale.per_user_limit)
+        .arg(sale.stock)
+        .arg(u8::from(sale.paused))
+        .arg(sale.revision)
 }
 
 fn millis(duration: Duration) -> u64 {

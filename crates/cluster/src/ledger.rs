@@ -1,6 +1,6 @@
 //! The ledger on MySQL and MariaDB: the port's methods. What is asked of the database is in `queries`, how a batch is
 //! committed in `writer`, `commit` and `statements`, how the server is reached in `server` and `readers`, what a lost gate
-//! needs in `rebuild` and `refill`. What happens to orders after their commit is in `lifecycle`, `changes` and
+//! needs in `rebuild` and `refill`, what operators create and change in `sales`. What happens to orders after their commit is in `lifecycle`, `changes` and
 //! `transactions`, the events that tell of it in `outbox`.
 
 mod changes;
@@ -13,6 +13,7 @@ mod readers;
 mod rebuild;
 mod refill;
 mod rows;
+mod sales;
 mod schema;
 mod server;
 mod statements;
@@ -25,13 +26,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Epoch, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter, LockedSale, Mode,
-    NewSale, OrderId, RebuildStep, Sale, SaleId, UserId,
+    CreatedOnce, Dependency, Epoch, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter,
+    LockedSale, Mode, NewSale, OrderId, RebuildStep, RequestKey, Sale, SaleChange, SaleChanged, SaleId,
+    UserId,
 };
 use sqlx::mysql::MySqlConnectOptions;
 use uuid::Uuid;
 
 use self::readers::{Effect, Readers};
+use self::sales::Inserted;
 use self::server::Server;
 use self::transactions::Transactions;
 use crate::identity::Identity;
@@ -66,6 +69,26 @@ impl MySqlLedger {
             server,
         }
     }
+
+    async fn insert_sale(
+        &self,
+        sale: &NewSale,
+        mode: Mode,
+        key: Option<RequestKey>,
+    ) -> Result<CreatedOnce, Fault> {
+        let new = sale.clone();
+        let insert = self.readers.run(Effect::Transaction, |c| Box::pin(sales::insert(c, new, mode, key)));
+        let id = match insert.await? {
+            Inserted::Sale(id) => id,
+            Inserted::KeyTaken => return Ok(CreatedOnce::KeyTaken),
+            Inserted::UnderWay => return Ok(CreatedOnce::UnderWay),
+        };
+        let unread =
+            |why: String| Fault::unknown(Dependency::Ledger, format!("sale {id} is recorded, but {why}"));
+        let found = self.sale(id).await.map_err(|fault| unread(fault.to_string()))?;
+        let found = found.ok_or_else(|| unread("it cannot be found".to_owned()))?;
+        Ok(CreatedOnce::Created(Box::new(found)))
+    }
 }
 
 #[async_trait]
@@ -77,13 +100,32 @@ impl Ledger for MySqlLedger {
     }
 
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
-        let new = sale.clone();
-        let insert = self.readers.run(Effect::Transaction, |c| Box::pin(queries::insert_sale(c, new, mode)));
-        let id = insert.await?;
-        let unread =
-            |why: String| Fault::unknown(Dependency::Ledger, format!("sale {id} is recorded, but {why}"));
-        let found = self.sale(id).await.map_err(|fault| unread(fault.to_string()))?;
-        found.ok_or_else(|| unread("it cannot be found".to_owned()))
+        match self.insert_sale(sale, mode, None).await? {
+            CreatedOnce::Created(sale) => Ok(*sale),
+            CreatedOnce::KeyTaken | CreatedOnce::UnderWay => Err(Fault::unavailable(
+                Dependency::Ledger,
+                "another transaction was in the way of a new sale",
+            )),
+        }
+    }
+
+    async fn create_sale_once(
+        &self,
+        sale: &NewSale,
+        mode: Mode,
+        key: &RequestKey,
+    ) -> Result<CreatedOnce, Fault> {
+        self.insert_sale(sale, mode, Some(key.clone())).await
+    }
+
+    async fn sale_of_key(&self, key: &str) -> Result<Option<(Sale, [u8; 32])>, Fault> {
+        let key = key.to_owned();
+        self.readers.run(Effect::Nothing, |c| Box::pin(sales::of_key(c, key))).await
+    }
+
+    async fn change_sale(&self, sale: SaleId, change: &SaleChange) -> Result<SaleChanged, Fault> {
+        let change = change.clone();
+        self.readers.run(Effect::Transaction, |c| Box::pin(sales::change(c, sale, change))).await
     }
 
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {
@@ -140,8 +182,8 @@ impl Ledger for MySqlLedger {
         Ok(locked.map(|locked| Box::new(locked) as Box<dyn LockedSale>))
     }
 
-    async fn close_out(&self, sale: SaleId) -> Result<bool, Fault> {
-        self.readers.run(Effect::OneStatement, |c| Box::pin(rebuild::close_out(c, sale))).await
+    async fn close_out(&self, sale: SaleId, revision: u32) -> Result<bool, Fault> {
+        self.readers.run(Effect::OneStatement, |c| Box::pin(rebuild::close_out(c, sale, revision))).await
     }
 
     async fn missing_among(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, Fault> {

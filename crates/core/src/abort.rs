@@ -81,6 +81,8 @@ abort_points! {
     RefundGivenBack "refund.given_back" "The bank has given a part back and nobody has recorded it; the event comes again, and the bank is asked what it knows of the key.";
     RefundRecorded "refund.recorded" "Entries and event are rolled back together; the event before comes again, and the transfer is recorded once.";
     RefundFinished "refund.finished" "The end is rolled back with the record of the event, which comes again.";
+    SaleCreated "sale.created" "The sale is in the ledger with its key and has no gate; any gateway fills it, and the same key finds the sale.";
+    SaleChanged "sale.changed" "The ledger has the change and the gate lacks it; the next look of any gateway applies it once.";
     CloseOutRecorded "close_out.recorded" "The ledger calls the sale closed out; the next look removes what the gate has.";
 }
 

@@ -131,7 +131,9 @@ impl AuditCounts {
     /// them until the gate has taken them back. Below 0 only where the gate has lost data.
     fn unsold(&self) -> Option<i64> {
         let gate = self.gate?;
-        let set_aside = i64::from(self.before.stock) - i64::from(gate.remaining);
+        // The ledger raises the stock first and the gate second. So the stock as it was last is never less than what the gate
+        // was given; where the gate has not got the new units yet, they look as if they were in flight.
+        let set_aside = i64::from(self.after.stock) - i64::from(gate.remaining);
         let sold = if self.is_still() {
             self.totals.units
         } else {
@@ -204,7 +206,8 @@ impl AuditReport {
     pub fn from_counts(counts: &AuditCounts) -> Self {
         let AuditCounts { before, gate, queue, totals, after, .. } = counts;
         let mut findings = Vec::new();
-        let stock = u64::from(before.stock);
+        // As it was last: an order that the rows count may have taken a unit that was added since the first read.
+        let stock = u64::from(after.stock);
         let oversold = totals.units.saturating_sub(stock);
         if oversold > 0 {
             findings.push(format!("{oversold} units are sold above the stock of {stock}"));
@@ -259,7 +262,7 @@ impl AuditReport {
         };
         Self {
             sale_id: before.id,
-            stock: before.stock,
+            stock: after.stock,
             remaining: gate.map(|gate| gate.remaining),
             reserved_orders: gate.map(|gate| gate.orders),
             pending_orders: gate.map(|gate| gate.pending_orders),

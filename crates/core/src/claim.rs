@@ -50,6 +50,8 @@ pub enum Decision {
     NotOpen,
     /// After the sale's last moment, by the gate's clock.
     Closed,
+    /// An operator has paused the sale.
+    Paused,
 }
 
 /// How long after a reservation was sent to the gate a gateway may still confirm the order to its buyer. Afterwards it reports

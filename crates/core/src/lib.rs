@@ -44,19 +44,23 @@ pub use event::{
 pub use identity::{KnownSales, LedgerId};
 pub use lifecycle::{CancelReason, OrderRecord, OrderState, Overdue, Step};
 pub use message::{MESSAGE_VERSION, Message, Unread};
-pub use opening::{Created, create_sale, fill_gate};
+pub use opening::{Change, Created, Opened, change_sale, create_sale, create_sale_once, fill_gate};
 pub use order::{
     Fate, LedgerOrder, MAX_BATCH_ORDERS, Marker, Order, OrderBatch, OrderId, OrderStatus, RejectReason,
     UserId,
 };
 pub use ports::{
-    Around, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane, Delivery, DeliveryTag,
-    Effect, EventBus, EventDelivery, EventPublisher, FunnelCount, GateCondition, GateLevel, GiveBack, Ledger,
-    LedgerTotals, LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, Notice, OrderQueue,
-    OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage, PaymentAnswer,
-    PaymentRequest, Publisher, QueueDepth, QueueProgress, SnapshotListener, StockGate, Subscription, Waiting,
+    Around, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane, CreatedOnce, Delivery,
+    DeliveryTag, Effect, EventBus, EventDelivery, EventPublisher, FunnelCount, GateCondition, GateLevel,
+    GiveBack, Ledger, LedgerTotals, LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, Notice,
+    OrderQueue, OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage,
+    PaymentAnswer, PaymentRequest, Publisher, QueueDepth, QueueProgress, RequestKey, SnapshotListener,
+    StockGate, Subscription, Waiting,
 };
-pub use sale::{Ended, Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
+pub use sale::{
+    Ended, Epoch, Mode, NewSale, NotChanged, Phase, Rebuild, RebuildStep, Sale, SaleChange, SaleChanged,
+    SaleId, SaleState,
+};
 pub use sold_out::{RETURN_HOLD, SOLD_OUT_LEASE, SoldOutSince};
 pub use trace::{NoTraceParent, TraceParent, current_request, current_trace, in_request, in_trace};
 

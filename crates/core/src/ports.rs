@@ -20,7 +20,7 @@ pub use bank::{Bank, BankAnswer, Charge, GiveBack};
 pub use control::{ControlPlane, SnapshotListener};
 pub use events::{EventBus, EventDelivery, EventPublisher, Subscription, Waiting};
 pub use gate::{GateCondition, GateLevel, QueueProgress, StockGate};
-pub use ledger::{Ledger, LedgerTotals, LedgerWriter, LockedSale};
+pub use ledger::{CreatedOnce, Ledger, LedgerTotals, LedgerWriter, LockedSale, RequestKey};
 pub use lifecycle::{
     Effect, FunnelCount, Lifecycle, LifecycleTransaction, Notice, Outbox, OutboxDepth, OutboxEvent,
     OutboxState,

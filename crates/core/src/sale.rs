@@ -1,10 +1,14 @@
-//! One flash sale of one product, and the rules for opening one.
+//! One flash sale of one product, and the rules for opening one. What may change later is in `change`.
+
+mod change;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{FieldError, Timestamp};
+
+pub use change::{NotChanged, SaleChange, SaleChanged};
 
 /// Names one sale; given by the ledger, counting from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
@@ -183,6 +187,13 @@ pub struct Sale {
     /// When the ledger took it.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// Whether buyers are asked to come back later. Who holds an order still gets it.
+    #[serde(default)]
+    pub paused: bool,
+    /// Counts the changes that operators have made since it was created. A gate that has applied a smaller number lacks a
+    /// change.
+    #[serde(default)]
+    pub revision: u32,
 }
 
 impl Sale {
@@ -209,17 +220,25 @@ impl Sale {
             rebuild: None,
             open_epoch: 0,
             created_at: crate::now(),
+            paused: false,
+            revision: 0,
         }
+    }
+
+    /// Whether it has a gate that has to be looked after.
+    pub fn has_gate(&self) -> bool {
+        self.mode == Mode::Queue && self.epoch > 0 && self.state != SaleState::ClosedOut
     }
 
     /// Where `now` lies relative to the sale's window.
     pub fn phase(&self, now: Timestamp) -> Phase {
-        if now < self.starts_at {
-            Phase::Upcoming
-        } else if now < self.ends_at {
-            Phase::Open
-        } else {
+        // The end first: a sale that was closed before its start has its end before its start.
+        if now >= self.ends_at {
             Phase::Closed
+        } else if now < self.starts_at {
+            Phase::Upcoming
+        } else {
+            Phase::Open
         }
     }
 }
@@ -258,7 +277,7 @@ impl Ended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Before `starts_at`.
+    /// Before `starts_at`, unless it has ended already.
     Upcoming,
     /// From `starts_at` up to, not including, `ends_at`.
     Open,
@@ -297,6 +316,16 @@ pub struct NewSale {
     /// sale has no payments, and a committed order stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_window_ms: Option<u64>,
+}
+
+/// Whether `text` can be the name of a sale or of a product.
+fn is_name(text: &str) -> bool {
+    text.chars().count() <= NewSale::MAX_NAME_CHARS && !text.trim().is_empty()
+}
+
+fn not_a_name(text: &str) -> String {
+    let (chars, most) = (text.chars().count(), NewSale::MAX_NAME_CHARS);
+    format!("has {chars} characters; allowed are 1 to {most}, not all of them blank")
 }
 
 fn default_currency() -> String {
@@ -339,15 +368,7 @@ impl NewSale {
         };
         let names = [("name", self.name.as_str()), ("product", self.product())];
         for (field, text) in names.into_iter().take(if self.product.is_some() { 2 } else { 1 }) {
-            let chars = text.chars().count();
-            require(
-                chars <= Self::MAX_NAME_CHARS && !text.trim().is_empty(),
-                field,
-                format!(
-                    "has {chars} characters; allowed are 1 to {}, not all of them blank",
-                    Self::MAX_NAME_CHARS
-                ),
-            );
+            require(is_name(text), field, not_a_name(text));
         }
         require(
             (1..=Self::MAX_STOCK).contains(&self.stock),

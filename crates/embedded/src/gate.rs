@@ -104,6 +104,13 @@ impl StockGate for MemoryGate {
         Ok(reserved)
     }
 
+    async fn apply_change(&self, sale: &Sale) -> Result<(), Fault> {
+        if let Some(filling) = self.state()?.sales.get_mut(&sale.id).filter(|filling| filling.is_of(sale)) {
+            filling.apply_change(sale, Instant::now());
+        }
+        Ok(())
+    }
+
     async fn settle(&self, sale: SaleId, settled: &[ReservationId]) -> Result<(), Fault> {
         if let Some(filling) = self.state()?.sales.get_mut(&sale) {
             filling.settle(now_ms(), settled);

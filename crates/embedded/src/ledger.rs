@@ -1,6 +1,6 @@
 //! The ledger in a SQLite file: the port, its reads, and the writes of sales. How orders are committed is in `commit`, what
 //! a lost gate needs in `rebuild`, what becomes of orders afterwards in `lifecycle`, the events that tell of it in `outbox`, how
-//! rows become words in `rows`.
+//! rows become words in `rows`, what operators create and change in `sales`.
 
 mod commit;
 mod lifecycle;
@@ -8,6 +8,7 @@ mod money;
 mod outbox;
 mod rebuild;
 mod rows;
+mod sales;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Claim, Dependency, Epoch, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter, LockedSale,
-    Mode, NewSale, OrderId, RebuildStep, Sale, SaleId, UserId,
+    Claim, CreatedOnce, Dependency, Epoch, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter,
+    LockedSale, Mode, NewSale, OrderId, RebuildStep, RequestKey, Sale, SaleChange, SaleChanged, SaleId,
+    UserId,
 };
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
@@ -38,6 +40,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("identity and rebuild", include_str!("../../../migrations/sqlite/ledger/0003_identity_and_rebuild.sql")),
     ("after the order", include_str!("../../../migrations/sqlite/ledger/0004_after_the_order.sql")),
     ("money", include_str!("../../../migrations/sqlite/ledger/0005_money.sql")),
+    ("sale administration", include_str!("../../../migrations/sqlite/ledger/0006_sale_administration.sql")),
 ];
 /// Rows of one read when all orders are gone through.
 const PAGE: i64 = 4_096;
@@ -118,6 +121,22 @@ impl SqliteLedger {
         Ok(changed)
     }
 
+    async fn insert_sale(
+        &self,
+        sale: &NewSale,
+        mode: Mode,
+        key: Option<&RequestKey>,
+    ) -> Result<CreatedOnce, Fault> {
+        let mut connection = self.writing.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        let Some(created) = sales::insert(transaction.connection(), sale, mode, key).await? else {
+            transaction.rollback().await?;
+            return Ok(CreatedOnce::KeyTaken);
+        };
+        transaction.commit().await?;
+        Ok(CreatedOnce::Created(Box::new(created)))
+    }
+
     /// Which of these orders are recorded and have no units: rejected, or not active any more; for the orders of one batch.
     pub(crate) async fn without_units_of(
         &self,
@@ -139,27 +158,33 @@ impl Ledger for SqliteLedger {
     }
 
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
-        const SQL: &str = "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                           ends_at, payment_window_ms, epoch, created_at) \
-                           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
-        let insert = sqlx::query_scalar(SQL)
-            .bind(&sale.name)
-            .bind(sale.product())
-            .bind(sale.stock)
-            .bind(rows::cents(sale.price_cents))
-            .bind(&sale.currency)
-            .bind(sale.per_user_limit)
-            .bind(sale.starts_at.timestamp_millis())
-            .bind(sale.ends_at.timestamp_millis())
-            .bind(sale.payment_window_ms.map(rows::count))
-            .bind(mode.stored_epoch())
-            .bind(seckill_core::now().timestamp_millis());
+        match self.insert_sale(sale, mode, None).await? {
+            CreatedOnce::Created(sale) => Ok(*sale),
+            CreatedOnce::KeyTaken | CreatedOnce::UnderWay => {
+                Err(rows::corrupt("a key was taken that was not given"))
+            }
+        }
+    }
+
+    async fn create_sale_once(
+        &self,
+        sale: &NewSale,
+        mode: Mode,
+        key: &RequestKey,
+    ) -> Result<CreatedOnce, Fault> {
+        self.insert_sale(sale, mode, Some(key)).await
+    }
+
+    async fn sale_of_key(&self, key: &str) -> Result<Option<(Sale, [u8; 32])>, Fault> {
+        sales::of_key(&self.readers, key).await
+    }
+
+    async fn change_sale(&self, sale: SaleId, change: &SaleChange) -> Result<SaleChanged, Fault> {
         let mut connection = self.writing.connection.lock().await;
         let mut transaction = connection.begin().await?;
-        let id: i64 = insert.fetch_one(transaction.connection()).await.map_err(fault)?;
-        let created = rebuild::count_earlier_rejections(transaction.connection(), id).await?;
+        let changed = sales::change(transaction.connection(), sale, change).await?;
         transaction.commit().await?;
-        Ok(created)
+        Ok(changed)
     }
 
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {
@@ -231,8 +256,8 @@ impl Ledger for SqliteLedger {
         Ok(locked.map(|locked| Box::new(locked) as Box<dyn LockedSale>))
     }
 
-    async fn close_out(&self, sale: SaleId) -> Result<bool, Fault> {
-        Ok(self.change(rebuild::close_out(sale)).await? == 1)
+    async fn close_out(&self, sale: SaleId, revision: u32) -> Result<bool, Fault> {
+        Ok(self.change(rebuild::close_out(sale, revision)).await? == 1)
     }
 
     async fn missing_among(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, Fault> {

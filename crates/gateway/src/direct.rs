@@ -134,6 +134,7 @@ impl Writer {
         let refusal = match sale.phase(now()) {
             Phase::Upcoming => return Ok(Answer::NotOpen),
             Phase::Closed => Some(Answer::Closed),
+            Phase::Open if sale.paused => Some(Answer::Paused),
             Phase::Open => (claim.quantity > remaining).then_some(Answer::SoldOut { remaining }),
         };
         match refusal {

@@ -2,6 +2,8 @@
 //! that a database that is down stops no order of a sale that is known. What gateways know is kept in the gate, too: a
 //! gateway that starts while the ledger is away sells the sales that its peers sold.
 
+mod changes;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
@@ -9,14 +11,16 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use seckill_core::{
-    Backend, Claim, Ended, Fault, GateCondition, KnownSales, Mode, NewSale, Phase, Sale, SaleId, SaleState,
-    UserId, create_sale, fill_gate, now,
+    Backend, Claim, Created, Ended, Fault, GateCondition, KnownSales, Mode, NewSale, Phase, Sale, SaleId,
+    SaleState, UserId, create_sale, fill_gate, now,
 };
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::changes::OnceCreated;
+use self::changes::{AppliedChanges, is_ahead};
 use crate::direct::Pool;
 use crate::intake::{Intake, IntakeConfig};
 use crate::ticket::{Answer, NotTaken};
@@ -63,7 +67,7 @@ impl Desk {
 
     /// Whether the sale has a gate that has to be looked after.
     pub fn has_gate(&self) -> bool {
-        self.sale.mode == Mode::Queue && self.sale.epoch > 0 && self.sale.state != SaleState::ClosedOut
+        self.sale.has_gate()
     }
 
     /// Whether buyers can get units now: the gate is there, in the epoch that the ledger names.
@@ -121,6 +125,8 @@ pub struct Directory {
     filled: AtomicBool,
     /// What was last written to the gate, and when.
     kept: Mutex<Option<(Instant, KnownSales)>>,
+    /// Which changes the gate has.
+    changes: AppliedChanges,
     /// The last answer and when its question was asked. Held across the questions on purpose: those who ask meanwhile wait for
     /// the next answer.
     sound: Mutex<Option<(Instant, bool)>>,
@@ -149,6 +155,7 @@ impl Directory {
 
     fn of(seller: Seller, backend: Backend, tracker: TaskTracker, shutdown: CancellationToken) -> Self {
         let misses = Cache::builder().max_capacity(MAX_MISSES).time_to_live(REFRESH).build();
+        let changes = AppliedChanges::new(seller.mode());
         Self {
             backend,
             seller,
@@ -158,6 +165,7 @@ impl Directory {
             misses,
             filled: AtomicBool::new(false),
             kept: Mutex::default(),
+            changes,
             sound: Mutex::default(),
         }
     }
@@ -192,6 +200,8 @@ impl Directory {
         let (way, lost) = match desks.get(&sale.id) {
             // Read before the sale was opened, and put after it was opened: what is known is newer.
             Some(desk) if desk.sale.epoch > sale.epoch => return Arc::clone(desk),
+            // The same, of a change.
+            Some(desk) if is_ahead(&desk.sale, &sale) => return Arc::clone(desk),
             Some(desk) if desk.sale.epoch == sale.epoch && desk.sale.state == sale.state => {
                 (desk.way.clone(), Arc::clone(&desk.lost))
             }
@@ -225,10 +235,14 @@ impl Directory {
     /// The ledger is away; after [`Fault::Unknown`] the sale may exist.
     pub async fn create(&self, new: &NewSale) -> Result<Arc<Desk>, Fault> {
         let created = create_sale(&self.backend, new, self.seller.mode()).await?;
+        Ok(self.take_in(created))
+    }
+
+    fn take_in(&self, created: Created) -> Arc<Desk> {
         if let Some(fault) = created.unfilled {
             tracing::warn!(sale_id = %created.sale.id, error = %fault, "a new sale waits for its gate");
         }
-        Ok(self.put(created.sale))
+        self.put(created.sale)
     }
 
     /// Keeps the directory current, through faults of the ledger and the gate; never returns. May be dropped at any
@@ -264,11 +278,14 @@ impl Directory {
             self.restore_lost_sales(self.backend.ledger.id().await?).await?;
         }
         for sale in sales {
-            self.put(self.with_gate(sale).await);
+            self.restore_lost_change(&sale).await?;
+            let desk = self.put(self.with_gate(sale).await);
+            self.changes.bring_to_gate(&self.backend, &desk.sale).await;
         }
         if let Some(oldest) = oldest {
             let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
             desks.retain(|id, _| *id >= oldest || known.contains(id));
+            self.changes.retain(|id| *id >= oldest || known.contains(id));
         }
         self.filled.store(true, Relaxed);
         Ok(())
@@ -303,10 +320,16 @@ impl Directory {
             return Ok(());
         }
         for sale in known.sales {
-            if self.backend.ledger.sale(sale.id).await?.is_none() {
-                tracing::warn!(sale_id = %sale.id, "the ledger has lost a sale; it is recorded again as the gate knows it");
-                self.backend.ledger.restore_sale(&sale).await?;
-                self.put(sale);
+            match self.backend.ledger.sale(sale.id).await? {
+                None => {
+                    tracing::warn!(sale_id = %sale.id, "the ledger has lost a sale; it is recorded again as the gate knows it");
+                    self.backend.ledger.restore_sale(&sale).await?;
+                    self.put(sale);
+                }
+                Some(recorded) if is_ahead(&sale, &recorded) => {
+                    self.backend.ledger.restore_sale(&sale).await?
+                }
+                Some(_) => {}
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ pub(crate) mod auth;
 mod body;
 mod contract;
 pub mod health;
+mod idempotency;
 mod limit;
 mod money;
 mod orders;
@@ -13,7 +14,9 @@ mod reference;
 mod repair;
 mod request;
 mod routes;
+mod sale_changes;
 mod sales;
+mod workers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +51,8 @@ pub(crate) struct App {
     /// Whether it sells straight into the ledger.
     direct: bool,
     draining: CancellationToken,
+    /// Sales that are being created under an idempotency key.
+    creating: idempotency::UnderWay,
 }
 
 impl App {
@@ -70,6 +75,7 @@ impl App {
             streams: Arc::new(Semaphore::new(config.max_event_streams)),
             direct: config.mode == Mode::Direct,
             draining,
+            creating: idempotency::UnderWay::default(),
         })
     }
 

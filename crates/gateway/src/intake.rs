@@ -348,6 +348,7 @@ fn answer(claim: &Claim, decision: Decision, confirmed: bool) -> Answer {
         Decision::OverLimit { limit } => Answer::OverLimit { limit },
         Decision::NotOpen => Answer::NotOpen,
         Decision::Closed => Answer::Closed,
+        Decision::Paused => Answer::Paused,
     }
 }
 

@@ -227,7 +227,7 @@ async fn close_out(backend: &Backend, sale: &Sale) -> Result<(), Fault> {
         AuditReport::read(backend, sale.id).await?.is_some_and(|audit| audit.verdict == Verdict::Clean);
     // An older copy of the gate may agree with the ledger by chance, while orders wait in the queue.
     let sound = backend.gate.condition(sale.id, sale.epoch).await? == GateCondition::Sound;
-    if clean && sound && backend.ledger.close_out(sale.id).await? {
+    if clean && sound && backend.ledger.close_out(sale.id, sale.revision).await? {
         abort_point(AbortPoint::CloseOutRecorded);
         backend.gate.remove(sale.id).await?;
         tracing::info!(sale_id = %sale.id, "a sale is closed out");

@@ -26,6 +26,8 @@ pub enum Answer {
     NotOpen,
     /// After the sale's last moment.
     Closed,
+    /// An operator has paused the sale. Nothing was deducted.
+    Paused,
     /// It waited too long for its lane. Nothing was deducted.
     Overloaded,
     /// A part of the system is away. Nothing was deducted for this claim.

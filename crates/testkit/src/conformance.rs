@@ -19,6 +19,7 @@ pub mod parked;
 pub mod path;
 pub mod queue;
 pub mod rebuild;
+pub mod sale_changes;
 pub mod sold_out;
 mod support;
 
@@ -199,6 +200,21 @@ macro_rules! conformance {
             units_that_come_back_to_others_are_not_withheld
             a_new_filling_of_a_sold_out_gate_is_withheld
         }
+        $crate::conformance_checks! { $subject, sale_changes:
+            a_key_creates_one_sale
+            a_change_reads_back_as_made
+            changes_at_once_all_hold
+            a_change_that_is_not_allowed_changes_nothing
+            a_sale_that_was_changed_meanwhile_is_not_closed_out
+            a_lost_change_is_restored
+            a_paused_sale_answers_its_holders_only
+            the_gate_follows_the_end_of_a_sale
+            a_raise_adds_its_units_once
+            a_filled_gate_has_the_changes_of_its_sale
+            a_change_of_another_sale_is_left_alone
+            a_change_that_never_reached_the_gate_heals
+            the_audit_stays_good_while_stock_is_raised_under_load
+        }
         $crate::conformance_checks! { $subject, crowd:
             a_thousand_tasks_do_not_oversell
             concurrent_writers_give_each_order_one_end
@@ -243,6 +259,7 @@ mod tests {
             ("path", include_str!("conformance/path.rs")),
             ("control", include_str!("conformance/control.rs")),
             ("sold_out", include_str!("conformance/sold_out.rs")),
+            ("sale_changes", include_str!("conformance/sale_changes.rs")),
             ("crowd", include_str!("conformance/crowd.rs")),
         ];
         for (part, text) in parts {

@@ -1,8 +1,8 @@
 -- Fills the gate for one epoch of a sale, unless it is on that epoch or a later one.
 --
 -- KEYS  meta, stock, buyers, pending, progress, held, staged: the keys of one sale
--- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, stock, how many milliseconds the units are withheld where none of
---       the filling before were for sale
+-- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, stock, paused, revision, how many milliseconds the units are
+--       withheld where none of the filling before were for sale
 -- Answer: 1 when it filled the gate, 0 when it left it as it was
 --
 -- All four main keys exist once this is done, so that a lost one is noticed: buyers has a field `-` that is no user, and
@@ -29,7 +29,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- As release.lua does. Where what was before is gone its number is, too: the clock's is larger than all that were counted.
 local sold_out = redis.call('TYPE', stock_key).ok == 'string' and redis.call('GET', stock_key) == '0'
-withheld_until = (sold_out or now < withheld_until) and now + ARGV[7] or 0
+withheld_until = (sold_out or now < withheld_until) and now + ARGV[9] or 0
 returns = math.max(now, returns + 1)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 for _, write in ipairs({ { 'UNLINK', meta_key }, { 'HSET', buyers_key, '1', '1' }, { 'SET', stock_key, '1' },
@@ -50,5 +50,5 @@ redis.call('HSET', buyers_key, '-', ARGV[1])
 redis.call('HSET', meta_key, 'epoch', ARGV[1], 'fence', 0, 'run', run, 'created_at', ARGV[2], 'starts_at', ARGV[3],
   'ends_at', ARGV[4], 'per_user_limit', ARGV[5], 'pending', 0, 'entry', entry, 'last', 0, 'marked', 0, 'revision', 1,
   'returns', string.format('%d', returns), 'withheld_from', string.format('%d', now), 'withheld_until',
-  string.format('%d', withheld_until))
+  string.format('%d', withheld_until), 'sale_stock', ARGV[6], 'paused', ARGV[7], 'sale_revision', ARGV[8])
 return 1

@@ -2,8 +2,8 @@
 -- as it is.
 --
 -- KEYS  meta, stock, buyers, pending, progress, held, staged: the keys of one sale
--- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, units left, number of holders, how many milliseconds the units are
---       withheld where none of the filling before were for sale
+-- ARGV  epoch, created_at, starts_at, ends_at, per_user_limit, stock, paused, revision, units left, number of holders, how many
+--       milliseconds the units are withheld where none of the filling before were for sale
 
 local meta_key, stock_key, buyers_key, pending_key, progress_key, staged_key =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7]
@@ -25,10 +25,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- As in open.lua.
 local sold_out = redis.call('TYPE', stock_key).ok == 'string' and redis.call('GET', stock_key) == '0'
-withheld_until = (sold_out or now < withheld_until) and now + ARGV[8] or 0
+withheld_until = (sold_out or now < withheld_until) and now + ARGV[11] or 0
 returns = math.max(now, returns + 1)
 
-local holders, staged = tonumber(ARGV[7]), 0
+local holders, staged = tonumber(ARGV[10]), 0
 if redis.call('HGET', staged_key, '-') == ARGV[1] then
   staged = redis.call('HLEN', staged_key) - 1
 end
@@ -49,9 +49,9 @@ redis.call('UNLINK', meta_key, stock_key, buyers_key, pending_key, progress_key)
 redis.call('RENAME', staged_key, buyers_key)
 redis.call('XADD', pending_key, '0-1', '-', '-')
 redis.call('XDEL', pending_key, '0-1')
-redis.call('SET', stock_key, ARGV[6])
+redis.call('SET', stock_key, ARGV[9])
 redis.call('HSET', meta_key, 'epoch', ARGV[1], 'fence', 0, 'run', run, 'created_at', ARGV[2], 'starts_at', ARGV[3],
   'ends_at', ARGV[4], 'per_user_limit', ARGV[5], 'pending', 0, 'entry', entry, 'last', 0, 'marked', 0,
   'revision', revision + 1, 'returns', string.format('%d', returns), 'withheld_from', string.format('%d', now),
-  'withheld_until', string.format('%d', withheld_until))
+  'withheld_until', string.format('%d', withheld_until), 'sale_stock', ARGV[6], 'paused', ARGV[7], 'sale_revision', ARGV[8])
 return 1

@@ -34,6 +34,7 @@ fn decision(words: &mut Words) -> Result<Decision, Found> {
         3 => Decision::OverLimit { limit: words.next()? },
         4 => Decision::NotOpen,
         5 => Decision::Closed,
+        6 => Decision::Paused,
         code => return Err(format!("a decision of code {code}")),
     })
 }
@@ -214,9 +215,9 @@ mod tests {
     fn every_decision_is_read() {
         let words =
             [Value::Int(0), Value::Int(1), bulk(ORDER), bulk("2"), Value::Int(1), bulk("1700000000123")];
-        let more = [Value::Int(2), Value::Int(7), Value::Int(3), Value::Int(1), Value::Int(4), Value::Int(5)];
+        let more = [2, 7, 3, 1, 4, 5, 6].map(Value::Int);
         let reply = Value::Array([vec![bulk("17-3")], words.to_vec(), more.to_vec()].concat());
-        let read = reserved(reply, 6).unwrap();
+        let read = reserved(reply, 7).unwrap();
         assert_eq!(read.reservation, Some(ReservationId { millis: 17, sequence: 3 }));
         assert_eq!(
             read.decisions,
@@ -232,6 +233,7 @@ mod tests {
                 Decision::OverLimit { limit: 1 },
                 Decision::NotOpen,
                 Decision::Closed,
+                Decision::Paused,
             ]
         );
     }

@@ -5,7 +5,7 @@
 --       run id of the server as its connection has seen it, or '': any run is trusted
 -- Answer: one flat list: the id of the new pending entry or '', then for each claim a code and what belongs to it:
 --   0 reserved; 1 order id, quantity, pending, accepted_at: replayed; 2 remaining: sold out; 3 limit: over limit;
---   4 not open; 5 closed
+--   4 not open; 5 closed; 6 paused
 --
 -- Redis does not roll a script back. So everything is read and checked first, and nothing after the first write can
 -- fail: run again after a lost answer, the same call finds its own buyers and deducts nothing.
@@ -40,7 +40,7 @@ end
 redis.call('XLEN', pending_key)
 
 local meta = redis.call('HMGET', meta_key, 'epoch', 'fence', 'run', 'starts_at', 'ends_at', 'per_user_limit', 'pending',
-  'entry', 'last', 'marked', 'withheld_from', 'withheld_until')
+  'entry', 'last', 'marked', 'withheld_from', 'withheld_until', 'paused')
 local epoch, fence, starts_at, ends_at = integer(meta[1]), integer(meta[2]), integer(meta[4]), integer(meta[5])
 local limit, pending_orders, last, marked = integer(meta[6]), integer(meta[7]), integer(meta[9]), integer(meta[10])
 local entry_ms, entry_sequence = string.match(meta[8] or '', '^(%d+)%-(%d+)$')
@@ -134,10 +134,12 @@ for _, claim in ipairs(claims) do
     say(0)
   elseif holder then
     say(1, holder.order, holder.quantity, pending(holder), holder.accepted_at)
-  elseif now < starts_at then
-    say(4)
   elseif now >= ends_at then
     say(5)
+  elseif now < starts_at then
+    say(4)
+  elseif meta[13] == '1' then
+    say(6)
   elseif claim.quantity > limit then
     say(3, limit)
   elseif claim.quantity > remaining then

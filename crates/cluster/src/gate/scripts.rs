@@ -20,6 +20,7 @@ pub(super) struct Scripts {
     pub(super) reconciled: Script,
     pub(super) progress: Script,
     pub(super) sold_out: Script,
+    pub(super) change: Script,
 }
 
 impl Scripts {
@@ -42,6 +43,7 @@ impl Scripts {
             reconciled: Script::new(include_str!("reconciled.lua")),
             progress: Script::new(include_str!("progress.lua")),
             sold_out: Script::new(include_str!("sold_out.lua")),
+            change: Script::new(include_str!("change.lua")),
         }
     }
 }

@@ -3,14 +3,11 @@
 //! Times are bound as `naive_utc()`, which goes as a DATETIME: a time with its zone goes as a TIMESTAMP, and of a
 //! TIMESTAMP after 2038 MariaDB makes NULL.
 
-use seckill_core::{
-    Claim, Epoch, LedgerId, LedgerOrder, LedgerTotals, Mode, NewSale, OrderId, Sale, SaleId, UserId,
-};
+use seckill_core::{Claim, Epoch, LedgerId, LedgerOrder, LedgerTotals, OrderId, Sale, SaleId, UserId};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Result, Row};
 
 use super::rows::{OrderRow, SaleRow, claim, sales_and, uuid};
-use super::statements;
 
 /// Orders of one user in one sale, at the most.
 const ORDERS_OF_USER: u32 = 100;
@@ -18,35 +15,6 @@ const ORDERS_OF_USER: u32 = 100;
 pub(super) async fn ledger_id(connection: &mut MySqlConnection) -> Result<LedgerId> {
     let row = sqlx::raw_sql("SELECT id FROM ledger_identity").fetch_one(connection).await?;
     uuid(row.try_get("id")?).map(LedgerId)
-}
-
-/// In one transaction with the count of what was rejected before the sale existed.
-pub(super) async fn insert_sale(
-    connection: &mut MySqlConnection,
-    sale: NewSale,
-    mode: Mode,
-) -> Result<SaleId> {
-    statements::begin(connection).await?;
-    let inserted = sqlx::query(
-        "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, epoch, \
-         payment_window_ms, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))",
-    )
-    .bind(&sale.name)
-    .bind(sale.product())
-    .bind(sale.stock)
-    .bind(sale.price_cents)
-    .bind(&sale.currency)
-    .bind(sale.per_user_limit)
-    .bind(sale.starts_at.naive_utc())
-    .bind(sale.ends_at.naive_utc())
-    .bind(mode.stored_epoch())
-    .bind(sale.payment_window_ms)
-    .execute(&mut *connection)
-    .await?;
-    let id = SaleId(inserted.last_insert_id());
-    count_earlier_rejections(connection, id).await?;
-    statements::commit(connection).await?;
-    Ok(id)
 }
 
 /// Counts the rejections of a sale that this transaction has inserted. A writer that rejects orders of the sale because it

@@ -12,10 +12,10 @@ use sqlx::Result;
 use sqlx::mysql::MySqlConnection;
 use uuid::Uuid;
 
-use super::queries;
 use super::rows::{SaleRow, sales_and};
 use super::server::{code, number};
 use super::statements::{self, IDS_AT_ONCE};
+use super::{queries, sales};
 
 pub(super) async fn unfinished_sales(
     connection: &mut MySqlConnection,
@@ -33,7 +33,8 @@ pub(super) async fn unfinished_sales(
     Ok(found.fetch_all(connection).await?.into_iter().map(|SaleRow(sale)| sale).collect())
 }
 
-/// Inserts the sale unless there is one of its id, in one transaction with the count of its rejections.
+/// Inserts the sale unless there is one of its id, in one transaction with the count of its rejections; of one that is there,
+/// records the changes that it lacks.
 pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -> Result<()> {
     statements::begin(connection).await?;
     let stored_epoch = match sale.mode {
@@ -44,7 +45,8 @@ pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -
         .then(|| sale.rebuild.map_or_else(seckill_core::now, |rebuild| rebuild.since).naive_utc());
     let inserted = sqlx::query(
         "INSERT INTO sales (id, name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, \
-         epoch, state, rebuild_since, payment_window_ms, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         epoch, state, rebuild_since, payment_window_ms, created_at, paused, revision) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(sale.id.0)
     .bind(&sale.name)
@@ -60,11 +62,15 @@ pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -
     .bind(rebuilding_since)
     .bind(sale.payment_window_ms)
     .bind(sale.created_at.naive_utc())
+    .bind(sale.paused)
+    .bind(sale.revision)
     .execute(&mut *connection)
     .await;
     match inserted {
         Ok(_) => queries::count_earlier_rejections(connection, sale.id).await?,
-        Err(error) if number(&error) == Some(code::DUPLICATE_ENTRY) => {}
+        Err(error) if number(&error) == Some(code::DUPLICATE_ENTRY) => {
+            sales::restore_changes(connection, &sale).await?;
+        }
         Err(error) => return Err(error),
     }
     statements::commit(connection).await
@@ -106,12 +112,13 @@ pub(super) async fn own_rebuild(
     Ok(update.execute(connection).await?.rows_affected() == 1)
 }
 
-pub(super) async fn close_out(connection: &mut MySqlConnection, sale: SaleId) -> Result<bool> {
+pub(super) async fn close_out(connection: &mut MySqlConnection, sale: SaleId, revision: u32) -> Result<bool> {
     // A sale that is closed out already counts as found: the call may be a second one.
     let update = sqlx::query(
-        "UPDATE sales FORCE INDEX (PRIMARY) SET state = 'closed_out' WHERE id = ? AND state IN ('open', 'closed_out')",
+        "UPDATE sales FORCE INDEX (PRIMARY) SET state = 'closed_out' \
+         WHERE id = ? AND state IN ('open', 'closed_out') AND revision = ?",
     );
-    Ok(update.bind(sale.0).execute(connection).await?.rows_affected() == 1)
+    Ok(update.bind(sale.0).bind(revision).execute(connection).await?.rows_affected() == 1)
 }
 
 pub(super) async fn missing_among(

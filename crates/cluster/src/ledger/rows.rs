@@ -56,6 +56,8 @@ impl FromRow<'_, MySqlRow> for SaleRow {
             rebuild: (state == SaleState::Rebuilding).then(|| rebuild(row)).transpose()?,
             open_epoch: row.try_get("open_epoch")?,
             created_at: row.try_get("created_at")?,
+            paused: row.try_get::<u8, _>("paused")? != 0,
+            revision: row.try_get("revision")?,
         }))
     }
 }

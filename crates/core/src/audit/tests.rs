@@ -162,3 +162,20 @@ fn a_sale_that_is_rebuilt_is_neither_clean_nor_violated() {
     let report = audit(closed.clone(), None, queue(0), rows(4), closed);
     assert_eq!((report.verdict, report.conserved), (Verdict::Clean, true));
 }
+
+#[test]
+fn a_raise_in_progress_is_no_violation() {
+    let raised = || Sale { stock: 15, revision: 1, ..sale(4) };
+    // The ledger has it, the gate has not: the new units are not lost, and nobody can buy them yet.
+    let report = audit(raised(), gate(4, 0), queue(0), rows(4), raised());
+    assert_eq!((report.verdict, report.in_flight, report.stock), (Verdict::InFlight, Some(5), 15));
+    // Both got it between the first read and the gate's.
+    let level = gate(4, 0).map(|gate| GateLevel { remaining: gate.remaining + 5, ..gate });
+    let report = audit(sale(4), level, queue(0), rows(4), raised());
+    assert_eq!((report.verdict, report.in_flight), (Verdict::Clean, Some(0)));
+    // New units were sold before the rows were counted.
+    let sold_out = GateLevel { epoch: 1, remaining: 0, orders: 15, pending_orders: 0 };
+    let after = Sale { sold: 15, orders: 15, ..raised() };
+    let report = audit(sale(10), Some(sold_out), queue(0), rows(15), after);
+    assert_eq!((report.oversold, report.findings.len()), (0, 0), "{report:?}");
+}

@@ -38,6 +38,12 @@ pub trait StockGate: Send + Sync {
         claims: &[Claim],
     ) -> Result<Reserved, Fault>;
 
+    /// Applies what the ledger says of the sale's end, pause and stock: of its stock the gate adds what it has not got yet, once.
+    ///
+    /// A gate that has applied this revision or a later one is left as it is, so calling it again, late or in another order, is
+    /// safe. A gate without data stays so: whoever fills it takes all of this from the ledger.
+    async fn apply_change(&self, sale: &Sale) -> Result<(), Fault>;
+
     /// Removes `settled` from the pending log: the queue has confirmed all their orders. Unknown ids are ignored.
     async fn settle(&self, sale: SaleId, settled: &[ReservationId]) -> Result<(), Fault>;
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     Claim, Epoch, Fate, Fault, LedgerId, LedgerOrder, Mode, NewSale, Order, OrderId, RebuildStep, Sale,
-    SaleId, UserId,
+    SaleChange, SaleChanged, SaleId, UserId,
 };
 
 /// Where orders become true.
@@ -20,6 +20,23 @@ pub trait Ledger: Send + Sync {
     /// Records a new sale. In queue mode its epoch is 0, so it takes no orders before its gate has been filled. After
     /// [`Fault::Unknown`] the sale may exist.
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault>;
+
+    /// As [`Self::create_sale`], once for each idempotency key, which is recorded with the sale in the same transaction. So calling
+    /// it again with the same key is always safe, also after [`Fault::Unknown`].
+    async fn create_sale_once(
+        &self,
+        sale: &NewSale,
+        mode: Mode,
+        key: &RequestKey,
+    ) -> Result<CreatedOnce, Fault>;
+
+    /// The sale that was created under an idempotency key, and the hash of that request.
+    async fn sale_of_key(&self, key: &str) -> Result<Option<(Sale, [u8; 32])>, Fault>;
+
+    /// Changes a sale as [`SaleChange::apply`] decides, under a lock on the sale, and raises its revision by one if anything is
+    /// different. Bring the change to the gate afterwards, by [`StockGate::apply_change`](super::StockGate::apply_change). After
+    /// [`Fault::Unknown`] it may have happened; the same change again is safe.
+    async fn change_sale(&self, sale: SaleId, change: &SaleChange) -> Result<SaleChanged, Fault>;
 
     /// Marks the sale as opened on `epoch`, unless it is on a later one.
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault>;
@@ -33,8 +50,8 @@ pub trait Ledger: Send + Sync {
     /// Up to `limit` of the sales in queue mode that are not closed out and whose ids are above `after`, by id.
     async fn unfinished_sales(&self, after: Option<SaleId>, limit: u32) -> Result<Vec<Sale>, Fault>;
 
-    /// Records a sale that the ledger has lost, under its own id and as `sale` says, with no orders. Where there is a sale of
-    /// that id, nothing changes.
+    /// Records a sale that the ledger has lost, under its own id and as `sale` says, with no orders. Where the ledger has the sale
+    /// on an earlier revision, it records the changes that it lacks; where it has another sale of that id, nothing changes.
     async fn restore_sale(&self, sale: &Sale) -> Result<(), Fault>;
 
     /// Puts a sale that is on epoch `from` on epoch `to`, which is later, in the state `rebuilding` and without an owner; false:
@@ -63,8 +80,8 @@ pub trait Ledger: Send + Sync {
         owner: Uuid,
     ) -> Result<Option<Box<dyn LockedSale>>, Fault>;
 
-    /// Marks a sale that is open as closed out; false: it is rebuilding.
-    async fn close_out(&self, sale: SaleId) -> Result<bool, Fault>;
+    /// Marks a sale that is open and on `revision` as closed out; false: it is rebuilding, or was changed meanwhile.
+    async fn close_out(&self, sale: SaleId, revision: u32) -> Result<bool, Fault>;
 
     /// Which of `orders` are neither committed nor rejected for good, which a stale order is not; at most 1,000 at a time.
     async fn missing_among(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, Fault>;
@@ -93,6 +110,26 @@ pub trait Ledger: Send + Sync {
 
     /// Whether the ledger answers, and has its schema.
     async fn ping(&self) -> Result<(), Fault>;
+}
+
+/// An idempotency key, as the client has chosen it, and what stands for all that was asked for under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// 1 to 255 visible ASCII characters.
+    pub key: String,
+    /// SHA-256 of the request.
+    pub hash: [u8; 32],
+}
+
+/// What became of a creation under an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreatedOnce {
+    /// The sale is recorded, with the key.
+    Created(Box<Sale>),
+    /// The key was used before: [`Ledger::sale_of_key`] has the sale. Nothing was changed.
+    KeyTaken,
+    /// Another creation under the key has not ended. Nothing was changed.
+    UnderWay,
 }
 
 /// The rows of one sale, counted.

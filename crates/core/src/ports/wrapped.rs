@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Backend, Consumer, Delivery, DeliveryTag, GateCondition, GateLevel, Ledger, LedgerTotals, LedgerWriter,
-    LockedSale, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress, StockGate,
+    Backend, Consumer, CreatedOnce, Delivery, DeliveryTag, GateCondition, GateLevel, Ledger, LedgerTotals,
+    LedgerWriter, LockedSale, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress,
+    RequestKey, StockGate,
 };
 use crate::{
     Claim, Dependency, Epoch, Fate, Fault, HolderPage, Holding, KnownSales, LedgerId, LedgerOrder, Marker,
     Mode, NewSale, Order, OrderBatch, OrderId, RebuildStep, Release, Reservation, ReservationId, Reserved,
-    Sale, SaleId, SoldOutSince, UserId,
+    Sale, SaleChange, SaleChanged, SaleId, SoldOutSince, UserId,
 };
 
 /// A method of a port, or several that go wrong together.
@@ -145,6 +146,10 @@ impl<A: Around> StockGate for Wrapped<Arc<dyn StockGate>, A> {
     ) -> Result<Reserved, Fault> {
         let inner = self.inner.reserve(sale, epoch, settled, claims);
         self.hook.call(Call::Reserve, claims.len(), inner).await
+    }
+
+    async fn apply_change(&self, sale: &Sale) -> Result<(), Fault> {
+        self.hook.call(Call::WriteGate, 0, self.inner.apply_change(sale)).await
     }
 
     async fn settle(&self, sale: SaleId, settled: &[ReservationId]) -> Result<(), Fault> {
@@ -329,6 +334,23 @@ impl<A: Around> Ledger for Wrapped<Arc<dyn Ledger>, A> {
         self.hook.call(Call::WriteSale, 0, self.inner.create_sale(sale, mode)).await
     }
 
+    async fn create_sale_once(
+        &self,
+        sale: &NewSale,
+        mode: Mode,
+        key: &RequestKey,
+    ) -> Result<CreatedOnce, Fault> {
+        self.hook.call(Call::WriteSale, 0, self.inner.create_sale_once(sale, mode, key)).await
+    }
+
+    async fn sale_of_key(&self, key: &str) -> Result<Option<(Sale, [u8; 32])>, Fault> {
+        self.hook.call(Call::ReadLedger, 0, self.inner.sale_of_key(key)).await
+    }
+
+    async fn change_sale(&self, sale: SaleId, change: &SaleChange) -> Result<SaleChanged, Fault> {
+        self.hook.call(Call::WriteSale, 0, self.inner.change_sale(sale, change)).await
+    }
+
     async fn mark_opened(&self, sale: SaleId, epoch: Epoch) -> Result<(), Fault> {
         self.hook.call(Call::WriteSale, 0, self.inner.mark_opened(sale, epoch)).await
     }
@@ -380,8 +402,8 @@ impl<A: Around> Ledger for Wrapped<Arc<dyn Ledger>, A> {
         Ok(locked.map(|locked| Box::new(self.hook.wrap(locked)) as Box<dyn LockedSale>))
     }
 
-    async fn close_out(&self, sale: SaleId) -> Result<bool, Fault> {
-        self.hook.call(Call::WriteSale, 0, self.inner.close_out(sale)).await
+    async fn close_out(&self, sale: SaleId, revision: u32) -> Result<bool, Fault> {
+        self.hook.call(Call::WriteSale, 0, self.inner.close_out(sale, revision)).await
     }
 
     async fn missing_among(&self, orders: &[OrderId]) -> Result<HashSet<OrderId>, Fault> {

@@ -21,6 +21,11 @@ pub(crate) struct Filling {
     starts_at: Timestamp,
     ends_at: Timestamp,
     per_user_limit: u32,
+    paused: bool,
+    /// The revision of the sale that is applied here.
+    revision: u32,
+    /// The sale's stock as of that revision: what it gains later is added to what remains.
+    stock: u32,
     remaining: u32,
     /// As [`SoldOutSince::returns`].
     returns: u64,
@@ -106,6 +111,9 @@ impl Filling {
             starts_at: sale.starts_at,
             ends_at: sale.ends_at,
             per_user_limit: sale.per_user_limit,
+            paused: sale.paused,
+            revision: sale.revision,
+            stock: sale.stock,
             remaining: sale.stock,
             returns: 0,
             withheld_since: None,
@@ -144,7 +152,7 @@ impl Filling {
 
     /// What it says where all units are taken and the sale is open.
     pub(crate) fn sold_out(&self, now: Timestamp) -> Option<SoldOutSince> {
-        let open = now >= self.starts_at && now < self.ends_at;
+        let open = now >= self.starts_at && now < self.ends_at && !self.paused;
         let sold_out = SoldOutSince { returns: self.returns, holders: self.buyers.len() as u64 };
         (open && self.remaining == 0).then_some(sold_out)
     }
@@ -165,6 +173,16 @@ impl Filling {
     /// Refuses reservations of epochs before `epoch` from now on.
     pub(crate) fn fence(&mut self, epoch: Epoch) {
         self.fence = self.fence.max(epoch);
+    }
+
+    /// Applies a later revision of the sale.
+    pub(crate) fn apply_change(&mut self, sale: &Sale, now: Instant) {
+        if sale.revision <= self.revision {
+            return;
+        }
+        self.add_units(sale.stock.saturating_sub(self.stock), now);
+        self.stock = sale.stock.max(self.stock);
+        (self.revision, self.ends_at, self.paused) = (sale.revision, sale.ends_at, sale.paused);
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
@@ -217,11 +235,14 @@ impl Filling {
                 accepted_at: buyer.accepted_at(),
             };
         }
+        if now >= self.ends_at {
+            return Decision::Closed;
+        }
         if now < self.starts_at {
             return Decision::NotOpen;
         }
-        if now >= self.ends_at {
-            return Decision::Closed;
+        if self.paused {
+            return Decision::Paused;
         }
         if claim.quantity > self.per_user_limit {
             return Decision::OverLimit { limit: self.per_user_limit };
@@ -277,7 +298,7 @@ impl Filling {
         self.add_units(units, now);
     }
 
-    /// Adds units that may be sold: at once, or where none were left after the hold.
+    /// The one place where units come on sale that were not: at once, or where none were left after the hold.
     fn add_units(&mut self, units: u32, now: Instant) {
         if units == 0 {
             return;

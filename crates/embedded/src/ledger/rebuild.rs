@@ -12,7 +12,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use super::{Writing, fault, rows};
+use super::{Writing, fault, rows, sales};
 use crate::sqlite::{Transaction, WriteConnection};
 
 /// Counts the rejections of a sale that this transaction has inserted; the sale with that count.
@@ -26,11 +26,11 @@ pub(super) async fn count_earlier_rejections(
     rows::sale(&row)
 }
 
-/// Inserts the sale unless there is one of its id.
+/// Inserts the sale unless there is one of its id; of that one, records the changes that it lacks.
 pub(super) async fn restore_sale(connection: &mut SqliteConnection, sale: &Sale) -> Result<(), Fault> {
     const SQL: &str = "INSERT INTO sales (id, name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                       ends_at, payment_window_ms, epoch, state, rebuild_since, created_at) \
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+                       ends_at, payment_window_ms, epoch, state, rebuild_since, created_at, paused, revision) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
     let stored_epoch = match sale.mode {
         Mode::Queue => sale.epoch,
         Mode::Direct => sale.mode.stored_epoch(),
@@ -53,13 +53,16 @@ pub(super) async fn restore_sale(connection: &mut SqliteConnection, sale: &Sale)
         .bind(sale.state.as_str())
         .bind(rebuilding_since)
         .bind(sale.created_at.timestamp_millis())
+        .bind(sale.paused)
+        .bind(sale.revision)
         .execute(&mut *connection)
         .await
         .map_err(fault)?;
     if inserted.rows_affected() == 1 {
         count_earlier_rejections(connection, id).await?;
+        return Ok(());
     }
-    Ok(())
+    sales::restore_changes(connection, sale).await
 }
 
 pub(super) fn begin(
@@ -100,11 +103,11 @@ pub(super) fn own(
         .bind(now)
 }
 
-pub(super) fn close_out(sale: SaleId) -> Query<'static, Sqlite, SqliteArguments> {
+pub(super) fn close_out(sale: SaleId, revision: u32) -> Query<'static, Sqlite, SqliteArguments> {
     // A sale that is closed out already counts as found: the call may be a second one.
-    let update =
-        sqlx::query("UPDATE sales SET state = 'closed_out' WHERE id = ? AND state IN ('open', 'closed_out')");
-    update.bind(sale.0.cast_signed())
+    const SQL: &str = "UPDATE sales SET state = 'closed_out' \
+                       WHERE id = ? AND state IN ('open', 'closed_out') AND revision = ?";
+    sqlx::query(SQL).bind(sale.0.cast_signed()).bind(revision)
 }
 
 /// Which of these orders are committed or rejected; for as many as one statement takes.

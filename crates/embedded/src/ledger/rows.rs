@@ -39,6 +39,8 @@ pub(super) fn sale(row: &SqliteRow) -> Result<Sale, Fault> {
         rebuild: (state == SaleState::Rebuilding).then(|| rebuild(row)).transpose()?,
         open_epoch: number(row, "open_epoch")?,
         created_at: moment(row, "created_at")?,
+        paused: get(row, "paused")?,
+        revision: number(row, "revision")?,
     })
 }
 

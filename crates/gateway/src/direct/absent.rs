@@ -36,6 +36,10 @@ impl StockGate for Gate {
         absent(Dependency::Gate)
     }
 
+    async fn apply_change(&self, _: &Sale) -> Result<(), Fault> {
+        absent(Dependency::Gate)
+    }
+
     async fn settle(&self, _: SaleId, _: &[ReservationId]) -> Result<(), Fault> {
         Ok(())
     }

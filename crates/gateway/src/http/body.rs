@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use seckill_core::FieldError;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
 use super::problem::Refusal;
 
@@ -19,6 +20,12 @@ const WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct OrDefault<T>(pub(super) T);
 
 pub(super) struct Json<T>(pub(super) T);
+
+/// A JSON body, and the SHA-256 of what it says: two bodies that differ in blanks or in the order of fields have the same.
+pub(super) struct Hashed<T>(pub(super) T, pub(super) [u8; 32]);
+
+/// A JSON merge patch, by its own media type or as plain JSON.
+pub(super) struct MergePatch<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OrDefault<T> {
     type Rejection = Refusal;
@@ -39,6 +46,31 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Hashed<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        let value = parse(&parts.headers, &bytes)?;
+        let plain: serde_json::Value = parse(&parts.headers, &bytes)?;
+        Ok(Self(value, Sha256::digest(plain.to_string()).into()))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MergePatch<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        if essence(&parts.headers).eq_ignore_ascii_case("application/merge-patch+json") {
+            return deserialize(&bytes).map(Self);
+        }
+        parse(&parts.headers, &bytes).map(Self)
+    }
+}
+
 async fn read(body: Body) -> Result<axum::body::Bytes, Refusal> {
     let come = tokio::time::timeout(WITHIN, to_bytes(body, MAX_BYTES)).await;
     come.map_err(|_| Refusal::BodyTooSlow)?.map_err(|error| {
@@ -54,13 +86,23 @@ async fn read(body: Body) -> Result<axum::body::Bytes, Refusal> {
 }
 
 fn parse<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Refusal> {
-    let given = headers
-        .get(header::CONTENT_TYPE)
-        .map_or("without a media type", |v| v.to_str().unwrap_or("unreadable"));
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Refusal::MediaType(given.to_owned()));
+    if !essence(headers).eq_ignore_ascii_case("application/json") {
+        return Err(Refusal::MediaType(media_type(headers).to_owned()));
     }
+    deserialize(bytes)
+}
+
+fn media_type(headers: &HeaderMap) -> &str {
+    let given = headers.get(header::CONTENT_TYPE);
+    given.map_or("without a media type", |v| v.to_str().unwrap_or("unreadable"))
+}
+
+/// The media type without its parameters.
+fn essence(headers: &HeaderMap) -> &str {
+    media_type(headers).split(';').next().unwrap_or_default().trim()
+}
+
+fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
             Refusal::Invalid(vec![FieldError::new("body", format!("does not fit: {error}"))])

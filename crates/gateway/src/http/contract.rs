@@ -118,6 +118,12 @@ impl Call {
             .problems(&[&problem::MALFORMED])
     }
 
+    /// With a header that may be left out.
+    pub(super) fn optional_header(self, name: &str, description: &str) -> Self {
+        self.parameter(ParameterIn::Header, Required::False, name, description, String::schema())
+            .problems(&[&problem::MALFORMED])
+    }
+
     fn parameter(
         mut self,
         place: ParameterIn,

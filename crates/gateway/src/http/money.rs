@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::auth::{Admin, Buyer, Operate, Viewer};
 use super::body::{self, OrDefault};
 use super::problem::Refusal;
-use super::{App, Id, orders};
+use super::{App, Id, idempotency, orders};
 
 /// Characters of a reason.
 const REASON: usize = 200;
@@ -58,7 +58,7 @@ pub(super) async fn pay(
     body::Json(body): body::Json<PaymentBody>,
 ) -> Result<Response, Refusal> {
     app.order_limit.check(user)?;
-    let key = idempotency_key(&headers)?;
+    let key = idempotency::needed(&headers)?;
     let order = orders::find(&app, id, user).await?;
     let sale = app.directory.desk(order.sale_id()).await?.ok_or(Refusal::NoSuchSale(order.sale_id()))?;
     if sale.sale.payment_window_ms.is_none() {
@@ -130,18 +130,6 @@ impl PaymentBody {
 
 fn is_plain(text: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<String, Refusal> {
-    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
-    let key = key.filter(|key| is_plain(key, 255));
-    key.map(str::to_owned).ok_or_else(|| {
-        Refusal::Malformed(
-            "The header Idempotency-Key is missing, or it is not 1 to 255 visible ASCII characters. Send a new one for each \
-             payment, and the same one when you repeat a request."
-                .into(),
-        )
-    })
 }
 
 fn unknown_or(fault: seckill_core::Fault, order: OrderId) -> Refusal {

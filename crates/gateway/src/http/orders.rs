@@ -175,7 +175,9 @@ fn placed_or_refused(
         Answer::SoldOut { remaining } => Err(Refusal::SoldOut { remaining }),
         Answer::OverLimit { limit } => Err(over_limit(quantity, limit)),
         Answer::NotOpen => Err(Refusal::NotOpen { starts_at: sale.starts_at }),
-        Answer::Closed => Err(Refusal::Closed { ends_at: sale.ends_at }),
+        // The gate may know of an earlier end than this gateway does.
+        Answer::Closed => Err(Refusal::Closed { ends_at: sale.ends_at.min(now()) }),
+        Answer::Paused => Err(Refusal::Paused),
         Answer::Overloaded => Err(Refusal::Overloaded),
         Answer::Unavailable(dependency) => Err(Refusal::away(dependency)),
         Answer::Rebuilding => Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS }),

@@ -64,9 +64,9 @@ kinds! {
     BAD_COUPON: "bad-coupon" 409 "The coupon cannot be used", "It does not exist, is used, or is worth another amount. Nothing was charged.";
     PAYMENT_UNDER_WAY: "payment-under-way" 409 "A payment is under way", "Nothing was charged by this request. Send it again after `Retry-After` seconds.";
     KEY_REUSED: "key-reused" 422 "The idempotency key was used for another request",
-        "Nothing was charged. Send a new key with a new request, and the same key only with the same request.";
+        "Nothing was done. Send a new key with a new request, and the same key only with the same request.";
     CHANGE_UNKNOWN: "change-unknown" 503 "The change is not confirmed yet",
-        "It may have happened. Look at the order, or send the same request again: it has no second effect.";
+        "It may have happened. Look at the order or the sale, or send the same request again: it has no second effect.";
     // What only the dashboard's controls answer with.
     CROSS_SITE: "cross-site" 403 "Another site cannot change anything here",
         "Use the gateway's own page, or send the admin token in `Authorization: Bearer <token>`.";
@@ -76,6 +76,12 @@ kinds! {
     NEEDS_SERVERS: "needs-servers" 409 "Needs servers", "Use a gateway that runs on Redis, RabbitMQ and MySQL.";
     NO_LOAD: "no-load" 409 "No load run is under way", "There is nothing to stop.";
     MISSING_SCOPE: "missing-scope" 403 "This admin token may not do that", "Use an admin token with the scope that `detail` names.";
+    PAUSED: "paused" 503 "The sale is paused", "Nothing was deducted. Orders that were accepted are safe. Try again after `Retry-After` seconds.";
+    // What only operators meet.
+    SALE_UNKNOWN: "sale-unknown" 503 "The new sale is not confirmed yet",
+        "It may exist. With an `Idempotency-Key`, send the same request again: it opens no second sale. Without one, list the sales first.";
+    REQUEST_UNDER_WAY: "request-under-way" 409 "Such a request is under way", "Nothing was done by this one. Send it again after `Retry-After` seconds.";
+    CLOSED_OUT: "closed-out" 409 "The sale is closed out", "It has been over for an hour or more and cannot be changed any more. Open a new sale.";
 }
 
 impl Kind {
@@ -141,6 +147,10 @@ fn examples() -> Vec<Refusal> {
         Refusal::KeyReused,
         Refusal::ChangeUnknown(order_id),
         Refusal::MissingScope { admin: "reports".into(), scope: Scope::Sales },
+        Refusal::Paused,
+        Refusal::SaleUnknown { has_key: true },
+        Refusal::RequestUnderWay,
+        Refusal::SaleClosedOut(SaleId(7)),
     ]
 }
 
@@ -207,6 +217,14 @@ pub(crate) enum Refusal {
         seconds: u64,
     },
     OutcomeUnknown(OrderId),
+    Paused,
+    /// A sale may have been created, under an idempotency key or without one.
+    SaleUnknown {
+        has_key: bool,
+    },
+    SaleChangeUnknown(SaleId),
+    SaleClosedOut(SaleId),
+    RequestUnderWay,
 }
 
 /// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
@@ -225,6 +243,9 @@ impl From<Fault> for Refusal {
 
 /// What a rebuild takes at the least: the time within which an order of the old gate may still be confirmed, and some more.
 pub(crate) const REBUILD_SECONDS: u64 = 15;
+
+/// When buyers of a paused sale look again: nobody knows when an operator resumes it.
+const PAUSE_SECONDS: u64 = 5;
 
 /// The members of the body beside those of RFC 9457.
 #[derive(Debug, Default, Serialize)]
@@ -268,7 +289,7 @@ impl Refusal {
             | Self::NoSuchPath(_) => &NOT_FOUND,
             Self::OrderState { .. } => &ORDER_STATE,
             Self::NoPayments(_) => &NO_PAYMENTS,
-            Self::ChangeUnknown(_) => &CHANGE_UNKNOWN,
+            Self::ChangeUnknown(_) | Self::SaleChangeUnknown(_) => &CHANGE_UNKNOWN,
             Self::PaymentDeclined { .. } => &PAYMENT_DECLINED,
             Self::PaidTooLate(_) => &PAID_TOO_LATE,
             Self::BalanceTooLow(_) => &BALANCE_TOO_LOW,
@@ -291,6 +312,10 @@ impl Refusal {
             Self::Unavailable(_) => &UNAVAILABLE,
             Self::Rebuilding { .. } => &REBUILDING,
             Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
+            Self::Paused => &PAUSED,
+            Self::SaleUnknown { .. } => &SALE_UNKNOWN,
+            Self::SaleClosedOut(_) => &CLOSED_OUT,
+            Self::RequestUnderWay => &REQUEST_UNDER_WAY,
         }
     }
 
@@ -351,6 +376,18 @@ impl Refusal {
                 "The gate has lost this sale and is filled again; nothing was deducted.".into()
             }
             Self::OutcomeUnknown(id) => format!("The queue has not confirmed order {id}; it may stand."),
+            Self::Paused => "An operator has paused the sale; nothing was deducted.".into(),
+            Self::SaleUnknown { has_key: true } => {
+                "The database did not say whether the sale was recorded: it may exist. The same key is safe to send again.".into()
+            }
+            Self::SaleUnknown { has_key: false } => {
+                "The database did not say whether the sale was recorded: it may exist. List the sales before you try again.".into()
+            }
+            Self::SaleChangeUnknown(id) => format!("The database did not say whether sale {id} was changed."),
+            Self::SaleClosedOut(id) => format!("Sale {id} is closed out; nothing was changed."),
+            Self::RequestUnderWay => {
+                "Another request that asks for the same, or changes the same, has not ended.".into()
+            }
         }
     }
 
@@ -361,7 +398,11 @@ impl Refusal {
                 let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
                 Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
             }
+            Self::Paused => Some(PAUSE_SECONDS),
             Self::Overloaded
+            | Self::SaleUnknown { has_key: true }
+            | Self::SaleChangeUnknown(_)
+            | Self::RequestUnderWay
             | Self::Unavailable(_)
             | Self::OutcomeUnknown(_)
             | Self::ChangeUnknown(_)

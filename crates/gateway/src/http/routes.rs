@@ -6,11 +6,11 @@ use utoipa::openapi::HttpMethod;
 
 use super::contract::{Call, Contract};
 use super::problem::{
-    BAD_COUPON, BALANCE_TOO_LOW, CHANGE_UNKNOWN, CLOSED, KEY_REUSED, NO_GATE, NO_PAYMENTS, NOT_OPEN,
-    ORDER_DIFFERS, ORDER_STATE, OUTCOME_UNKNOWN, OVERLOADED, PAID_TOO_LATE, PAYMENT_DECLINED,
-    PAYMENT_UNDER_WAY, REBUILDING, SOLD_OUT, UNAVAILABLE,
+    BAD_COUPON, BALANCE_TOO_LOW, CHANGE_UNKNOWN, CLOSED, CLOSED_OUT, INVALID, KEY_REUSED, NO_GATE,
+    NO_PAYMENTS, NOT_OPEN, ORDER_DIFFERS, ORDER_STATE, OUTCOME_UNKNOWN, OVERLOADED, PAID_TOO_LATE, PAUSED,
+    PAYMENT_DECLINED, PAYMENT_UNDER_WAY, REBUILDING, REQUEST_UNDER_WAY, SALE_UNKNOWN, SOLD_OUT, UNAVAILABLE,
 };
-use super::{health, money, orders, outbox, problem, repair, sales};
+use super::{health, money, orders, outbox, problem, repair, sale_changes, sales, workers};
 use crate::reconcile::Reconciled;
 
 const SALES: &str = "Sales";
@@ -22,7 +22,7 @@ const OTHERS: &str = "Others";
 
 /// The whole table.
 pub(super) fn contract() -> Contract {
-    let contract = after_the_order(orders(sales(Contract::new())));
+    let contract = after_the_order(orders(changes(sales(Contract::new()))));
     others(events(repairs(contract)))
 }
 
@@ -36,9 +36,10 @@ fn sales(contract: Contract) -> Contract {
             sales::create,
             Call::new(SALES, "Open a sale")
                 .admin()
+                .optional_header("Idempotency-Key", "Names this request: the same key opens no second sale")
                 .body::<NewSale>()
                 .answers::<sales::SaleView>(201, "The sale; `Location` has its path")
-                .problems(&[&UNAVAILABLE]),
+                .problems(&[&KEY_REUSED, &REQUEST_UNDER_WAY, &SALE_UNKNOWN, &UNAVAILABLE]),
         )
         .get(
             "/api/v1/sales",
@@ -75,6 +76,48 @@ fn sales(contract: Contract) -> Contract {
         )
 }
 
+/// What operators change about a sale and about the workers.
+fn changes(contract: Contract) -> Contract {
+    let change = |summary| {
+        Call::new(SALES, summary)
+            .path::<SaleId>("id", "The sale")
+            .admin()
+            .answers::<sales::SaleView>(200, "The sale as it is now")
+            .answers::<sales::SaleView>(
+                202,
+                "The sale as it is now; its gate will apply the change in a moment",
+            )
+            .problems(&[&INVALID, &CLOSED_OUT, &CHANGE_UNKNOWN, &UNAVAILABLE, &REBUILDING])
+    };
+    contract
+        .patch(
+            "/api/v1/sales/{id}",
+            sale_changes::patch,
+            change("Change a sale's name, product or end, or raise its stock")
+                .body::<sale_changes::SalePatch>(),
+        )
+        .post("/api/v1/sales/{id}/pause", sale_changes::pause, change("Pause a sale"))
+        .post("/api/v1/sales/{id}/resume", sale_changes::resume, change("Resume a paused sale"))
+        .post("/api/v1/sales/{id}/close", sale_changes::close, change("End a sale now"))
+        .get(
+            "/api/v1/workers",
+            workers::show,
+            Call::new(REPAIRS, "The drain rate and pause of the workers")
+                .admin()
+                .answers::<workers::WorkersView>(200, "What they are told, and what each of them does")
+                .problems(&[&UNAVAILABLE]),
+        )
+        .put(
+            "/api/v1/workers",
+            workers::change,
+            Call::new(REPAIRS, "Change the drain rate of the workers, pause or resume them")
+                .admin()
+                .body::<workers::WorkersBody>()
+                .answers::<workers::WorkersView>(200, "What they are told, and what each of them does")
+                .problems(&[&REQUEST_UNDER_WAY, &UNAVAILABLE]),
+        )
+}
+
 fn orders(contract: Contract) -> Contract {
     let of_one = |summary| {
         Call::new(ORDERS, summary)
@@ -95,7 +138,7 @@ fn orders(contract: Contract) -> Contract {
                     200,
                     "The buyer has this order here already; the header `Idempotent-Replayed` is `true`",
                 )
-                .problems(&[&NOT_OPEN, &CLOSED, &SOLD_OUT, &ORDER_DIFFERS, &OVERLOADED])
+                .problems(&[&NOT_OPEN, &CLOSED, &PAUSED, &SOLD_OUT, &ORDER_DIFFERS, &OVERLOADED])
                 .problems(&[&UNAVAILABLE, &REBUILDING, &OUTCOME_UNKNOWN]),
         )
         .get(

@@ -6,21 +6,22 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use futures_util::{StreamExt, stream};
 use moka::future::Cache;
 use seckill_core::effects::EffectCheck;
 use seckill_core::{
-    AuditReport, Backend, Claim, Fault, FieldError, GateLevel, LedgerOrder, NewSale, Phase, Sale, SaleId,
-    Timestamp, now,
+    AuditReport, Backend, Claim, Fault, FieldError, GateLevel, LedgerOrder, NewSale, Phase, RequestKey, Sale,
+    SaleId, Timestamp, now,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::auth::{Admin, Audit, Sales};
 use super::problem::Refusal;
-use super::{App, Id, body};
+use super::{App, Id, body, idempotency};
+use crate::directory::OnceCreated;
 
 /// Sales whose views are kept at hand.
 const MAX_VIEWS: u64 = 1_000;
@@ -71,7 +72,7 @@ impl Views {
     }
 }
 
-async fn read_sale(backend: &Backend, id: SaleId) -> Result<Option<SaleView>, Fault> {
+pub(super) async fn read_sale(backend: &Backend, id: SaleId) -> Result<Option<SaleView>, Fault> {
     // The ledger before the gate: so the ledger never seems to have sold what the gate has not set aside.
     let as_of = now();
     let Some(sale) = backend.ledger.sale(id).await? else { return Ok(None) };
@@ -80,7 +81,7 @@ async fn read_sale(backend: &Backend, id: SaleId) -> Result<Option<SaleView>, Fa
 }
 
 impl SaleView {
-    fn new(sale: Sale, as_of: Timestamp, level: Option<GateLevel>) -> Self {
+    pub(super) fn new(sale: Sale, as_of: Timestamp, level: Option<GateLevel>) -> Self {
         Self {
             phase: sale.phase(as_of),
             as_of,
@@ -98,18 +99,23 @@ impl From<Arc<Fault>> for Refusal {
     }
 }
 
-/// `POST /api/v1/sales`
+/// `POST /api/v1/sales`; with an `Idempotency-Key`, once for each key.
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     _admin: Admin<Sales>,
-    body::Json(new): body::Json<NewSale>,
+    headers: HeaderMap,
+    body::Hashed(new, hash): body::Hashed<NewSale>,
 ) -> Result<impl IntoResponse, Refusal> {
+    let key = idempotency::key(&headers)?.map(|key| RequestKey { key, hash });
     new.check().map_err(Refusal::Invalid)?;
-    if new.ends_at <= now() {
-        let message = format!("is {}, which is over; a sale takes orders only until then", new.ends_at);
-        return Err(Refusal::Invalid(vec![FieldError::new("ends_at", message)]));
-    }
-    let created = app.directory.create(&new).await?.sale.clone();
+    let begun = key.as_ref().map(|key| app.creating.begin(&key.key)).transpose()?;
+    let creating = Arc::clone(&app);
+    // In a task of its own, so that a client that hangs up leaves nothing half done.
+    let created = tokio::spawn(async move {
+        let _begun = begun;
+        create_once(&creating, &new, key).await
+    });
+    let (created, replayed) = created.await.map_err(|_| Refusal::SaleUnknown { has_key: false })??;
     let id = created.id;
     // The sale is there, whatever the back end says now: a refusal would have it made a second time.
     let view = match read_sale(&app.backend, id).await {
@@ -117,7 +123,51 @@ pub(super) async fn create(
         Ok(None) | Err(_) => SaleView::new(created, now(), None),
     };
     let location = HeaderValue::try_from(format!("/api/v1/sales/{id}")).expect("an id is plain text");
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(view)))
+    let replayed = replayed.then_some([("idempotent-replayed", HeaderValue::from_static("true"))]);
+    Ok((StatusCode::CREATED, replayed, [(header::LOCATION, location)], Json(view)))
+}
+
+/// The sale, and whether it was there before this request.
+async fn create_once(app: &App, new: &NewSale, key: Option<RequestKey>) -> Result<(Sale, bool), Refusal> {
+    let has_key = key.is_some();
+    let unknown_or = |fault: Fault| {
+        if fault.may_have_happened() {
+            tracing::warn!(error = %fault, "nobody knows whether a sale was recorded");
+            Refusal::SaleUnknown { has_key }
+        } else {
+            fault.into()
+        }
+    };
+    // First of all: a request that comes again gets its sale also when that is over.
+    if let Some(found) = of_key(app, key.as_ref()).await? {
+        return Ok((found, true));
+    }
+    if new.ends_at <= now() {
+        let message = format!("is {}, which is over; a sale takes orders only until then", new.ends_at);
+        return Err(Refusal::Invalid(vec![FieldError::new("ends_at", message)]));
+    }
+    let Some(key) = key else {
+        let desk = app.directory.create(new).await.map_err(unknown_or)?;
+        return Ok((desk.sale.clone(), false));
+    };
+    match app.directory.create_once(new, &key).await.map_err(unknown_or)? {
+        OnceCreated::Created(desk) => Ok((desk.sale.clone(), false)),
+        OnceCreated::UnderWay => Err(Refusal::RequestUnderWay),
+        // Another gateway was faster.
+        OnceCreated::KeyTaken => match of_key(app, Some(&key)).await? {
+            Some(found) => Ok((found, true)),
+            None => Err(Refusal::RequestUnderWay),
+        },
+    }
+}
+
+async fn of_key(app: &App, key: Option<&RequestKey>) -> Result<Option<Sale>, Refusal> {
+    let Some(key) = key else { return Ok(None) };
+    match app.backend.ledger.sale_of_key(&key.key).await? {
+        None => Ok(None),
+        Some((sale, hash)) if hash == key.hash => Ok(Some(sale)),
+        Some(_) => Err(Refusal::KeyReused),
+    }
 }
 
 /// The newest sales.

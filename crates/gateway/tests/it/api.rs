@@ -79,6 +79,10 @@ async fn the_type_of_every_problem_leads_to_its_explanation() {
         "needs-servers",
         "no-load",
         "missing-scope",
+        "paused",
+        "sale-unknown",
+        "request-under-way",
+        "closed-out",
     ];
     assert_eq!(slugs, promised, "a type that was promised once must stay");
     for (slug, kind) in slugs.iter().zip(kinds) {

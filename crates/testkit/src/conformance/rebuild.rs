@@ -314,12 +314,12 @@ pub async fn an_open_sale_is_closed_out_and_a_rebuilding_one_is_not(Subject { ba
     let sale = sale_on(&backend, EPOCH, 5).await;
     commit(&backend, &[order(sale.id, 1, 1)]).await;
     assert!(ledger.begin_rebuild(sale.id, EPOCH, NEXT, 0).await.unwrap());
-    assert!(!ledger.close_out(sale.id).await.unwrap());
+    assert!(!ledger.close_out(sale.id, 0).await.unwrap());
     assert_eq!(read(&backend, sale.id).await.state, SaleState::Rebuilding);
     lock(&backend, sale.id, NEXT).await.open().await.unwrap();
     // The call may be made again, since its answer may be lost.
     for _ in 0..2 {
-        assert!(ledger.close_out(sale.id).await.unwrap());
+        assert!(ledger.close_out(sale.id, 0).await.unwrap());
         let closed = read(&backend, sale.id).await;
         assert_eq!((closed.state, closed.epoch, closed.sold), (SaleState::ClosedOut, NEXT, 1));
     }
@@ -335,7 +335,7 @@ pub async fn unfinished_sales_come_page_by_page(Subject { backend, .. }: Subject
     for n in 0..9_u32 {
         let sale = sale_on(&backend, EPOCH, 5).await;
         match n % 3 {
-            0 => assert!(ledger.close_out(sale.id).await.unwrap()),
+            0 => assert!(ledger.close_out(sale.id, 0).await.unwrap()),
             1 => {
                 assert!(ledger.begin_rebuild(sale.id, EPOCH, NEXT, 0).await.unwrap());
                 expected.push(read(&backend, sale.id).await);

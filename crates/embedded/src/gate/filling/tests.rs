@@ -35,6 +35,8 @@ fn filling(stock: u32) -> Filling {
         rebuild: None,
         open_epoch: 0,
         created_at: moment(0),
+        paused: false,
+        revision: 0,
     };
     Filling::new(&sale, 1)
 }
