@@ -1,7 +1,9 @@
 //! The HTTP side: the whole table of routes, and what the handlers share.
 
+mod audits;
 pub(crate) mod auth;
 mod body;
+mod copies;
 pub mod health;
 mod limit;
 mod money;
@@ -20,7 +22,7 @@ use axum::http::{Uri, request::Parts};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use seckill_core::{Backend, Mode, OrderService};
+use seckill_core::{Backend, Mode, OrderService, Sale, SaleId};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +43,8 @@ pub(crate) struct App {
     answer_timeout: Duration,
     streams: Arc<Semaphore>,
     orders: Arc<dyn OrderService>,
-    views: sales::Views,
+    views: copies::Copies<sales::SaleView>,
+    audits: audits::Audits,
     /// Whether it sells straight into the ledger.
     direct: bool,
     draining: CancellationToken,
@@ -56,7 +59,8 @@ impl App {
         draining: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
-            views: sales::Views::new(backend.clone()),
+            views: sales::views(backend.clone()),
+            audits: audits::Audits::new(backend.clone()),
             backend,
             directory,
             keys: Keys::new(&config.jwt_secret, config.admin_token.clone()),
@@ -70,6 +74,12 @@ impl App {
         })
     }
 
+    /// The sale as it was when the directory was last refreshed. Asks the ledger only for a sale that is not known.
+    pub(crate) async fn known_sale(&self, id: SaleId) -> Result<Sale, Refusal> {
+        let desk = self.directory.desk(id).await?;
+        desk.map(|desk| desk.sale.clone()).ok_or(Refusal::NoSuchSale(id))
+    }
+
     /// Keeps what the limits remember bounded; never returns.
     pub(crate) async fn tidy(&self) {
         tokio::join!(self.order_limit.forget_the_idle(), self.read_limit.forget_the_idle());
@@ -81,9 +91,9 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
     Router::new()
         .route("/api/v1/sales", post(sales::create).get(sales::list))
         .route("/api/v1/sales/{id}", get(sales::show))
-        .route("/api/v1/sales/{id}/audit", get(sales::audit))
-        .route("/api/v1/sales/{id}/audit/orders", get(sales::audit_orders))
-        .route("/api/v1/sales/{id}/audit/effects", get(sales::audit_effects))
+        .route("/api/v1/sales/{id}/audit", get(audits::audit))
+        .route("/api/v1/sales/{id}/audit/orders", get(audits::orders))
+        .route("/api/v1/sales/{id}/audit/effects", get(audits::effects))
         .route("/api/v1/sales/{id}/rebuild", post(repair::rebuild))
         .route("/api/v1/sales/{id}/reconcile", post(repair::reconcile))
         .route("/api/v1/parked", get(repair::parked))

@@ -253,6 +253,11 @@ pub(crate) struct AuditArgs {
     /// Wait at most this long until nothing is in flight
     #[arg(long, value_parser = words::duration)]
     pub(crate) wait: Option<Duration>,
+    /// Count anew, with the admin token; without it the gateway's summary is shown, which serves everyone and is about a second old
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]

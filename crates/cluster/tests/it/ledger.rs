@@ -2,11 +2,14 @@
 //! what it should have.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use seckill_core::{Fate, Fault, Ledger, LedgerTotals, Mode, Order, RejectReason, Sale, SaleId, UserId};
 use seckill_testkit::{PrivateMySql, eventually};
 use sqlx::{Connection, MySqlConnection};
+use tokio::time::timeout;
 
 use crate::setup::{SOON, ledger, ledger_at, new_sale, order};
 
@@ -191,4 +194,36 @@ async fn migrating_again_or_at_once_changes_nothing_and_a_foreign_schema_is_repo
     run(&mysql.url, "INSERT INTO _sqlx_migrations VALUES (9, 'x', NOW(), TRUE, '', 0)").await;
     let fault = seckill_cluster::migrate(&mysql.url).await.unwrap_err().to_string();
     assert!(fault.contains("use the newer seckill"), "{fault}");
+}
+
+/// Found on real servers: 54 counts at once behind a pool of 8, because nobody waited for them any more.
+#[tokio::test]
+async fn counts_whose_askers_hang_up_do_not_pile_up_on_the_server() {
+    const COUNTERS: i64 = 4;
+    let mysql = seckill_testkit::mysql().await;
+    let ledger = ledger(&mysql).await;
+    let sale = ledger.create_sale(&new_sale(10), Mode::Queue).await.unwrap().id;
+    // Every count waits for this lock.
+    let mut stranger = MySqlConnection::connect(&mysql.url).await.unwrap();
+    sqlx::raw_sql("LOCK TABLES orders WRITE").execute(&mut stranger).await.unwrap();
+    let counts = "SELECT COUNT(*) FROM information_schema.processlist \
+                  WHERE db = DATABASE() AND info LIKE 'SELECT CAST(o.n%'";
+    let mut most = 0;
+    // Longer than a pooled connection may take to prove that it is alive: one that does not is replaced.
+    for _ in 0..5 {
+        let crowd = (0..8).map(|_| {
+            let ledger = Arc::clone(&ledger);
+            tokio::spawn(
+                async move { timeout(Duration::from_millis(1_500), ledger.totals(sale)).await.is_err() },
+            )
+        });
+        for asker in crowd.collect::<Vec<_>>() {
+            let _ = asker.await.unwrap();
+        }
+        let at_work: i64 = sqlx::query_scalar(counts).fetch_one(&mut stranger).await.unwrap();
+        most = most.max(at_work);
+    }
+    assert!((1..=COUNTERS).contains(&most), "{most} counts were at work at once");
+    sqlx::raw_sql("UNLOCK TABLES").execute(&mut stranger).await.unwrap();
+    eventually(SOON, async || ledger.totals(sale).await).await;
 }

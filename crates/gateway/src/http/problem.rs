@@ -42,7 +42,7 @@ kinds! {
     MEDIA_TYPE: "media-type" 415 "The media type is not supported", "Send `Content-Type: application/json`.";
     INVALID: "invalid" 422 "The request is not allowed as it is", "Correct every field named in `errors`.";
     RATE_LIMITED: "rate-limited" 429 "Too many requests", "Wait for the seconds in `Retry-After`.";
-    OVERLOADED: "overloaded" 503 "Too many orders at once", "Nothing was deducted. Try again after `Retry-After` seconds.";
+    OVERLOADED: "overloaded" 503 "Too much at once", "Nothing was deducted. Try again after `Retry-After` seconds.";
     UNAVAILABLE: "unavailable" 503 "A part of the system is away",
         "Nothing was deducted. Try again after `Retry-After` seconds.";
     REBUILDING: "rebuilding" 503 "The sale's gate is being rebuilt",
@@ -130,6 +130,8 @@ pub(crate) enum Refusal {
         seconds: u64,
     },
     OutcomeUnknown(OrderId),
+    /// More of this kind of work is under way than the gateway does at once.
+    TooBusy(&'static str),
 }
 
 /// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
@@ -206,7 +208,7 @@ impl Refusal {
             Self::Closed { .. } => &CLOSED,
             Self::SoldOut { .. } => &SOLD_OUT,
             Self::OrderDiffers { .. } => &ORDER_DIFFERS,
-            Self::Overloaded => &OVERLOADED,
+            Self::Overloaded | Self::TooBusy(_) => &OVERLOADED,
             Self::Unavailable(_) => &UNAVAILABLE,
             Self::Rebuilding { .. } => &REBUILDING,
             Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
@@ -262,6 +264,7 @@ impl Refusal {
             Self::Overloaded => {
                 "More orders are waiting than this gateway holds; nothing was deducted.".into()
             }
+            Self::TooBusy(why) => format!("Nothing was done: {why}."),
             Self::Unavailable(why) => format!("Nothing was deducted: {why}."),
             Self::Rebuilding { .. } => {
                 "The gate has lost this sale and is filled again; nothing was deducted.".into()
@@ -278,6 +281,7 @@ impl Refusal {
                 Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
             }
             Self::Overloaded
+            | Self::TooBusy(_)
             | Self::Unavailable(_)
             | Self::OutcomeUnknown(_)
             | Self::ChangeUnknown(_)

@@ -3,6 +3,7 @@
 
 mod after;
 mod api;
+mod audits;
 mod auth;
 mod connections;
 mod direct;
