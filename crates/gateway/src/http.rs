@@ -4,11 +4,13 @@ mod audits;
 pub(crate) mod auth;
 mod body;
 mod copies;
+pub mod guard;
 pub mod health;
 mod limit;
 mod money;
 mod orders;
 mod outbox;
+mod patience;
 pub(crate) mod problem;
 mod repair;
 mod sales;
@@ -17,9 +19,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{FromRequestParts, MatchedPath, Path, Request};
-use axum::http::{Uri, request::Parts};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
+use axum::handler::Handler;
+use axum::http::{HeaderValue, Uri, Version, header, request::Parts};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use seckill_core::{Backend, Mode, OrderService, Sale, SaleId};
@@ -48,6 +51,9 @@ pub(crate) struct App {
     /// Whether it sells straight into the ledger.
     direct: bool,
     draining: CancellationToken,
+    guard: guard::Guard,
+    /// Cancelled before `draining`: orders still go on.
+    ending: CancellationToken,
 }
 
 impl App {
@@ -57,6 +63,7 @@ impl App {
         orders: Arc<dyn OrderService>,
         config: &Config,
         draining: CancellationToken,
+        ending: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             views: sales::views(backend.clone()),
@@ -64,13 +71,15 @@ impl App {
             backend,
             directory,
             keys: Keys::new(&config.jwt_secret, config.admin_token.clone()),
-            order_limit: UserLimit::new(config.order_rate_limit),
-            read_limit: UserLimit::new(config.read_rate_limit),
+            order_limit: UserLimit::new("orders", config.order_rate_limit),
+            read_limit: UserLimit::new("reads", config.read_rate_limit),
             answer_timeout: config.answer_timeout,
             orders,
             streams: Arc::new(Semaphore::new(config.max_event_streams)),
             direct: config.mode == Mode::Direct,
             draining,
+            guard: guard::Guard::new(&config.crowd),
+            ending,
         })
     }
 
@@ -82,23 +91,26 @@ impl App {
 
     /// Keeps what the limits remember bounded; never returns.
     pub(crate) async fn tidy(&self) {
-        tokio::join!(self.order_limit.forget_the_idle(), self.read_limit.forget_the_idle());
+        let limits = (self.order_limit.forget_the_idle(), self.read_limit.forget_the_idle());
+        tokio::join!(limits.0, limits.1, self.guard.tidy());
     }
 }
 
 /// Every route of the gateway; `others` are those that know nothing of orders.
 pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
+    whole(app, buyers().merge(admins()), others)
+}
+
+/// The routes of buyers; `others` are those that everybody may reach beside them.
+pub(crate) fn buyers_router(app: Arc<App>, others: Router) -> Router {
+    whole(app, buyers(), others)
+}
+
+fn buyers() -> Router<Arc<App>> {
     Router::new()
-        .route("/api/v1/sales", post(sales::create).get(sales::list))
+        .route("/api/v1/sales", get(sales::list))
         .route("/api/v1/sales/{id}", get(sales::show))
         .route("/api/v1/sales/{id}/audit", get(audits::audit))
-        .route("/api/v1/sales/{id}/audit/orders", get(audits::orders))
-        .route("/api/v1/sales/{id}/audit/effects", get(audits::effects))
-        .route("/api/v1/sales/{id}/rebuild", post(repair::rebuild))
-        .route("/api/v1/sales/{id}/reconcile", post(repair::reconcile))
-        .route("/api/v1/parked", get(repair::parked))
-        .route("/api/v1/parked/{id}", delete(repair::discard))
-        .route("/api/v1/parked/{id}/redrive", post(repair::redrive))
         .route("/api/v1/sales/{id}/orders", post(orders::place))
         .route("/api/v1/sales/{id}/orders/mine", get(orders::mine))
         .route("/api/v1/orders/{id}", get(orders::show))
@@ -107,6 +119,21 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/orders/{id}/payment", post(money::pay))
         .route("/api/v1/orders/{id}/refund", post(money::request_refund))
         .route("/api/v1/orders/{id}/timeline", get(money::timeline))
+        .route("/problems", get(problem::list))
+        .route("/problems/{slug}", get(problem::show))
+}
+
+/// The routes that want the admin token.
+fn admins() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/v1/sales", post(sales::create))
+        .route("/api/v1/sales/{id}/audit/orders", get(audits::orders))
+        .route("/api/v1/sales/{id}/audit/effects", get(audits::effects))
+        .route("/api/v1/sales/{id}/rebuild", post(repair::rebuild))
+        .route("/api/v1/sales/{id}/reconcile", post(repair::reconcile))
+        .route("/api/v1/parked", get(repair::parked))
+        .route("/api/v1/parked/{id}", delete(repair::discard))
+        .route("/api/v1/parked/{id}/redrive", post(repair::redrive))
         .route("/api/v1/refunds", get(money::refunds))
         .route("/api/v1/refunds/{id}/approve", post(money::approve))
         .route("/api/v1/refunds/{id}/deny", post(money::deny))
@@ -117,13 +144,30 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/outbox/{id}/redrive", post(outbox::redrive))
         .route("/api/v1/subscribers/{name}", get(outbox::subscriber).delete(outbox::unsubscribe))
         .route("/api/v1/subscribers/{name}/redrive", post(outbox::redrive_parked))
-        .route("/problems", get(problem::list))
-        .route("/problems/{slug}", get(problem::show))
-        .with_state(app)
+}
+
+fn whole(app: Arc<App>, routes: Router<Arc<App>>, others: Router) -> Router {
+    let guarded = || from_fn_with_state(Arc::clone(&app), guard::guard);
+    let missing = (async |uri: Uri| Refusal::NoSuchPath(uri)).layer(guarded());
+    routes
+        .layer(guarded())
+        .with_state(Arc::clone(&app))
         .merge(others)
-        .fallback(async |uri: Uri| Refusal::NoSuchPath(uri))
+        .fallback(missing)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn(measure))
+        .layer(from_fn_with_state(app, say_that_it_ends))
+}
+
+/// While the gateway drains, asks for the end of every HTTP/1.1 connection with its next answer: the client comes back on a new
+/// one, which a balancer gives to another gateway. HTTP/2 connections are ended by the server.
+async fn say_that_it_ends(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let is_http1 = request.version() <= Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if is_http1 && app.ending.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Records how long every request took, by route, never by path: ids in labels would grow without a limit.

@@ -9,6 +9,8 @@ use seckill_core::{Dependency, Fault, FieldError, OrderId, OrderStatus, SaleId, 
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::patience::Wait;
+
 /// One kind of problem: `type` is `/problems/{slug}`, and a GET there gives this text.
 #[derive(Debug, Serialize)]
 pub(crate) struct Kind {
@@ -132,6 +134,12 @@ pub(crate) enum Refusal {
     OutcomeUnknown(OrderId),
     /// More of this kind of work is under way than the gateway does at once.
     TooBusy(&'static str),
+    /// The address, not the user, sends too fast.
+    PeerLimited {
+        seconds: u64,
+    },
+    /// One token has too many requests or event streams under way.
+    TooManyAtOnce(&'static str),
 }
 
 /// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
@@ -203,7 +211,7 @@ impl Refusal {
             Self::TooLarge => &TOO_LARGE,
             Self::MediaType(_) => &MEDIA_TYPE,
             Self::Invalid(_) => &INVALID,
-            Self::RateLimited { .. } => &RATE_LIMITED,
+            Self::RateLimited { .. } | Self::PeerLimited { .. } | Self::TooManyAtOnce(_) => &RATE_LIMITED,
             Self::NotOpen { .. } => &NOT_OPEN,
             Self::Closed { .. } => &CLOSED,
             Self::SoldOut { .. } => &SOLD_OUT,
@@ -254,6 +262,12 @@ impl Refusal {
                 format!("{}.", each.join("; "))
             }
             Self::RateLimited { seconds } => format!("This user sends too fast; wait {seconds} s."),
+            Self::PeerLimited { seconds } => {
+                format!("Too many requests of this kind come from this address; wait {seconds} s.")
+            }
+            Self::TooManyAtOnce(what) => {
+                format!("This token has as many {what} open as it may; wait until one has ended.")
+            }
             Self::NotOpen { starts_at } => format!("The sale starts at {}.", starts_at.to_rfc3339()),
             Self::Closed { ends_at } => format!("The sale ended at {}.", ends_at.to_rfc3339()),
             Self::SoldOut { remaining: 0 } => "No unit is left.".into(),
@@ -275,17 +289,26 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited { seconds } | Self::Rebuilding { seconds } => Some(*seconds),
+            Self::RateLimited { seconds } | Self::PeerLimited { seconds } | Self::Rebuilding { seconds } => {
+                Some(*seconds)
+            }
             Self::NotOpen { starts_at } => {
                 let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
                 Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
             }
-            Self::Overloaded
-            | Self::TooBusy(_)
-            | Self::Unavailable(_)
-            | Self::OutcomeUnknown(_)
+            _ => self.wait().map(|_| 1),
+        }
+    }
+
+    /// For what `Retry-After` depends on the state of the system.
+    fn wait(&self) -> Option<Wait> {
+        match self {
+            Self::Overloaded | Self::TooBusy(_) => Some(Wait::Overloaded),
+            Self::Unavailable(_) => Some(Wait::Away),
+            Self::OutcomeUnknown(_)
             | Self::ChangeUnknown(_)
-            | Self::PaymentUnderWay(_) => Some(1),
+            | Self::PaymentUnderWay(_)
+            | Self::TooManyAtOnce(_) => Some(Wait::Moment),
             _ => None,
         }
     }
@@ -298,7 +321,7 @@ impl IntoResponse for Refusal {
         let uri: Uri =
             format!("/problems/{}", kind.slug).parse().expect("the slugs of the table are plain words");
         let detail = self.detail();
-        let retry_after = self.retry_after();
+        let (retry_after, wait) = (self.retry_after(), self.wait());
         let challenge = match &self {
             Self::Unauthenticated { token_was_given: true, .. } => {
                 Some("Bearer realm=\"seckill\", error=\"invalid_token\"")
@@ -328,6 +351,9 @@ impl IntoResponse for Refusal {
             .with_detail(detail)
             .with_extensions(members);
         let mut response = body.into_response();
+        if let Some(wait) = wait {
+            response.extensions_mut().insert(wait);
+        }
         let headers = response.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
