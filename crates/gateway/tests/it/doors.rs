@@ -18,7 +18,7 @@ use crate::test_bed::{SOON, TestBed};
 /// A gateway with two doors, and the address of the one for admins.
 async fn two_doors(bed: &TestBed, config: Config) -> (Gateway, std::net::SocketAddr) {
     let admin = listener().await;
-    let address = admin.local_addr().unwrap();
+    let address = admin.local_addr().expect("an address");
     let doors = Doors {
         listener: listener().await,
         public: Router::new().route("/api/v1/bank/news", get(async || "news")),
@@ -29,7 +29,7 @@ async fn two_doors(bed: &TestBed, config: Config) -> (Gateway, std::net::SocketA
 }
 
 async fn ask(method: Method, url: String) -> Reply {
-    let client = reqwest::Client::builder().timeout(SOON).no_proxy().build().unwrap();
+    let client = reqwest::Client::builder().timeout(SOON).no_proxy().build().expect("a client");
     send(client.request(method, url).bearer_auth(ADMIN_TOKEN)).await
 }
 

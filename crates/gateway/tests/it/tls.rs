@@ -23,9 +23,10 @@ type Sender = hyper::client::conn::http2::SendRequest<Body>;
 
 /// Writes a new certificate and its key; gives what trusts it.
 fn new_certificate(folder: &Path) -> CertificateDer<'static> {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    std::fs::write(folder.join("key.pem"), signing_key.serialize_pem()).unwrap();
-    std::fs::write(folder.join("cert.pem"), cert.pem()).unwrap();
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(folder.join("key.pem"), signing_key.serialize_pem()).expect("it is written");
+    std::fs::write(folder.join("cert.pem"), cert.pem()).expect("it is written");
     cert.der().clone()
 }
 
@@ -36,13 +37,13 @@ fn load(folder: &Path) -> Result<Tls, TlsError> {
 /// An HTTP/2 connection to a gateway whose certificate must be this one.
 async fn connect(gateway: &Gateway, trusted: &CertificateDer<'static>) -> Result<Sender, std::io::Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(trusted.clone()).unwrap();
+    roots.add(trusted.clone()).expect("it is a certificate");
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_safe_default_protocol_versions().expect("TLS 1.3");
     let mut client = builder.with_root_certificates(roots).with_no_client_auth();
     client.alpn_protocols = vec![b"h2".to_vec()];
     let stream = TcpStream::connect(gateway.address).await?;
-    let name = ServerName::try_from("localhost").unwrap();
+    let name = ServerName::try_from("localhost").expect("a name");
     let stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await?;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
@@ -52,16 +53,16 @@ async fn connect(gateway: &Gateway, trusted: &CertificateDer<'static>) -> Result
 }
 
 async fn ask(sender: &mut Sender, request: Request<Body>) -> (StatusCode, String) {
-    sender.ready().await.unwrap();
-    let answer = sender.send_request(request).await.unwrap();
+    sender.ready().await.expect("the connection is open");
+    let answer = sender.send_request(request).await.expect("an answer");
     assert_eq!(answer.version(), Version::HTTP_2);
     let (head, body) = answer.into_parts();
-    let body = to_bytes(Body::new(body), usize::MAX).await.unwrap();
-    (head.status, String::from_utf8(body.to_vec()).unwrap())
+    let body = to_bytes(Body::new(body), usize::MAX).await.expect("a whole body");
+    (head.status, String::from_utf8(body.to_vec()).expect("text"))
 }
 
 fn get(path: &str) -> Request<Body> {
-    Request::get(format!("https://localhost{path}")).body(Body::empty()).unwrap()
+    Request::get(format!("https://localhost{path}")).body(Body::empty()).expect("a request")
 }
 
 #[tokio::test]
