@@ -16,6 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use seckill_core::Timestamp;
 
 use crate::exit;
+use crate::limits::LimitOptions;
 use crate::options::{
     BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, MoneyOptions, SecretOptions,
     ServerOptions, WorkerOptions,
@@ -138,6 +139,8 @@ pub(crate) struct GatewayArgs {
     pub(crate) secrets: SecretOptions,
     #[command(flatten)]
     pub(crate) gateway: GatewayOptions,
+    #[command(flatten)]
+    pub(crate) limits: LimitOptions,
     #[command(flatten)]
     pub(crate) worker: WorkerOptions,
     #[command(flatten)]

@@ -74,6 +74,8 @@ fn command(options: &BackendOptions, config: &seckill_gateway::Config, log_json:
         "127.0.0.1:0",
         "--grace",
         GRACE,
+        "--drain-delay",
+        "0s",
     ]);
     if log_json {
         command.arg("--log-json");
