@@ -58,7 +58,7 @@ pub(crate) enum Command {
     /// Serves HTTP: takes orders, pre-deducts stock, and queues what is sold
     ///
     /// With the embedded back end the worker runs in the same process.
-    Gateway(GatewayArgs),
+    Gateway(Box<GatewayArgs>),
     /// Drains the queue into the database at the drain rate
     Worker(WorkerArgs),
     /// Runs a bank to try payments with: charges and gives back over HTTP, once for each key

@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
         Command::Demo(_) | Command::Lab(_) => Ok(cli::usage_error(options::WITHOUT_LAB)),
         #[cfg(feature = "lab")]
         Command::Lab(args) => Box::pin(experiments::lab(args)).await,
-        Command::Gateway(args) => Box::pin(roles::gateway(args, cli.log_json)).await,
+        Command::Gateway(args) => Box::pin(roles::gateway(*args, cli.log_json)).await,
         Command::Worker(args) => roles::worker(args).await,
         Command::Bank(args) => bank::run(args).await,
         Command::Migrate(args) => roles::migrate(&args).await,
