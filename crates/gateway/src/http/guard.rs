@@ -155,8 +155,11 @@ impl Guard {
         Some(self.proxies.peer(address, request.headers()))
     }
 
+    /// The token alone, so that no other spelling of the scheme and no space makes it another one.
     fn token(&self, headers: &HeaderMap) -> Option<u64> {
-        headers.get(header::AUTHORIZATION).map(|token| self.hasher.hash_one(token.as_bytes()))
+        let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+        let space = value.iter().position(|byte| *byte == b' ').unwrap_or_default();
+        Some(self.hasher.hash_one(value[space..].trim_ascii()))
     }
 
     /// Lets a request in, or refuses it before any work. `unknown`: it names a sale that this gateway does not know.
@@ -218,7 +221,9 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let guard = &app.guard;
     let kind = Kind::of(&request);
     let (peer, token) = (guard.peer(&request), guard.token(request.headers()));
-    let unknown = named_sale(request.uri().path()).is_some_and(|sale| app.directory.get(sale).is_none());
+    // Before the directory was filled for the first time it knows nothing, whoever asks.
+    let unknown = app.directory.is_filled()
+        && named_sale(request.uri().path()).is_some_and(|sale| app.directory.get(sale).is_none());
     let answer = async {
         let admitted = match guard.admit(kind, peer, token, unknown) {
             Ok(admitted) => admitted,

@@ -159,6 +159,11 @@ async fn one_token_has_a_few_event_streams_and_gets_their_places_back() {
     let (first, second) = (stream(7, order).await.unwrap(), stream(7, order).await.unwrap());
     assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
     Reply::read(stream(7, order).await.unwrap()).await.unwrap().expect_problem(429, "rate-limited");
+    // Spelled in another way it is the same token.
+    let spelled = gateway
+        .request(Method::GET, &format!("/api/v1/orders/{order}/events"))
+        .header("Authorization", format!("bEARER   {}", token(7)));
+    send(spelled).await.expect_problem(429, "rate-limited");
     assert_eq!(stream(8, other).await.unwrap().status(), 200);
     drop(first);
     eventually(SOON, async || match stream(7, order).await.unwrap().status().as_u16() {
