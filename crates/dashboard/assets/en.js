@@ -195,6 +195,7 @@ export default {
   "log.violation": "Violation: {finding}",
 
   controls: "Controls",
+  "controls.note": "Demonstration controls are on. Never use this system for real sales.",
   token: "Admin token",
   "token.note": "Needed for every change. Kept in this tab only.",
   load: "Load",

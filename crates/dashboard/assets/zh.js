@@ -194,6 +194,7 @@ export default {
   "log.violation": "违规：{finding}",
 
   controls: "控制",
+  "controls.note": "演示控制已开启。切勿用此系统进行真实销售。",
   token: "管理令牌",
   "token.note": "每次更改都需要。只保存在这个标签页里。",
   load: "压测",

@@ -1,14 +1,18 @@
 //! The HTTP side: the whole table of routes, and what the handlers share.
 
+mod audits;
 pub(crate) mod auth;
 mod body;
 mod contract;
+mod copies;
+pub mod guard;
 pub mod health;
 mod idempotency;
 mod limit;
 mod money;
 mod orders;
 mod outbox;
+mod patience;
 pub(crate) mod problem;
 mod reference;
 mod repair;
@@ -22,11 +26,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{FromRequestParts, MatchedPath, Path, Request};
-use axum::http::{Uri, request::Parts};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
+use axum::handler::Handler;
+use axum::http::{HeaderValue, Uri, Version, header, request::Parts};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use seckill_core::{Backend, Mode, OrderService};
+use seckill_core::{Backend, Mode, OrderService, Sale, SaleId};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::directory::Directory;
 use auth::Keys;
+use contract::Calls;
 use limit::UserLimit;
 use problem::Refusal;
 
@@ -47,12 +53,16 @@ pub(crate) struct App {
     answer_timeout: Duration,
     streams: Arc<Semaphore>,
     orders: Arc<dyn OrderService>,
-    views: sales::Views,
+    views: copies::Copies<sales::SaleView>,
+    audits: audits::Audits,
     /// Whether it sells straight into the ledger.
     direct: bool,
     draining: CancellationToken,
     /// Sales that are being created under an idempotency key.
     creating: idempotency::UnderWay,
+    guard: guard::Guard,
+    /// Cancelled before `draining`: orders still go on.
+    ending: CancellationToken,
 }
 
 impl App {
@@ -62,45 +72,80 @@ impl App {
         orders: Arc<dyn OrderService>,
         config: &Config,
         draining: CancellationToken,
+        ending: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
-            views: sales::Views::new(backend.clone()),
+            views: sales::views(backend.clone()),
+            audits: audits::Audits::new(backend.clone()),
             backend,
             directory,
             keys: Keys::new(Arc::clone(&config.buyers), config.admins.clone()),
-            order_limit: UserLimit::new(config.order_rate_limit),
-            read_limit: UserLimit::new(config.read_rate_limit),
+            order_limit: UserLimit::new("orders", config.order_rate_limit),
+            read_limit: UserLimit::new("reads", config.read_rate_limit),
             answer_timeout: config.answer_timeout,
             orders,
             streams: Arc::new(Semaphore::new(config.max_event_streams)),
             direct: config.mode == Mode::Direct,
             draining,
             creating: idempotency::UnderWay::default(),
+            guard: guard::Guard::new(&config.crowd),
+            ending,
         })
+    }
+
+    /// The sale as it was when the directory was last refreshed. Asks the ledger only for a sale that is not known.
+    pub(crate) async fn known_sale(&self, id: SaleId) -> Result<Sale, Refusal> {
+        let desk = self.directory.desk(id).await?;
+        desk.map(|desk| desk.sale.clone()).ok_or(Refusal::NoSuchSale(id))
     }
 
     /// Keeps what the limits remember bounded; never returns.
     pub(crate) async fn tidy(&self) {
-        tokio::join!(self.order_limit.forget_the_idle(), self.read_limit.forget_the_idle());
+        let limits = (self.order_limit.forget_the_idle(), self.read_limit.forget_the_idle());
+        tokio::join!(limits.0, limits.1, self.guard.tidy());
     }
 }
 
 /// Every route of the gateway; `others` are those that know nothing of orders.
 pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
-    let (calls, document) = routes::contract().finish();
-    calls
-        .with_state(app)
-        .merge(reference::router(document))
+    let Calls { buyers, admins, document } = routes::contract().finish();
+    whole(app, buyers.merge(admins), others.merge(reference::router(&document)))
+}
+
+/// The routes of buyers; `others` are those that everybody may reach beside them.
+pub(crate) fn buyers_router(app: Arc<App>, others: Router) -> Router {
+    let Calls { buyers, document, .. } = routes::contract().finish();
+    whole(app, buyers, others.merge(reference::router(&document)))
+}
+
+fn whole(app: Arc<App>, routes: Router<Arc<App>>, others: Router) -> Router {
+    let guarded = || from_fn_with_state(Arc::clone(&app), guard::guard);
+    let missing = (async |uri: Uri| Refusal::NoSuchPath(uri)).layer(guarded());
+    routes
+        .layer(guarded())
+        .with_state(Arc::clone(&app))
         .merge(others)
-        .fallback(async |uri: Uri| Refusal::NoSuchPath(uri))
+        .fallback(missing)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn(auth::log_changes))
         .layer(from_fn(measure))
+        .layer(from_fn_with_state(app, say_that_it_ends))
+}
+
+/// While the gateway drains, asks for the end of every HTTP/1.1 connection with its next answer: the client comes back on a new
+/// one, which a balancer gives to another gateway. HTTP/2 connections are ended by the server.
+async fn say_that_it_ends(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let is_http1 = request.version() <= Version::HTTP_11;
+    let mut response = next.run(request).await;
+    if is_http1 && app.ending.is_cancelled() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// The OpenAPI document, in JSON.
 pub fn openapi() -> String {
-    routes::contract().finish().1.to_pretty_json().expect("the document is plain JSON")
+    routes::contract().finish().document.to_pretty_json().expect("the document is plain JSON")
 }
 
 /// Records how long every request took, by route, never by path: ids in labels would grow without a limit.

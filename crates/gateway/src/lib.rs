@@ -9,12 +9,15 @@ pub mod direct;
 pub mod directory;
 pub mod http;
 pub mod intake;
+pub mod peer;
 pub mod reconcile;
 pub mod recover;
 mod retry;
 pub mod server;
+mod shares;
 mod sold_out;
 mod ticket;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use buyers::BuyerKeys;
 use directory::Directory;
 use http::App;
+pub use http::guard::CrowdConfig;
 use http::health::Health;
 
 /// How a gateway works.
@@ -63,6 +67,17 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// How long a shutdown may take.
     pub grace: Duration,
+    /// What a crowd may cost.
+    pub crowd: CrowdConfig,
+    /// Connections at the same time from one address, unless it is a trusted proxy's; 0: no limit.
+    pub max_connections_per_peer: usize,
+    /// `None`: plain HTTP.
+    pub tls: Option<Arc<tls::Tls>>,
+    /// How long orders go on after `shutdown`, while `/readyz` says already that the gateway drains: the time that a balancer
+    /// takes to notice. Not part of `grace`.
+    pub drain_delay: Duration,
+    /// Cuts the drain delay short. [`run`] cancels it once the delay is over.
+    pub hurry: CancellationToken,
 }
 
 impl Config {
@@ -88,20 +103,36 @@ impl Config {
             max_event_streams: 1_024,
             answer_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(20),
+            crowd: CrowdConfig::default(),
+            max_connections_per_peer: 10_000,
+            tls: None,
+            drain_delay: Duration::ZERO,
+            hurry: CancellationToken::new(),
         }
     }
 }
+
+/// Connections to the listener for admins, at the most.
+const ADMIN_CONNECTIONS: usize = 256;
 
 /// Without its gate or its queue a gateway takes no orders. Without its ledger it does: that is what the queue is for.
 const NEEDS: &[Dependency] = &[Dependency::Gate, Dependency::Queue];
 /// In direct mode a gateway needs its ledger and nothing else.
 const DIRECT_NEEDS: &[Dependency] = &[Dependency::Ledger];
 
-/// Serves until `shutdown`, through every fault of the back end, with `pages` beside its own routes. Then, in this order and
-/// within the grace time: new orders are refused, every order taken in is answered and settled, and the connections are
-/// closed.
-///
-/// Boxed, so that it is compiled with this crate and not again with each one that waits for it.
+/// Where a gateway is reached, and what it serves there beside its own routes.
+pub struct Doors {
+    /// For buyers, and without a listener for admins for everything.
+    pub listener: TcpListener,
+    /// Served to buyers, such as the webhook of a bank.
+    pub public: Router,
+    /// For admins. With it, whatever is not for buyers is served here only.
+    pub admin: Option<TcpListener>,
+    /// Served to admins: the dashboard and its controls.
+    pub pages: Router,
+}
+
+/// [`run_with`] one listener, with `pages` beside the gateway's own routes.
 pub fn run(
     listener: TcpListener,
     backend: Backend,
@@ -111,22 +142,40 @@ pub fn run(
     prometheus: PrometheusHandle,
     shutdown: CancellationToken,
 ) -> BoxFuture<'static, ()> {
-    Box::pin(run_until(listener, backend, orders, config, pages, prometheus, shutdown))
+    let doors = Doors { listener, public: Router::new(), admin: None, pages };
+    run_with(doors, backend, orders, config, prometheus, shutdown)
 }
 
-async fn run_until(
-    listener: TcpListener,
+/// Serves until `shutdown`, through every fault of the back end. Then, in this order: `/readyz` says that the gateway drains, and
+/// orders go on for the drain delay; new orders are refused; every order taken in is answered and settled, and the connections
+/// are closed, within the grace time.
+///
+/// Boxed, so that it is compiled with this crate and not again with each one that waits for it.
+pub fn run_with(
+    doors: Doors,
     backend: Backend,
     orders: Arc<dyn OrderService>,
     config: Config,
-    pages: Router,
     prometheus: PrometheusHandle,
     shutdown: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    Box::pin(run_until(doors, backend, orders, config, prometheus, shutdown))
+}
+
+async fn run_until(
+    doors: Doors,
+    backend: Backend,
+    orders: Arc<dyn OrderService>,
+    config: Config,
+    prometheus: PrometheusHandle,
+    ending: CancellationToken,
 ) {
+    // Cancelled when new orders are refused, which is later than `ending`.
+    let shutdown = CancellationToken::new();
     let lanes = TaskTracker::new();
     let direct = config.mode == Mode::Direct;
     let needs = if direct { DIRECT_NEEDS } else { NEEDS };
-    let health = Health::new(backend.clone(), needs, shutdown.clone(), prometheus);
+    let health = Health::new(backend.clone(), needs, ending.clone(), prometheus);
     let backend = if direct { direct::without_gate(&backend) } else { backend };
     let directory = if direct {
         let pool = direct::Pool::start(&backend.ledger, config.direct, &lanes, &shutdown);
@@ -136,12 +185,11 @@ async fn run_until(
     };
     let directory = Arc::new(directory);
     let health = health.with_sales(Arc::clone(&directory));
-    let app = App::new(backend.clone(), Arc::clone(&directory), orders, &config, shutdown.clone());
-    let router = http::router(Arc::clone(&app), health.router().merge(pages));
+    let app =
+        App::new(backend.clone(), Arc::clone(&directory), orders, &config, shutdown.clone(), ending.clone());
     // The server goes on after `shutdown`, to give the answers that are still owed.
     let close = CancellationToken::new();
-    let limits = server::Limits { connections: config.max_connections, head: config.head_timeout };
-    let server = tokio::spawn(server::serve(listener, router, limits, close.clone()));
+    let server = tokio::spawn(serve(doors, &app, health, &config, ending.clone(), &close));
     let recoverer = async {
         // Without a gate nothing is ever stranded or lost.
         if !direct {
@@ -156,7 +204,13 @@ async fn run_until(
     let background =
         async { tokio::join!(directory.keep_current(), recoverer, app.tidy(), config.buyers.keep_current()) };
     // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
-    let _ = shutdown.run_until_cancelled(background).await;
+    let drain = async {
+        ending.cancelled().await;
+        let _ = config.hurry.run_until_cancelled(tokio::time::sleep(config.drain_delay)).await;
+        config.hurry.cancel();
+        shutdown.cancel();
+    };
+    tokio::join!(shutdown.run_until_cancelled(background), drain);
     let deadline = Instant::now() + config.grace;
     lanes.close();
     if timeout_at(deadline, lanes.wait()).await.is_err() {
@@ -166,5 +220,48 @@ async fn run_until(
     close.cancel();
     if timeout_at(deadline, server).await.is_err() {
         tracing::warn!("the grace time is over with connections open");
+    }
+}
+
+fn limits_of_admins() -> server::Limits {
+    server::Limits { connections: ADMIN_CONNECTIONS, ..server::Limits::default() }
+}
+
+/// Serves on both doors until `close`.
+fn serve(
+    doors: Doors,
+    app: &Arc<App>,
+    health: Health,
+    config: &Config,
+    ending: CancellationToken,
+    close: &CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (probes, metrics) = health.routers();
+    let Doors { listener, public, admin, pages } = doors;
+    let limits = server::Limits {
+        connections: config.max_connections,
+        per_peer: config.max_connections_per_peer,
+        head: config.head_timeout,
+        proxies: config.crowd.proxies.clone(),
+        tls: config.tls.clone(),
+        leave: ending,
+    };
+    let everything =
+        http::router(Arc::clone(app), probes.clone().merge(metrics).merge(public.clone()).merge(pages));
+    let (buyers, admins) = match admin {
+        None => (everything, None),
+        Some(listener) => {
+            let admins = server::serve(listener, everything, limits_of_admins(), close.clone());
+            (http::buyers_router(Arc::clone(app), probes.merge(public)), Some(admins))
+        }
+    };
+    let buyers = server::serve(listener, buyers, limits, close.clone());
+    async move {
+        match admins {
+            Some(admins) => {
+                tokio::join!(buyers, admins);
+            }
+            None => buyers.await,
+        }
     }
 }

@@ -1,29 +1,80 @@
 //! Accepts connections, a bounded number of them, and ends them gracefully. `axum::serve` has neither a limit on
 //! connections nor a time-out for clients that never finish their headers.
 
+mod activity;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use futures_util::future::BoxFuture;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::peer::{Connected, Peer, TrustedProxies};
+use crate::shares::Shares;
+use crate::tls::Tls;
+use activity::Activity;
+pub(crate) use activity::Holding;
 
 /// The usual time for the head of a request. Longer than the 60 s for which proxies keep idle connections: the proxy closes them
 /// first, and sends no request on one that is being closed here.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// While no connection is free, those on which no request has been under way for so long are closed.
+const IDLE_WHEN_FULL: Duration = Duration::from_secs(2);
+/// How long a connection without a request may still be used once the server ends.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
+/// The largest head of a request, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+/// Requests that may be under way on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 64;
+/// Streams of an HTTP/2 connection that the client has reset and the server has yet to forget; more end the connection
+/// (CVE-2023-44487).
+const MAX_RESETS: usize = 32;
+/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to answer.
+const PING: Duration = Duration::from_secs(20);
 
 /// What connections may cost.
 pub struct Limits {
     /// At the same time; more wait to be accepted.
     pub connections: usize,
+    /// Of these, from one address; more are closed at once. 0: no limit. Trusted proxies have none.
+    pub per_peer: usize,
     /// How long one may take to send the head of its next request; idle ones end by it too.
     pub head: Duration,
+    /// The proxies that are trusted.
+    pub proxies: TrustedProxies,
+    /// `None`: plain HTTP.
+    pub tls: Option<Arc<Tls>>,
+    /// Once cancelled, HTTP/2 connections take no new requests: their clients come back on new ones.
+    pub leave: CancellationToken,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            per_peer: 0,
+            head: HEAD_TIMEOUT,
+            proxies: TrustedProxies::default(),
+            tls: None,
+            leave: CancellationToken::new(),
+        }
+    }
 }
 
 /// Serves `router` until `shutdown`, then lets every connection finish the request it is on. Returns once the last one
@@ -39,17 +90,43 @@ pub fn serve(
 
 async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
     let permits = Arc::new(Semaphore::new(limits.connections));
+    let by_peer = Shares::new(limits.per_peer);
     let connections = TaskTracker::new();
+    // Changes while no connection is free.
+    let full = watch::Sender::new(());
     let accept = async {
         loop {
             // The permit before the accept: what is above the limit waits in the kernel's backlog.
-            let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+            let permit = match Arc::clone(&permits).try_acquire_owned() {
+                Ok(permit) => permit,
+                Err(_) => {
+                    full.send_replace(());
+                    let free = Arc::clone(&permits).acquire_owned();
+                    let Ok(permit) = timeout(IDLE_WHEN_FULL / 2, free).await else { continue };
+                    permit.expect("the semaphore is never closed")
+                }
+            };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, router.clone(), limits.head, shutdown.clone());
+                Ok((stream, address)) => {
+                    let address = address.ip();
+                    let share = if limits.proxies.has(address) {
+                        None
+                    } else if let Some(share) = by_peer.take(&Peer::from(address)) {
+                        Some(share)
+                    } else {
+                        metrics::counter!("seckill_connections_refused_total").increment(1);
+                        continue;
+                    };
+                    let ends = Ends {
+                        head: limits.head,
+                        shutdown: shutdown.clone(),
+                        leave: limits.leave.clone(),
+                        full: full.subscribe(),
+                    };
+                    let connection = connection(stream, address, limits.tls.clone(), router.clone(), ends);
                     connections.spawn(async move {
                         connection.await;
-                        drop(permit);
+                        drop((permit, share));
                     });
                 }
                 Err(error) => {
@@ -60,27 +137,106 @@ async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shut
             }
         }
     };
-    let _: Option<std::convert::Infallible> = shutdown.run_until_cancelled(accept).await;
+    let keep_certificate = async {
+        match &limits.tls {
+            Some(tls) => tls.keep_current().await,
+            None => std::future::pending().await,
+        }
+    };
+    let both = async { tokio::join!(accept, keep_certificate) };
+    let _: Option<(std::convert::Infallible, ())> = shutdown.run_until_cancelled(both).await;
     drop(listener);
     connections.close();
     connections.wait().await;
 }
 
-async fn connection(stream: TcpStream, router: Router, head: Duration, shutdown: CancellationToken) {
+/// What ends a connection.
+struct Ends {
+    head: Duration,
+    shutdown: CancellationToken,
+    leave: CancellationToken,
+    full: watch::Receiver<()>,
+}
+
+async fn connection(stream: TcpStream, address: IpAddr, tls: Option<Arc<Tls>>, router: Router, ends: Ends) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router);
-    let connection = http1::Builder::new()
+    let Some(tls) = tls else { return talk(TokioIo::new(stream), address, router, ends).await };
+    // An error is a client that went away or spoke no TLS.
+    if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.acceptor.accept(stream)).await {
+        talk(TokioIo::new(stream), address, router, ends).await;
+    }
+}
+
+/// HTTP/1.1, or HTTP/2 where the client begins with that.
+async fn talk<Io>(io: Io, address: IpAddr, router: Router, ends: Ends)
+where
+    Io: Read + Write + Unpin + Send + 'static,
+{
+    let Ends { head, shutdown, leave, mut full } = ends;
+    let activity = Activity::new();
+    let (router, requests) = (TowerToHyperService::new(router), Arc::clone(&activity));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let under_way = requests.begin(request.version());
+        request.extensions_mut().insert(Connected(address));
+        let answer = router.call(request);
+        async move { answer.await.map(|answer| answer.map(|body| Holding::new(body, under_way))) }
+    });
+    let server = protocols(head);
+    let mut connection = Box::pin(server.serve_connection(io, service));
+    let mut left = false;
+    loop {
+        // Also for what hyper has no time-out for: a client that has not said yet which HTTP it speaks, or an idle HTTP/2 one.
+        let rest = head.saturating_sub(activity.idle());
+        tokio::select! {
+            // An error here is a client that went away or spoke no HTTP.
+            _ = connection.as_mut() => return,
+            () = shutdown.cancelled() => break,
+            () = leave.cancelled(), if activity.is_http2() && !left => {
+                left = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            Ok(()) = full.changed() => {
+                if activity.idle() >= IDLE_WHEN_FULL {
+                    return;
+                }
+            }
+            () = tokio::time::sleep(rest) => {
+                if activity.idle() >= head {
+                    return;
+                }
+            }
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    loop {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = tokio::time::sleep(LAST_REQUEST) => {
+                if activity.idle() >= LAST_REQUEST {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn protocols(head: Duration) -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
         .pipeline_flush(true)
-        .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        // An error here is a client that went away or spoke no HTTP.
-        _ = connection.as_mut() => return,
-        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = connection.await;
+        .max_buf_size(MAX_HEAD);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).expect("16 KiB are less than 4 GiB"))
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    server
 }

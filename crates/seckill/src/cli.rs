@@ -17,6 +17,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use seckill_core::Timestamp;
 
 use crate::exit;
+use crate::limits::LimitOptions;
 use crate::options::tokens::AccessOptions;
 use crate::options::{
     BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, MoneyOptions, SecretOptions,
@@ -158,6 +159,8 @@ pub(crate) struct GatewayArgs {
     #[command(flatten)]
     pub(crate) gateway: GatewayOptions,
     #[command(flatten)]
+    pub(crate) limits: LimitOptions,
+    #[command(flatten)]
     pub(crate) worker: WorkerOptions,
     #[command(flatten)]
     pub(crate) money: MoneyOptions,
@@ -272,6 +275,11 @@ pub(crate) struct AuditArgs {
     /// Wait at most this long until nothing is in flight
     #[arg(long, value_parser = words::duration)]
     pub(crate) wait: Option<Duration>,
+    /// Count anew, with the admin token; without it the gateway's summary is shown, which serves everyone and is about a second old
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]

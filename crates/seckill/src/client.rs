@@ -220,7 +220,11 @@ fn table(sales: &[Value]) -> Table {
 /// `seckill audit`
 pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
     let api = Api::new(args.sale.read.server.server)?;
-    let report = audit_at_rest(&api, args.sale.id, args.wait.unwrap_or_default()).await?;
+    let admin = match args.fresh {
+        true => Some(secrets::admin_token(&args.admin.secrets, &args.admin.data_dir)?),
+        false => None,
+    };
+    let report = audit_at_rest(&api, args.sale.id, admin.as_ref(), args.wait.unwrap_or_default()).await?;
     let value = serde_json::to_value(&report)?;
     print(args.sale.read.json, &value, || audit_table(&report))?;
     Ok(match report.verdict {
@@ -280,14 +284,23 @@ fn audit_table(report: &AuditReport) -> Table {
 }
 
 /// The audit of a sale once nothing is in flight, or the newest one after `wait`.
-async fn audit_at_rest(api: &Api, sale: u64, wait: Duration) -> Result<AuditReport> {
+async fn audit_at_rest(
+    api: &Api,
+    sale: u64,
+    admin: Option<&SecretString>,
+    wait: Duration,
+) -> Result<AuditReport> {
     let deadline = Instant::now() + wait;
+    let path = format!("/api/v1/sales/{sale}/audit");
     loop {
-        let report: AuditReport = api.get(&format!("/api/v1/sales/{sale}/audit")).await?;
+        let report: AuditReport = match admin {
+            Some(admin) => api.order(Method::GET, &format!("{path}?fresh=true"), admin).await?,
+            None => api.get(&path).await?,
+        };
         if report.verdict != Verdict::InFlight || Instant::now() >= deadline {
             return Ok(report);
         }
-        // The gateway makes one audit a second at the most.
+        // The gateway makes one summary a second at the most.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

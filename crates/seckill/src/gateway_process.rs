@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::{Backend, Bank};
 use seckill_dashboard::{Feed, WorkerState};
+use seckill_gateway::Doors;
 use seckill_lifecycle::Service;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,8 @@ use crate::{after, bank_news, reporting};
 
 pub(crate) struct GatewayProcess {
     pub(crate) listener: TcpListener,
+    /// For whatever is not for buyers; `None`: that is on `listener`, too.
+    pub(crate) admin: Option<TcpListener>,
     pub(crate) backend: Backend,
     pub(crate) config: seckill_gateway::Config,
     /// `None`: nothing is paid by card.
@@ -34,8 +38,10 @@ pub(crate) struct GatewayProcess {
 impl GatewayProcess {
     /// Serves until `shutdown`. The worker stops after the gateway has answered everybody.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, backend, config, bank, bank_secret, worker, mut lab, prometheus } = self;
+        let Self { listener, admin, backend, config, bank, bank_secret, worker, mut lab, prometheus } = self;
         let address = listener.local_addr()?;
+        // The controls send their load, and open its sales, where admins are served.
+        let controlled = admin.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
         let identity = reporting::identity("gateway", address);
         let process = identity.process;
         let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
@@ -62,13 +68,16 @@ impl GatewayProcess {
         tokio::spawn(async move { stop.run_until_cancelled(fed.run()).await });
         let mut pages = seckill_dashboard::routes(&feed, process, lab.is_some(), shutdown.clone());
         if let Some(lab) = &lab {
-            pages = pages.merge(lab.controls(&backend, &feed, &reporter, address, &config, shutdown.clone()));
+            pages =
+                pages.merge(lab.controls(&backend, &feed, &reporter, controlled, &config, shutdown.clone()));
         }
         let orders = Arc::new(Service::new(used.clone(), bank));
-        if let Some(secret) = bank_secret {
-            pages = pages.merge(bank_news::routes(Arc::clone(&orders) as _, secret));
-        }
-        seckill_gateway::run(listener, used, orders, config, pages, prometheus, shutdown).await;
+        let public = match bank_secret {
+            Some(secret) => bank_news::routes(Arc::clone(&orders) as _, secret),
+            None => Router::new(),
+        };
+        let doors = Doors { listener, public, admin, pages };
+        seckill_gateway::run_with(doors, used, orders, config, prometheus, shutdown).await;
         stop_worker.cancel();
         if let Some(after) = after {
             after.await.context("what runs beside the worker panicked")?;

@@ -18,6 +18,7 @@ mod gateway_process;
 mod given;
 #[cfg_attr(not(feature = "lab"), path = "without_lab.rs")]
 mod lab;
+mod limits;
 mod options;
 mod outbox;
 mod parent;

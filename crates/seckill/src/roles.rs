@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use seckill_core::{Dependency, Mode};
 use seckill_gateway::http::health::Health;
-use seckill_gateway::server;
+use seckill_gateway::{Doors, server};
 use seckill_lifecycle::Service;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -32,20 +32,36 @@ pub(crate) async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
 
 /// `seckill gateway`
 pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCode> {
-    let shutdown = telemetry::shutdown_on_signal()?;
+    let hurry = CancellationToken::new();
+    let shutdown = telemetry::shutdown_on_signals(hurry.clone())?;
     let prometheus = telemetry::metrics()?;
     let listener = listen(&args.gateway.listen, "--listen").await?;
     let address = listener.local_addr()?;
     let (backend, access) = access::open(&args.backend, &args.secrets, &args.access, args.demo.demo).await?;
+    let admin = match &args.limits.admin_listen {
+        Some(address) => Some(listen(address, "--admin-listen").await?),
+        None => None,
+    };
+    if let Some(admin) = &admin {
+        tracing::info!(admin_address = %admin.local_addr()?, "whatever is not for buyers is served here only");
+    }
     tracing::info!(%address, backend = backend.name, mode = ?args.gateway.mode, "the gateway takes orders");
     if args.with_parent {
         parent::attach(address, shutdown.clone())?;
     }
     let config = args.gateway.config(access.buyers, access.admins);
+    let config = args.limits.apply(config, args.backend.backend)?;
+    let config = seckill_gateway::Config { hurry, ..config };
     if config.mode == Mode::Direct {
         let orders = Arc::new(Service::new(backend.clone(), args.money.bank()?));
-        seckill_gateway::run(listener, backend, orders, config, Router::new(), prometheus, shutdown).await;
+        let doors = Doors { listener, public: Router::new(), admin, pages: Router::new() };
+        seckill_gateway::run_with(doors, backend, orders, config, prometheus, shutdown).await;
         return Ok(ExitCode::SUCCESS);
+    }
+    if args.demo.demo {
+        tracing::warn!(
+            "demonstration controls are on: the page can send load and cause faults; never for real sales"
+        );
     }
     let lab = match access.secrets {
         Some(secrets) => Lab::of_gateway(&args.backend, secrets, log_json).await,
@@ -56,7 +72,8 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     let (bank, bank_secret) = (args.money.bank()?, args.money.bank_secret()?);
     let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules() };
     let worker = embedded.then(|| args.worker.parts(after));
-    let process = GatewayProcess { listener, backend, config, bank, bank_secret, worker, lab, prometheus };
+    let process =
+        GatewayProcess { listener, admin, backend, config, bank, bank_secret, worker, lab, prometheus };
     process.run(shutdown).await?;
     tracing::info!("the gateway has answered everyone and ends");
     Ok(ExitCode::SUCCESS)
@@ -86,7 +103,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), handler);
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
     let close = CancellationToken::new();
-    let limits = server::Limits { connections: 64, head: server::HEAD_TIMEOUT };
+    let limits = server::Limits::default();
     let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));
     let used = lab.as_ref().map_or_else(|| backend.clone(), |lab| lab.wrap(&backend));
     let bank = match &mut lab {

@@ -181,6 +181,8 @@ fn describe() {
         "seckill_invariant_violations",
         "What the last audit of a sale found, by kind; 0 when all is well"
     );
+    gauge!("seckill_limited_senders", "Users or addresses that a limit remembers, by limit");
+    counter!("seckill_connections_refused_total", "Connections above the limit of their address");
     histogram!("seckill_intake_batch_orders", "Claims in one group commit");
     histogram!("seckill_commit_batch_orders", "Orders in one ledger transaction");
     histogram!("seckill_rebuild_seconds", "Time that a rebuild took, from its beginning to open sales");
@@ -191,6 +193,13 @@ fn describe() {
 
 /// A token that SIGINT or SIGTERM cancels. A second signal ends the process at once.
 pub(crate) fn shutdown_on_signal() -> Result<CancellationToken> {
+    let hurry = CancellationToken::new();
+    hurry.cancel();
+    shutdown_on_signals(hurry)
+}
+
+/// The same for what does not end at once: while `hurry` is not cancelled, a signal after the first one cancels that.
+pub(crate) fn shutdown_on_signals(hurry: CancellationToken) -> Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let token = CancellationToken::new();
@@ -201,7 +210,9 @@ pub(crate) fn shutdown_on_signal() -> Result<CancellationToken> {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if cancel.is_cancelled() {
+            if cancel.is_cancelled() && !hurry.is_cancelled() {
+                hurry.cancel();
+            } else if cancel.is_cancelled() {
                 // 128 + SIGINT, as a shell would report it.
                 std::process::exit(130);
             }

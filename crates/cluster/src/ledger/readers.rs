@@ -80,8 +80,11 @@ impl Readers {
         effect: Effect,
         work: impl for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, sqlx::Result<T>> + Send,
     ) -> Result<T, Fault> {
-        let mut connection = self.pool.get().await.map_err(|error| self.no_connection(error))?;
-        let failure = match within(self.deadline, work(&mut connection)).await {
+        let connection = self.pool.get().await.map_err(|error| self.no_connection(error))?;
+        let mut asked = Asked { connection: Some(connection), deadline: self.deadline };
+        let outcome = within(self.deadline, work(asked.connection())).await;
+        let connection = asked.answered();
+        let failure = match outcome {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
@@ -109,6 +112,41 @@ impl Readers {
                 format!("{} did not answer within {CONNECT:?}", self.server.place()),
             ),
         }
+    }
+}
+
+/// A connection on which a question is under way. The server goes on with a statement whose asker has gone, so such a connection
+/// keeps its place in the pool until the server is done: there are never more statements at work than the pool has places, however
+/// many askers come and hang up.
+struct Asked {
+    /// `None` once the answer is there.
+    connection: Option<Object<Maker>>,
+    deadline: Duration,
+}
+
+impl Asked {
+    fn connection(&mut self) -> &mut MySqlConnection {
+        self.connection.as_mut().expect("the connection is here until the answer is")
+    }
+
+    /// Takes the connection out, to be used again.
+    fn answered(mut self) -> Object<Maker> {
+        self.connection.take().expect("the connection is here until the answer is")
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        let deadline = self.deadline;
+        // Outside of a runtime nothing can be waited for, and the process is about to end.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            // A ping is answered after the statement. The server ends that one within the deadline.
+            let _ = within(deadline, connection.ping()).await;
+            // Dropped rather than used again: the answer may have been cut off in the middle of a packet.
+            drop(Object::take(connection));
+        });
     }
 }
 

@@ -2,11 +2,14 @@
 //! what it should have.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use seckill_core::{Fate, Fault, Ledger, LedgerTotals, Mode, Order, RejectReason, Sale, SaleId, UserId};
 use seckill_testkit::{PrivateMySql, eventually};
-use sqlx::{Connection, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use tokio::time::timeout;
 
 use crate::setup::{SOON, ledger, ledger_at, new_sale, order};
 
@@ -191,4 +194,43 @@ async fn migrating_again_or_at_once_changes_nothing_and_a_foreign_schema_is_repo
     run(&mysql.url, "INSERT INTO _sqlx_migrations VALUES (9, 'x', NOW(), TRUE, '', 0)").await;
     let fault = seckill_cluster::migrate(&mysql.url).await.unwrap_err().to_string();
     assert!(fault.contains("use the newer seckill"), "{fault}");
+}
+
+/// Found on real servers: 54 counts at once behind a pool of 8, because nobody waited for them any more.
+#[tokio::test]
+async fn counts_whose_askers_hang_up_do_not_pile_up_on_the_server() {
+    const COUNTERS: usize = 4;
+    let mysql = seckill_testkit::mysql().await;
+    let ledger = ledger(&mysql).await;
+    let sale = ledger.create_sale(&new_sale(10), Mode::Queue).await.unwrap().id;
+    ledger.writer().await.unwrap().commit(&[order(sale, 1)]).await.unwrap();
+    // Billions of rows, which take longer to count than this test lasts.
+    run(&mysql.url, "CREATE TABLE many AS SELECT 1 AS n FROM information_schema.columns LIMIT 2000").await;
+    run(&mysql.url, "RENAME TABLE orders TO few").await;
+    run(&mysql.url, "CREATE VIEW orders AS SELECT few.* FROM few, many a, many b, many c").await;
+    let mut stranger = MySqlConnection::connect(&mysql.url).await.unwrap();
+    let counts = "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist \
+                  WHERE db = DATABASE() AND info LIKE 'SELECT CAST(o.n%'";
+    let mut most = 0;
+    // Longer than a pooled connection may take to prove that it is alive: one that does not is replaced.
+    for _ in 0..4 {
+        let crowd = (0..8).map(|_| {
+            let ledger = Arc::clone(&ledger);
+            tokio::spawn(
+                async move { timeout(Duration::from_millis(1_500), ledger.totals(sale)).await.is_err() },
+            )
+        });
+        for asker in crowd.collect::<Vec<_>>() {
+            let _ = asker.await.unwrap();
+        }
+        let at_work: Vec<u64> = sqlx::query_scalar(counts).fetch_all(&mut stranger).await.unwrap();
+        most = most.max(at_work.len());
+    }
+    for id in sqlx::query_scalar::<_, u64>(counts).fetch_all(&mut stranger).await.unwrap() {
+        let _ = sqlx::raw_sql(AssertSqlSafe(format!("KILL {id}"))).execute(&mut stranger).await;
+    }
+    assert!((1..=COUNTERS).contains(&most), "{most} counts were at work at once");
+    run(&mysql.url, "DROP VIEW orders").await;
+    run(&mysql.url, "RENAME TABLE few TO orders").await;
+    eventually(SOON, async || ledger.totals(sale).await).await;
 }

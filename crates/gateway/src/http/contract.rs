@@ -269,9 +269,19 @@ fn problem_schema() -> Schema {
         .into()
 }
 
+/// What the table becomes.
+pub(super) struct Calls {
+    /// The calls of buyers, and those of anyone.
+    pub(super) buyers: Router<Arc<App>>,
+    /// The calls that want an admin token.
+    pub(super) admins: Router<Arc<App>>,
+    pub(super) document: OpenApi,
+}
+
 /// The calls of the API.
 pub(super) struct Contract {
-    router: Router<Arc<App>>,
+    buyers: Router<Arc<App>>,
+    admins: Router<Arc<App>>,
     paths: PathsBuilder,
     schemas: BTreeMap<String, RefOr<Schema>>,
 }
@@ -279,7 +289,7 @@ pub(super) struct Contract {
 impl Contract {
     pub(super) fn new() -> Self {
         let schemas = BTreeMap::from([(PROBLEM.to_owned(), problem_schema().into())]);
-        Self { router: Router::new(), paths: PathsBuilder::new(), schemas }
+        Self { buyers: Router::new(), admins: Router::new(), paths: PathsBuilder::new(), schemas }
     }
 
     pub(super) fn get<H: Handler<T, Arc<App>>, T: 'static>(self, path: &str, handler: H, call: Call) -> Self {
@@ -318,14 +328,18 @@ impl Contract {
     }
 
     fn on<H: Handler<T, Arc<App>>, T: 'static>(
-        self,
+        mut self,
         filter: MethodFilter,
         method: HttpMethod,
         path: &str,
         handler: H,
         call: Call,
     ) -> Self {
-        Self { router: self.router.route(path, on(filter, handler)), ..self }.describe(method, path, call)
+        // Whatever is asked for, a crowd may be refused.
+        let call = call.problems(&[&problem::RATE_LIMITED, &problem::OVERLOADED]);
+        let of = if matches!(call.who, Who::Admin) { &mut self.admins } else { &mut self.buyers };
+        *of = std::mem::take(of).route(path, on(filter, handler));
+        self.describe(method, path, call)
     }
 
     /// Describes a call that another router serves.
@@ -336,8 +350,8 @@ impl Contract {
         Self { paths, ..self }
     }
 
-    /// The router, and the document about it.
-    pub(super) fn finish(self) -> (Router<Arc<App>>, OpenApi) {
+    /// The routers, and the document about them.
+    pub(super) fn finish(self) -> Calls {
         let bearer = |description| {
             let mut scheme = Http::new(HttpAuthScheme::Bearer);
             scheme.description = Some(description);
@@ -355,6 +369,6 @@ impl Contract {
             .build();
         let document =
             OpenApiBuilder::new().info(info).paths(self.paths).components(Some(components)).build();
-        (self.router, document)
+        Calls { buyers: self.buyers, admins: self.admins, document }
     }
 }

@@ -72,11 +72,19 @@ impl Health {
 
     /// `/livez` without a look at any dependency, `/readyz`, `/metrics`.
     pub fn router(self) -> Router {
-        Router::new()
+        let (probes, metrics) = self.routers();
+        probes.merge(metrics)
+    }
+
+    /// `/livez` and `/readyz`, and by itself `/metrics`.
+    pub(crate) fn routers(self) -> (Router, Router) {
+        let health = Arc::new(self);
+        let probes = Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(ready))
-            .route("/metrics", get(async |State(health): State<Arc<Self>>| health.prometheus.render()))
-            .with_state(Arc::new(self))
+            .with_state(Arc::clone(&health));
+        let metrics = async |State(health): State<Arc<Self>>| health.prometheus.render();
+        (probes, Router::new().route("/metrics", get(metrics)).with_state(health))
     }
 
     async fn report(&self) -> Report {

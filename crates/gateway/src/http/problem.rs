@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::patience::Wait;
+
 /// One kind of problem: `type` is `/problems/{slug}`, and a GET there gives this text.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Kind {
@@ -47,7 +49,7 @@ kinds! {
     MEDIA_TYPE: "media-type" 415 "The media type is not supported", "Send `Content-Type: application/json`.";
     INVALID: "invalid" 422 "The request is not allowed as it is", "Correct every field named in `errors`.";
     RATE_LIMITED: "rate-limited" 429 "Too many requests", "Wait for the seconds in `Retry-After`.";
-    OVERLOADED: "overloaded" 503 "Too many orders at once", "Nothing was deducted. Try again after `Retry-After` seconds.";
+    OVERLOADED: "overloaded" 503 "Too much at once", "Nothing was deducted. Try again after `Retry-After` seconds.";
     UNAVAILABLE: "unavailable" 503 "A part of the system is away",
         "Nothing was deducted. Try again after `Retry-After` seconds.";
     REBUILDING: "rebuilding" 503 "The sale's gate is being rebuilt",
@@ -225,6 +227,14 @@ pub(crate) enum Refusal {
     SaleChangeUnknown(SaleId),
     SaleClosedOut(SaleId),
     RequestUnderWay,
+    /// More of this kind of work is under way than the gateway does at once.
+    TooBusy(&'static str),
+    /// The address, not the user, sends too fast.
+    PeerLimited {
+        seconds: u64,
+    },
+    /// One token has too many requests or event streams under way.
+    TooManyAtOnce(&'static str),
 }
 
 /// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
@@ -303,12 +313,12 @@ impl Refusal {
             Self::TooLarge => &TOO_LARGE,
             Self::MediaType(_) => &MEDIA_TYPE,
             Self::Invalid(_) => &INVALID,
-            Self::RateLimited { .. } => &RATE_LIMITED,
+            Self::RateLimited { .. } | Self::PeerLimited { .. } | Self::TooManyAtOnce(_) => &RATE_LIMITED,
             Self::NotOpen { .. } => &NOT_OPEN,
             Self::Closed { .. } => &CLOSED,
             Self::SoldOut { .. } => &SOLD_OUT,
             Self::OrderDiffers { .. } => &ORDER_DIFFERS,
-            Self::Overloaded => &OVERLOADED,
+            Self::Overloaded | Self::TooBusy(_) => &OVERLOADED,
             Self::Unavailable(_) => &UNAVAILABLE,
             Self::Rebuilding { .. } => &REBUILDING,
             Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
@@ -361,6 +371,12 @@ impl Refusal {
                 format!("{}.", each.join("; "))
             }
             Self::RateLimited { seconds } => format!("This user sends too fast; wait {seconds} s."),
+            Self::PeerLimited { seconds } => {
+                format!("Too many requests of this kind come from this address; wait {seconds} s.")
+            }
+            Self::TooManyAtOnce(what) => {
+                format!("This token has as many {what} open as it may; wait until one has ended.")
+            }
             Self::NotOpen { starts_at } => format!("The sale starts at {}.", starts_at.to_rfc3339()),
             Self::Closed { ends_at } => format!("The sale ended at {}.", ends_at.to_rfc3339()),
             Self::SoldOut { remaining: 0 } => "No unit is left.".into(),
@@ -371,6 +387,7 @@ impl Refusal {
             Self::Overloaded => {
                 "More orders are waiting than this gateway holds; nothing was deducted.".into()
             }
+            Self::TooBusy(why) => format!("Nothing was done: {why}."),
             Self::Unavailable(why) => format!("Nothing was deducted: {why}."),
             Self::Rebuilding { .. } => {
                 "The gate has lost this sale and is filled again; nothing was deducted.".into()
@@ -393,20 +410,30 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::RateLimited { seconds } | Self::Rebuilding { seconds } => Some(*seconds),
+            Self::RateLimited { seconds } | Self::PeerLimited { seconds } | Self::Rebuilding { seconds } => {
+                Some(*seconds)
+            }
             Self::NotOpen { starts_at } => {
                 let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
                 Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
             }
             Self::Paused => Some(PAUSE_SECONDS),
-            Self::Overloaded
+            _ => self.wait().map(|_| 1),
+        }
+    }
+
+    /// For what `Retry-After` depends on the state of the system.
+    fn wait(&self) -> Option<Wait> {
+        match self {
+            Self::Overloaded | Self::TooBusy(_) => Some(Wait::Overloaded),
+            Self::Unavailable(_) => Some(Wait::Away),
+            Self::OutcomeUnknown(_)
+            | Self::ChangeUnknown(_)
+            | Self::PaymentUnderWay(_)
             | Self::SaleUnknown { has_key: true }
             | Self::SaleChangeUnknown(_)
             | Self::RequestUnderWay
-            | Self::Unavailable(_)
-            | Self::OutcomeUnknown(_)
-            | Self::ChangeUnknown(_)
-            | Self::PaymentUnderWay(_) => Some(1),
+            | Self::TooManyAtOnce(_) => Some(Wait::Moment),
             _ => None,
         }
     }
@@ -450,6 +477,9 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = self.body().into_response();
+        if let Some(wait) = self.wait() {
+            response.extensions_mut().insert(wait);
+        }
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

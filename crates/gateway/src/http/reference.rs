@@ -11,7 +11,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_swagger_ui::{Config, serve};
 
 /// `/openapi.json`, and the page at `/docs/`.
-pub(super) fn router(document: OpenApi) -> Router {
+pub(super) fn router(document: &OpenApi) -> Router {
     let document: Arc<str> = document.to_json().expect("the document is plain JSON").into();
     let config = Arc::new(Config::from("/openapi.json").validator_url("none"));
     let json = move || async move { ([(header::CONTENT_TYPE, "application/json")], document.to_string()) };

@@ -1,16 +1,17 @@
 //! Every call of the gateway: its handler, who may make it, what it takes, and what it answers.
 
 use seckill_core::money::SagaState;
-use seckill_core::{AuditReport, NewSale, OrderId, OutboxState, Sale, SaleId, UserId};
+use seckill_core::{NewSale, OrderId, OutboxState, Sale, SaleId, UserId};
 use utoipa::openapi::HttpMethod;
 
 use super::contract::{Call, Contract};
 use super::problem::{
-    BAD_COUPON, BALANCE_TOO_LOW, CHANGE_UNKNOWN, CLOSED, CLOSED_OUT, INVALID, KEY_REUSED, NO_GATE,
-    NO_PAYMENTS, NOT_OPEN, ORDER_DIFFERS, ORDER_STATE, OUTCOME_UNKNOWN, OVERLOADED, PAID_TOO_LATE, PAUSED,
-    PAYMENT_DECLINED, PAYMENT_UNDER_WAY, REBUILDING, REQUEST_UNDER_WAY, SALE_UNKNOWN, SOLD_OUT, UNAVAILABLE,
+    BAD_COUPON, BALANCE_TOO_LOW, CHANGE_UNKNOWN, CLOSED, CLOSED_OUT, INVALID, KEY_REUSED, MALFORMED,
+    MISSING_SCOPE, NO_GATE, NO_PAYMENTS, NOT_OPEN, ORDER_DIFFERS, ORDER_STATE, OUTCOME_UNKNOWN, OVERLOADED,
+    PAID_TOO_LATE, PAUSED, PAYMENT_DECLINED, PAYMENT_UNDER_WAY, REBUILDING, REQUEST_UNDER_WAY, SALE_UNKNOWN,
+    SOLD_OUT, UNAUTHENTICATED, UNAVAILABLE,
 };
-use super::{health, money, orders, outbox, problem, repair, sale_changes, sales, workers};
+use super::{audits, health, money, orders, outbox, problem, repair, sale_changes, sales, workers};
 use crate::reconcile::Reconciled;
 
 const SALES: &str = "Sales";
@@ -55,12 +56,15 @@ fn sales(contract: Contract) -> Contract {
         )
         .get(
             "/api/v1/sales/{id}/audit",
-            sales::audit,
-            of_one("The invariants of a sale, at most a second old").answers::<AuditReport>(200, "The audit"),
+            audits::audit,
+            of_one("The invariants of a sale, at most a second old")
+                .query::<bool>("fresh", "Read anew; only with an admin token")
+                .answers::<audits::AuditView>(200, "The audit")
+                .problems(&[&MALFORMED, &UNAUTHENTICATED, &MISSING_SCOPE]),
         )
         .get(
             "/api/v1/sales/{id}/audit/orders",
-            sales::audit_orders,
+            audits::orders,
             of_one("Every order that has reached its end, by id").admin().answers_text(
                 200,
                 "text/csv",
@@ -69,10 +73,10 @@ fn sales(contract: Contract) -> Contract {
         )
         .get(
             "/api/v1/sales/{id}/audit/effects",
-            sales::audit_effects,
+            audits::effects,
             of_one("Whether each refund event had one effect at each built-in subscriber")
                 .admin()
-                .answers::<sales::EffectList>(200, "The effects"),
+                .answers::<audits::EffectList>(200, "The effects"),
         )
 }
 

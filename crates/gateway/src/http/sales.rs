@@ -1,35 +1,28 @@
-//! Sales: opening one, looking at them, and the audit.
+//! Sales: opening one, and looking at them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
-use futures_util::{StreamExt, stream};
-use moka::future::Cache;
-use seckill_core::effects::EffectCheck;
 use seckill_core::{
-    AuditReport, Backend, Claim, Fault, FieldError, GateLevel, LedgerOrder, NewSale, Phase, RequestKey, Sale,
-    SaleId, Timestamp, now,
+    Backend, Fault, FieldError, GateLevel, NewSale, Phase, RequestKey, Sale, SaleId, Timestamp, now,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::auth::{Admin, Audit, Sales};
+use super::auth::{Admin, Sales};
+use super::copies::Copies;
 use super::problem::Refusal;
 use super::{App, Id, body, idempotency};
 use crate::directory::OnceCreated;
 
-/// Sales whose views are kept at hand.
-const MAX_VIEWS: u64 = 1_000;
-
-/// Orders that the audit of a whole sale reads at a time.
-const AUDIT_PAGE: u32 = 5_000;
-/// The first line of that audit; times are milliseconds since 1970.
-const AUDIT_HEAD: &str = "order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms\n";
+/// How old the view of a sale may be.
+const VIEW_AGE: Duration = Duration::from_millis(100);
+/// Sales that are read for their views at the same time.
+const MAX_READS: usize = 4;
 
 /// A sale, as anybody sees it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -48,28 +41,13 @@ pub(super) struct SaleView {
     pending_orders: Option<u64>,
 }
 
-/// What anybody may ask for is read from the back ends once per interval, however many ask: a page that every buyer
-/// reloads must not become the load that the queue takes off the database.
-pub(super) struct Views {
-    backend: Backend,
-    sales: Cache<SaleId, Option<SaleView>>,
-    audits: Cache<SaleId, Option<AuditReport>>,
-}
-
-impl Views {
-    pub(super) fn new(backend: Backend) -> Self {
-        let sales = Cache::builder().max_capacity(MAX_VIEWS).time_to_live(Duration::from_millis(100)).build();
-        let audits = Cache::builder().max_capacity(MAX_VIEWS).time_to_live(Duration::from_secs(1)).build();
-        Self { backend, sales, audits }
-    }
-
-    async fn sale(&self, id: SaleId) -> Result<Option<SaleView>, Arc<Fault>> {
-        self.sales.try_get_with(id, read_sale(&self.backend, id)).await
-    }
-
-    async fn audit(&self, id: SaleId) -> Result<Option<AuditReport>, Arc<Fault>> {
-        self.audits.try_get_with(id, AuditReport::read(&self.backend, id)).await
-    }
+/// The views of sales, which everybody sees the same copy of.
+pub(super) fn views(backend: Backend) -> Copies<SaleView> {
+    let read = move |id| {
+        let backend = backend.clone();
+        Box::pin(async move { read_sale(&backend, id).await }) as _
+    };
+    Copies::new(VIEW_AGE, MAX_READS, read)
 }
 
 pub(super) async fn read_sale(backend: &Backend, id: SaleId) -> Result<Option<SaleView>, Fault> {
@@ -90,12 +68,6 @@ impl SaleView {
             reserved_orders: level.map(|level| level.orders),
             pending_orders: level.map(|level| level.pending_orders),
         }
-    }
-}
-
-impl From<Arc<Fault>> for Refusal {
-    fn from(fault: Arc<Fault>) -> Self {
-        (*fault).clone().into()
     }
 }
 
@@ -185,65 +157,6 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Json<SaleList> {
 
 /// `GET /api/v1/sales/{id}`
 pub(super) async fn show(State(app): State<Arc<App>>, Id(id): Id<SaleId>) -> Result<Json<SaleView>, Refusal> {
-    app.views.sale(id).await?.map(Json).ok_or(Refusal::NoSuchSale(id))
-}
-
-/// `GET /api/v1/sales/{id}/audit/orders`: every order of the sale that has reached its end, by id, as CSV, a line each.
-/// For checking a whole sale that is at rest; however many there are, one page of them is held at a time.
-pub(super) async fn audit_orders(
-    State(app): State<Arc<App>>,
-    Id(id): Id<SaleId>,
-    _admin: Admin<Audit>,
-) -> Result<impl IntoResponse, Refusal> {
-    app.backend.ledger.sale(id).await?.ok_or(Refusal::NoSuchSale(id))?;
-    let head = stream::once(async { Ok(AUDIT_HEAD.to_owned()) });
-    let pages = stream::try_unfold(Some(None), move |after| {
-        let app = Arc::clone(&app);
-        async move {
-            let Some(after) = after else { return Ok::<_, Fault>(None) };
-            let page = app.backend.ledger.orders_after(id, after, AUDIT_PAGE).await?;
-            // A page that is not full is the last.
-            let next =
-                (page.len() == AUDIT_PAGE as usize).then(|| page.last().map(|last| last.claim.order_id));
-            Ok(Some((page.iter().map(audit_line).collect::<String>(), next)))
-        }
-    });
-    // A fault in the middle breaks the body off, so that no client takes a part for the whole.
-    Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(head.chain(pages))))
-}
-
-fn audit_line(LedgerOrder { claim, status, recorded_at, .. }: &LedgerOrder) -> String {
-    let Claim { order_id, user_id, quantity, accepted_at } = claim;
-    let status = status.as_str();
-    let (accepted, recorded) = (accepted_at.timestamp_millis(), recorded_at.timestamp_millis());
-    format!("{order_id},{user_id},{quantity},{status},{accepted},{recorded}\n")
-}
-
-/// What the refund events of a sale have caused at the subscribers that are part of seckill.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EffectList {
-    sale_id: SaleId,
-    effects: Vec<EffectCheck>,
-}
-
-/// `GET /api/v1/sales/{id}/audit/effects`: empty for a sale without payments, which has no such events. Read anew for each call.
-pub(super) async fn audit_effects(
-    State(app): State<Arc<App>>,
-    Id(id): Id<SaleId>,
-    _admin: Admin<Audit>,
-) -> Result<Json<EffectList>, Refusal> {
-    let sale = app.backend.ledger.sale(id).await?.ok_or(Refusal::NoSuchSale(id))?;
-    let effects = match sale.payment_window_ms {
-        Some(_) => app.backend.lifecycle.refund_effects(id).await?.checks(),
-        None => Vec::new(),
-    };
-    Ok(Json(EffectList { sale_id: id, effects }))
-}
-
-/// `GET /api/v1/sales/{id}/audit`
-pub(super) async fn audit(
-    State(app): State<Arc<App>>,
-    Id(id): Id<SaleId>,
-) -> Result<Json<AuditReport>, Refusal> {
-    app.views.audit(id).await?.map(Json).ok_or(Refusal::NoSuchSale(id))
+    app.known_sale(id).await?;
+    app.views.get(id).await?.map(Json).ok_or(Refusal::NoSuchSale(id))
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use seckill_gateway::Config;
+use seckill_gateway::peer::{ForwardedHeader, TrustedProxies};
+use seckill_testkit::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -73,5 +75,66 @@ async fn a_body_that_does_not_come_ends_the_request_and_the_connection() {
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("/problems/body-too-slow"), "{answer}");
     ask(&mut connect(&gateway).await).await;
+    gateway.stop().await;
+}
+
+/// A body that comes byte by byte is no faster than one that does not come.
+#[tokio::test]
+async fn a_body_that_drips_ends_the_request_too() {
+    let bed = TestBed::new().await;
+    let gateway = Gateway::with(&bed.backend, config()).await;
+    let stream = connect(&gateway).await;
+    let (mut answers, mut asks) = stream.into_split();
+    let head = format!(
+        "POST /api/v1/sales/1/orders HTTP/1.1\r\nHost: seckill\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 10000\r\n\r\n",
+        token(7)
+    );
+    asks.write_all(head.as_bytes()).await.expect("the gateway reads");
+    let drip = tokio::spawn(async move {
+        while asks.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    let _ = timeout(SOON, answers.read_to_end(&mut answer)).await.expect("the gateway closes the connection");
+    assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+    drip.abort();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_of_one_address_are_closed_and_proxies_have_none() {
+    let bed = TestBed::new().await;
+    let limited = || Config { max_connections_per_peer: 2, ..config() };
+    let gateway = Gateway::with(&bed.backend, limited()).await;
+    let (mut first, mut second) = (connect(&gateway).await, connect(&gateway).await);
+    ask(&mut first).await;
+    ask(&mut second).await;
+    let mut third = connect(&gateway).await;
+    let _ = third.write_all(REQUEST).await;
+    let mut nothing = Vec::new();
+    let _ = timeout(SOON, third.read_to_end(&mut nothing)).await.expect("the gateway closes the connection");
+    assert!(nothing.is_empty(), "a third connection was served");
+    drop(first);
+    eventually(SOON, async || {
+        let mut again = connect(&gateway).await;
+        let _ = again.write_all(REQUEST).await;
+        let mut byte = [0; 1];
+        if let Ok(Ok(1)) = timeout(SOON, again.read(&mut byte)).await { Ok(()) } else { Err("closed") }
+    })
+    .await;
+    gateway.stop().await;
+
+    let mut config = limited();
+    let here = ["127.0.0.1/32".parse().expect("a network")];
+    config.crowd.proxies = TrustedProxies::new(here, ForwardedHeader::XForwardedFor);
+    let gateway = Gateway::with(&bed.backend, config).await;
+    let mut connections = Vec::new();
+    for _ in 0..5 {
+        connections.push(connect(&gateway).await);
+        ask(connections.last_mut().expect("one more")).await;
+    }
+    drop(connections);
     gateway.stop().await;
 }

@@ -7,8 +7,8 @@ use axum::Router;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::{Method, RequestBuilder};
 use seckill_core::{Backend, OrderId, SaleId, now};
-use seckill_gateway::Config;
 use seckill_gateway::recover::RecoverConfig;
+use seckill_gateway::{Config, CrowdConfig, Doors};
 use seckill_lifecycle::Service;
 use seckill_testkit::eventually;
 use seckill_token::Signer;
@@ -35,7 +35,20 @@ pub(crate) struct Gateway {
 /// The defaults, without limits on what one user may send.
 pub(crate) fn config() -> Config {
     let config = Config::new(JWT_SECRET.into(), ADMIN_TOKEN.into());
-    Config { order_rate_limit: 0, read_rate_limit: 0, ..config }
+    Config { order_rate_limit: 0, read_rate_limit: 0, crowd: no_crowd_limits(), ..config }
+}
+
+/// No limits on what tokens and addresses may send.
+pub(crate) fn no_crowd_limits() -> CrowdConfig {
+    CrowdConfig {
+        orders_under_way: 0,
+        reads_under_way: 0,
+        requests_per_token: 0,
+        streams_per_token: 0,
+        anonymous_rate_limit: 0,
+        miss_rate_limit: 0,
+        ..CrowdConfig::default()
+    }
 }
 
 /// With one lane for each sale, so that a test knows which claims meet.
@@ -69,15 +82,20 @@ impl Gateway {
     }
 
     pub(crate) async fn with(backend: &Backend, config: Config) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let doors =
+            Doors { listener: listener().await, public: Router::new(), admin: None, pages: Router::new() };
+        Self::behind(doors, backend, config)
+    }
+
+    /// With these doors; its address is that for buyers.
+    pub(crate) fn behind(doors: Doors, backend: &Backend, config: Config) -> Self {
+        let address = doors.listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let run = seckill_gateway::run(
-            listener,
+        let run = seckill_gateway::run_with(
+            doors,
             backend.clone(),
             Arc::new(Service::new(backend.clone(), None)),
             config,
-            Router::new(),
             prometheus(),
             shutdown.clone(),
         );
@@ -147,6 +165,11 @@ impl Gateway {
         let body = sale(stock, -3_600, 3_600);
         sale_id(&self.create_sale(&body).await.expect(201))
     }
+}
+
+/// On a free port.
+pub(crate) async fn listener() -> TcpListener {
+    TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port")
 }
 
 /// Waits for the answer, and expects that it is described.

@@ -49,6 +49,7 @@ impl System {
         });
         let process = GatewayProcess {
             listener,
+            admin: None,
             backend,
             config,
             bank: None,

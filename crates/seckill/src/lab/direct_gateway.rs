@@ -71,6 +71,8 @@ fn command(options: &BackendOptions, secrets: &Secrets, log_json: bool) -> Resul
         "127.0.0.1:0",
         "--grace",
         GRACE,
+        "--drain-delay",
+        "0s",
     ]);
     if log_json {
         command.arg("--log-json");

@@ -26,7 +26,9 @@ pub(crate) fn seckill() -> Command {
     command
         .env("SECKILL_JWT_SECRET", JWT_SECRET)
         .env("SECKILL_ADMIN_TOKEN", ADMIN_TOKEN)
-        .env("NO_COLOR", "1");
+        .env("NO_COLOR", "1")
+        // No balancer sends orders here.
+        .env("SECKILL_DRAIN_DELAY", "0s");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }

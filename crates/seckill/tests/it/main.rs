@@ -8,6 +8,7 @@ mod crash;
 mod dashboard;
 mod demo;
 mod direct;
+mod doors;
 mod events;
 mod fleet;
 mod given;
