@@ -54,7 +54,7 @@ pub(crate) struct SoldOut {
 
 /// Everyone who holds an order of a sale without units.
 struct Known {
-    /// [`SoldOutSince::returns`] from before the first holder was read until after the last.
+    /// [`SoldOutSince::returns`] before the first holder was read.
     returns: u64,
     /// Sorted.
     holders: Box<[u64]>,
@@ -130,12 +130,12 @@ impl SoldOut {
         self.watched.store(false, Ordering::Release);
     }
 
-    /// Reads everyone who holds an order. `None`: units are left, or came back meanwhile, or there is no room.
+    /// Reads everyone who holds an order, for [`keep`](Self::keep). `None`: units are left, or there is no room.
     ///
-    /// The pages show everyone who holds an order all the time from the first to the last. That is everyone: between two
-    /// answers with the same number of returns nothing was left to be reserved, so nobody became a holder, through whichever
-    /// gateway. A claim that is still on its way to the gate finds nothing left either; one that was reserved before is
-    /// among the holders, whether its queue has confirmed it or not.
+    /// The pages show everyone who holds an order all the time from the first to the last. That is everyone, if the gate says
+    /// the same number of returns before the first and after the last: nothing was left to be reserved in between, so nobody
+    /// became a holder, through whichever gateway. A claim that is still on its way to the gate finds nothing left either; one
+    /// that was reserved before is among the holders, whether the queue has confirmed it or not.
     async fn learn(&self) -> Result<Option<Known>, Fault> {
         let Some(before) = self.ask().await? else { return Ok(None) };
         let Some(room) = room(before.holders) else { return Ok(None) };
@@ -161,18 +161,14 @@ impl SoldOut {
             holders.into_boxed_slice()
         });
         let Ok(holders) = sorted.await else { return Ok(None) };
-        let sent = self.origin.elapsed();
-        let after = self.ask().await?;
-        // Holders who give their orders back without returning a unit may have become fewer.
-        let whole = after
-            .is_some_and(|after| after.returns == before.returns && after.holders <= holders.len() as u64);
-        let lease_end = AtomicU64::new(micros(sent + SOLD_OUT_LEASE));
-        Ok(whole.then_some(Known { returns: before.returns, holders, lease_end, _room: room }))
+        // Not to be used before `keep` has asked again.
+        Ok(Some(Known { returns: before.returns, holders, lease_end: AtomicU64::new(0), _room: room }))
     }
 
     /// Answers from memory until units come back, the gate cannot be trusted, or nobody asks any more.
     async fn keep(&self, known: Known) {
         let returns = known.returns;
+        let holders = known.holders.len() as u64;
         self.replace(Some(known));
         let mut idle_since = Instant::now();
         let mut polls = interval(POLL);
@@ -182,7 +178,10 @@ impl SoldOut {
             // Before the question is sent: what comes back after the gate has answered is sold after the lease.
             let sent = self.origin.elapsed();
             match self.ask().await {
-                Ok(Some(now)) if now.returns == returns => self.extend(sent + SOLD_OUT_LEASE),
+                // Orders that end without returning a unit make the holders fewer, and nothing makes them more.
+                Ok(Some(now)) if now.returns == returns && now.holders <= holders => {
+                    self.extend(sent + SOLD_OUT_LEASE);
+                }
                 Ok(_) => break,
                 // The lease ends by itself. The holders stay right as long as nothing came back.
                 Err(_) => sleep(AFTER_FAULT).await,
