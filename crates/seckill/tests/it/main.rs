@@ -16,4 +16,5 @@ mod metrics;
 #[path = "../common/process.rs"]
 mod process;
 mod redis_streams;
+mod sales;
 mod shutdown;
