@@ -178,7 +178,7 @@ pub struct CrashOrder {
     pub revision: u64,
 }
 
-/// What all processes of a demonstration are told.
+/// What all processes are told. Outside of demonstrations workers apply the drain rate and the pause, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
@@ -197,6 +197,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The drain rate in force at a worker that was started with `started_with`.
+    pub fn worker_rate(&self, started_with: DrainRate) -> DrainRate {
+        if self.paused { DrainRate::Paused } else { self.drain_rate.unwrap_or(started_with) }
+    }
+
     /// How much of a fault to make now; 0: none.
     pub fn amount(&self, kind: FaultKind) -> u32 {
         self.faults.get(&kind).filter(|fault| fault.until > now()).map_or(0, |fault| fault.amount)
@@ -216,6 +221,17 @@ mod tests {
         }
         assert!("0".parse::<DrainRate>().is_err());
         assert!("fast".parse::<DrainRate>().unwrap_err().contains("such as 2000"));
+    }
+
+    #[test]
+    fn a_pause_goes_before_every_rate() {
+        let started_with = DrainRate::Unlimited;
+        let mut settings = Settings::default();
+        assert_eq!(settings.worker_rate(started_with), started_with);
+        settings.drain_rate = Some("7".parse().unwrap());
+        assert_eq!(settings.worker_rate(started_with).to_string(), "7");
+        settings.paused = true;
+        assert_eq!(settings.worker_rate(started_with), DrainRate::Paused);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub async fn create_sale(backend: &Backend, new: &NewSale, mode: Mode) -> Result
 #[derive(Debug)]
 pub enum Opened {
     /// The sale is recorded, with the key.
-    Created(Created),
+    Created(Box<Created>),
     /// The key was used before: [`Ledger::sale_of_key`](crate::Ledger::sale_of_key) has the sale. Nothing was changed.
     KeyTaken,
     /// Another creation under the key has not ended. Nothing was changed.
@@ -48,7 +48,7 @@ pub async fn create_sale_once(
     key: &RequestKey,
 ) -> Result<Opened, Fault> {
     Ok(match backend.ledger.create_sale_once(new, mode, key).await? {
-        CreatedOnce::Created(sale) => Opened::Created(open(backend, *sale).await),
+        CreatedOnce::Created(sale) => Opened::Created(Box::new(open(backend, *sale).await)),
         CreatedOnce::KeyTaken => Opened::KeyTaken,
         CreatedOnce::UnderWay => Opened::UnderWay,
     })

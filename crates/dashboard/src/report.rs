@@ -37,7 +37,7 @@ pub trait WorkerState: Send + Sync {
     fn drain_rate(&self) -> Option<DrainRate>;
 }
 
-/// Applies the settings to this process. Only processes of a demonstration have one.
+/// Applies the settings to this process: all of them in a demonstration, otherwise those of its worker.
 pub trait SettingsHandler: Send + Sync {
     /// Called once for every change of the settings.
     fn apply(&self, before: &Settings, now: &Settings);

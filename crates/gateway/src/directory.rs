@@ -249,7 +249,8 @@ impl Directory {
     /// point.
     pub async fn keep_current(&self) {
         loop {
-            if let Err(fault) = self.refresh().await {
+            // Boxed, because whoever runs this would have to hold all of it.
+            if let Err(fault) = Box::pin(self.refresh()).await {
                 tracing::warn!(error = %fault, "the directory of sales cannot be refreshed");
                 self.fill_from_peers().await;
             } else if let Err(fault) = self.share_with_peers().await {
@@ -327,7 +328,7 @@ impl Directory {
                     self.put(sale);
                 }
                 Some(recorded) if is_ahead(&sale, &recorded) => {
-                    self.backend.ledger.restore_sale(&sale).await?
+                    self.backend.ledger.restore_sale(&sale).await?;
                 }
                 Some(_) => {}
             }

@@ -46,8 +46,7 @@ impl SettingsHandler for SettingsApplier {
         self.faults.set(now.clone());
         let Some(Worker { control, started_with }) = &self.worker else { return };
         if (before.drain_rate, before.paused) != (now.drain_rate, now.paused) {
-            let rate = now.drain_rate.unwrap_or(*started_with);
-            control.set_drain_rate(if now.paused { DrainRate::Paused } else { rate });
+            control.set_drain_rate(now.worker_rate(*started_with));
         }
         let ordered = now.crash.filter(|order| order.process == self.process);
         if ordered.is_some() && before.crash != now.crash {

@@ -7,6 +7,7 @@ pub(crate) mod events;
 #[cfg(feature = "lab")]
 pub(crate) mod experiments;
 pub(crate) mod token;
+pub(crate) mod sales;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,7 +75,7 @@ pub(crate) enum Command {
     Bank(bank::BankArgs),
     /// Creates or updates the tables in MySQL
     Migrate(MigrateArgs),
-    /// Opens, lists and shows sales of a running gateway
+    /// Opens, lists, shows and changes sales of a running gateway
     Sale(SaleArgs),
     /// Checks the invariants of a sale: oversold, duplicates, conservation
     Audit(AuditArgs),
@@ -88,6 +89,11 @@ pub(crate) enum Command {
     Reconcile(RepairArgs),
     /// Messages that wait for a human: what could not be read, what an order was wrong in, what no queue was bound for
     Parked(ParkedArgs),
+    /// Shows and sets how fast the workers write, and pauses them
+    ///
+    /// Every worker applies it within a second, also one that is started later. It is forgotten once no gateway and no worker has run
+    /// for 10 s: then each has the rate that it is started with.
+    Drain(sales::DrainArgs),
     /// What happened to an order, step by step
     Order(OrderArgs),
     /// Refunds: those that wait for a human, and the decision about them
@@ -203,6 +209,16 @@ pub(crate) enum SaleCommand {
     List(ReadArgs),
     /// Shows one sale
     Show(SaleReadArgs),
+    /// Changes the name, the product or the end of a sale
+    Set(sales::SaleSetArgs),
+    /// Asks buyers to come back later; who holds an order keeps it
+    Pause(RepairArgs),
+    /// Lets buyers order again
+    Resume(RepairArgs),
+    /// Ends a sale now; who holds an order keeps it
+    Close(RepairArgs),
+    /// Puts more units on sale
+    RaiseStock(sales::SaleRaiseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -238,6 +254,9 @@ pub(crate) struct SaleCreateArgs {
     /// [default: the sale has no payments]
     #[arg(long, value_parser = words::duration)]
     pub(crate) payment_window: Option<Duration>,
+    /// Open one sale under this key, however often it is sent: 1 to 255 visible ASCII characters [default: a new key each time]
+    #[arg(long, env = "SECKILL_IDEMPOTENCY_KEY", value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
     /// Open it only if there is no sale yet; otherwise do nothing and exit with 0
     #[arg(long)]
     pub(crate) if_none: bool,

@@ -1,23 +1,26 @@
-//! The commands that are requests to a running gateway: sales, audit, health.
+//! A client of a gateway, and the commands that only ask it: audit, health.
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use axum::body::Bytes;
 use comfy_table::{Table, presets};
 use reqwest::{Method, StatusCode};
-use seckill_core::{AuditReport, NewSale, Sale, Verdict, now};
+use seckill_core::{AuditReport, NewSale, Verdict};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use crate::cli::{AuditArgs, ReadArgs, SaleArgs, SaleCommand, SaleCreateArgs};
+use crate::cli::AuditArgs;
+use crate::exit;
 use crate::options::ServerOptions;
-use crate::{exit, secrets, words};
 
+/// How often the creation of a sale is sent, and the shortest pause between two times.
+const CREATE_TRIES: u32 = 5;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a gateway may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -38,16 +41,54 @@ impl Api {
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.read(&self.send(Method::GET, path, None, None).await?)
+        self.read(&self.send(Method::GET, path, None, None).await?.1)
     }
 
+    /// Creates a sale once: where an answer is lost, the same request is sent again under the same key.
     pub(crate) async fn create_sale<T: DeserializeOwned>(
         &self,
         sale: &NewSale,
         admin: &SecretString,
+        key: &str,
     ) -> Result<T> {
-        let sale = serde_json::to_value(sale)?;
-        self.read(&self.send(Method::POST, "/api/v1/sales", Some(admin), Some(sale)).await?)
+        const PATH: &str = "/api/v1/sales";
+        let body = serde_json::to_value(sale)?;
+        for attempt in 1_u32.. {
+            let (why, last) =
+                match self.attempt(Method::POST, PATH, Some(admin), Some(&body), Some(key)).await {
+                    Ok((status, body)) if status.is_success() => return self.read(&body),
+                    Ok((status, body)) if is_unsettled(&body) => {
+                        (problem(PATH, status, &body), anyhow!("{}", problem(PATH, status, &body)))
+                    }
+                    Ok((status, body)) => bail!("{}", problem(PATH, status, &body)),
+                    // Nobody listens there, so nothing has happened.
+                    Err(error) if attempt == 1 && error.is_connect() => {
+                        return Err(error).with_context(|| self.hint());
+                    }
+                    Err(error) => (error.to_string(), anyhow::Error::new(error).context(self.hint())),
+                };
+            if attempt == CREATE_TRIES {
+                return Err(last.context(format!(
+                    "the sale may exist: `seckill sale list` shows it. The same command with --idempotency-key {key:?} and the same \
+                     --starts-at and --ends-at opens no second one"
+                )));
+            }
+            eprintln!("{why}; trying again with the same key");
+            tokio::time::sleep(RETRY_AFTER * attempt).await;
+        }
+        unreachable!("the last attempt has returned")
+    }
+
+    /// Sends a change as an admin: whether it is at work already, and what it made.
+    pub(crate) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        admin: &SecretString,
+        body: Option<Value>,
+    ) -> Result<(bool, T)> {
+        let (status, body) = self.send(method, path, Some(admin), body).await?;
+        Ok((status != StatusCode::ACCEPTED, self.read(&body)?))
     }
 
     /// Sends a request without a body as an admin. An answer without a body reads as `null`.
@@ -57,7 +98,7 @@ impl Api {
         path: &str,
         admin: &SecretString,
     ) -> Result<T> {
-        self.read(&self.send(method, path, Some(admin), None).await?)
+        self.read(&self.send(method, path, Some(admin), None).await?.1)
     }
 
     /// The same with a body.
@@ -68,34 +109,53 @@ impl Api {
         admin: &SecretString,
         body: Option<Value>,
     ) -> Result<T> {
-        self.read(&self.send(method, path, Some(admin), body).await?)
+        self.read(&self.send(method, path, Some(admin), body).await?.1)
     }
 
-    /// The body of the answer. Not generic, so that it is compiled once and not for each kind of answer.
+    /// The status and the body of an answer that is no refusal. Not generic, so that it is compiled once and not for each kind of
+    /// answer.
     async fn send(
         &self,
         method: Method,
         path: &str,
         token: Option<&SecretString>,
         body: Option<Value>,
-    ) -> Result<Bytes> {
-        let url =
-            self.server.join(path).with_context(|| format!("{} is no address of a server", self.server))?;
+    ) -> Result<(StatusCode, Bytes)> {
+        let answer = self.attempt(method, path, token, body.as_ref(), None).await;
+        let (status, body) = answer.with_context(|| self.hint())?;
+        if !status.is_success() {
+            bail!("{}", problem(path, status, &body));
+        }
+        Ok((status, body))
+    }
+
+    /// The status and the body of any answer.
+    async fn attempt(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&SecretString>,
+        body: Option<&Value>,
+        key: Option<&str>,
+    ) -> reqwest::Result<(StatusCode, Bytes)> {
+        // The server's address has no path of its own, and every path here begins with a slash.
+        let url = format!("{}{path}", self.server.as_str().trim_end_matches('/'));
         let mut request = self.http.request(method, url);
         if let Some(token) = token {
             request = request.bearer_auth(token.expose_secret());
         }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
         if let Some(body) = body {
-            request = request.json(&body);
+            request = request.json(body);
         }
-        let hint = || format!("no answer from {}; does `seckill gateway` run there? (--server)", self.server);
-        let answer = request.send().await.with_context(hint)?;
-        let status = answer.status();
-        let body = answer.bytes().await.with_context(hint)?;
-        if !status.is_success() {
-            bail!("{}", problem(path, status, &body));
-        }
-        Ok(body)
+        let answer = request.send().await?;
+        Ok((answer.status(), answer.bytes().await?))
+    }
+
+    fn hint(&self) -> String {
+        format!("no answer from {}; does `seckill gateway` run there? (--server)", self.server)
     }
 
     fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
@@ -103,6 +163,13 @@ impl Api {
         serde_json::from_slice(json)
             .with_context(|| format!("{} did not answer as a gateway does", self.server))
     }
+}
+
+/// Whether a refusal leaves open what has happened, so that the same request has to be sent again.
+fn is_unsettled(body: &[u8]) -> bool {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let kind = problem["type"].as_str().unwrap_or_default();
+    matches!(kind.rsplit('/').next(), Some("sale-unknown" | "request-under-way"))
 }
 
 /// What a refusal says, and what to do about it.
@@ -140,52 +207,6 @@ fn problem(path: &str, status: StatusCode, body: &[u8]) -> String {
     if kind == "not-found" { format!("{detail} {advice}") } else { format!("{title}: {detail} {advice}") }
 }
 
-/// `seckill sale …`
-pub(crate) async fn sale(args: SaleArgs) -> Result<ExitCode> {
-    match args.command {
-        SaleCommand::Create(args) => create(*args).await?,
-        SaleCommand::List(ReadArgs { server, json }) => {
-            let list: Value = Api::new(server.server)?.get("/api/v1/sales").await?;
-            let sales = list["sales"].as_array().cloned().unwrap_or_default();
-            print(json, &list, || table(&sales))?;
-        }
-        SaleCommand::Show(args) => {
-            let path = format!("/api/v1/sales/{}", args.id);
-            let sale: Value = Api::new(args.read.server.server)?.get(&path).await?;
-            print(args.read.json, &sale, || table(std::slice::from_ref(&sale)))?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn create(args: SaleCreateArgs) -> Result<()> {
-    let api = Api::new(args.read.server.server)?;
-    if args.if_none && has_sales(&api).await? {
-        eprintln!("there is a sale already; none was opened");
-        return Ok(());
-    }
-    let starts_at = args.starts_at.unwrap_or_else(now);
-    let sale = NewSale {
-        name: args.name,
-        product: args.product,
-        stock: args.stock,
-        price_cents: args.price_cents,
-        currency: args.currency,
-        per_user_limit: args.per_user_limit,
-        starts_at,
-        ends_at: args.ends_at.unwrap_or(starts_at + args.lasts),
-        payment_window_ms: args.payment_window.map(words::millis).transpose()?,
-    };
-    let admin = secrets::admin_token(&args.secrets, &args.data_dir)?;
-    let created: Value = api.create_sale(&sale, &admin).await?;
-    print(args.read.json, &created, || table(std::slice::from_ref(&created)))
-}
-
-async fn has_sales(api: &Api) -> Result<bool> {
-    let list: Value = api.get("/api/v1/sales").await?;
-    Ok(list["sales"].as_array().is_some_and(|sales| !sales.is_empty()))
-}
-
 pub(crate) fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) -> Result<()> {
     let text = if json { serde_json::to_string_pretty(value)? } else { table().to_string() };
     match writeln!(std::io::stdout(), "{text}") {
@@ -193,28 +214,6 @@ pub(crate) fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) ->
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
-}
-
-fn table(sales: &[Value]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["id", "name", "stock", "sold", "orders", "rejected", "price", "starts", "ends"]);
-    for sale in sales {
-        // A newer server may send more fields; a sale without the known ones is left out.
-        let Ok(sale) = serde_json::from_value::<Sale>(sale.clone()) else { continue };
-        table.add_row([
-            sale.id.to_string(),
-            sale.name,
-            sale.stock.to_string(),
-            sale.sold.to_string(),
-            sale.orders.to_string(),
-            sale.rejected_orders.to_string(),
-            format!("{}.{:02} {}", sale.price_cents / 100, sale.price_cents % 100, sale.currency),
-            sale.starts_at.format("%F %T").to_string(),
-            sale.ends_at.format("%F %T").to_string(),
-        ]);
-    }
-    table
 }
 
 /// `seckill audit`

@@ -114,7 +114,8 @@ async fn open_sale(system: &System, args: &DemoArgs) -> Result<SaleId> {
         sale.price_cents = lifecycle::PRICE_CENTS;
         sale.payment_window_ms = u64::try_from(args.payment_window.as_millis()).ok();
     }
-    let created: Created = api.create_sale(&sale, &system.admin_token).await?;
+    let created: Created =
+        api.create_sale(&sale, &system.admin_token, &uuid::Uuid::now_v7().to_string()).await?;
     if created.epoch == 0 {
         bail!("the gate could not be filled for the sale; is Redis there? see the log above");
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lab::Lab;
 use crate::worker_parts::WorkerParts;
-use crate::worker_task::WorkerTask;
+use crate::worker_task::{DrainSettings, WorkerTask};
 use crate::{after, bank_news, reporting};
 
 pub(crate) struct GatewayProcess {
@@ -60,7 +60,11 @@ impl GatewayProcess {
             let faults = lab.as_ref().map(Lab::faults);
             tokio::spawn(after::run(used.clone(), config, bank.clone(), faults, stop_worker.clone()))
         });
-        let handler = lab.as_ref().map(|lab| lab.settings_handler(process, worker.clone()));
+        let handler = match (&lab, &worker) {
+            (Some(lab), worker) => Some(lab.settings_handler(process, worker.clone())),
+            (None, Some(worker)) => Some(DrainSettings::new(worker.pace())),
+            (None, None) => None,
+        };
         let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);
         let reporter = reporting::start(identity, true, &backend, prometheus.clone(), worker, handler);
         let feed = Feed::new(backend.clone(), Arc::clone(&reporter));

@@ -10,6 +10,7 @@ mod cli;
 mod client;
 #[cfg(feature = "lab")]
 mod demo;
+mod drain;
 mod events;
 mod exit;
 #[cfg(feature = "lab")]
@@ -27,6 +28,7 @@ mod refunds;
 mod repair;
 mod reporting;
 mod roles;
+mod sales;
 mod secrets;
 mod telemetry;
 mod token;
@@ -63,11 +65,12 @@ async fn main() -> ExitCode {
         Command::Worker(args) => roles::worker(args).await,
         Command::Bank(args) => bank::run(args).await,
         Command::Migrate(args) => roles::migrate(&args).await,
-        Command::Sale(args) => client::sale(args).await,
+        Command::Sale(args) => sales::sale(args).await,
         Command::Audit(args) => client::audit(args).await,
         Command::Rebuild(args) => repair::rebuild(args).await,
         Command::Reconcile(args) => repair::reconcile(args).await,
         Command::Parked(args) => repair::parked(args).await,
+        Command::Drain(args) => drain::drain(args).await,
         Command::Order(args) => refunds::order(args).await,
         Command::Refund(args) => refunds::refund(args).await,
         Command::Subscribe(args) => Box::pin(events::subscribe(*args)).await,

@@ -19,6 +19,8 @@ use crate::options::BackendKind;
 use crate::worker_parts::AfterConfig;
 use crate::worker_task::WorkerProcess;
 use crate::{access, after, backend, parent, reporting, telemetry};
+use crate::worker_task::{DrainSettings, WorkerProcess};
+use crate::{after, backend, parent, reporting, telemetry};
 
 /// Listens on `address`.
 ///
@@ -99,8 +101,11 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     let worker = Arc::new(WorkerProcess::new(Arc::clone(&pace)));
     let (identity, mut lab) =
         (reporting::identity("worker", address), Lab::of(args.demo.demo, &args.backend));
-    let handler = lab.as_ref().map(|lab| lab.settings_handler(identity.process, Some(Arc::clone(&worker))));
-    reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), handler);
+    let handler = match &lab {
+        Some(lab) => lab.settings_handler(identity.process, Some(Arc::clone(&worker))),
+        None => DrainSettings::new(Arc::clone(&pace)),
+    };
+    reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), Some(handler));
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
     let close = CancellationToken::new();
     let limits = server::Limits::default();

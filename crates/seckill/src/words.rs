@@ -38,6 +38,39 @@ pub(crate) fn message_id(text: &str) -> Result<String, String> {
     })
 }
 
+/// A drain rate that workers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WantedRate {
+    PerSecond(u32),
+    Unlimited,
+    /// What each worker was started with.
+    Default,
+}
+
+impl WantedRate {
+    /// As the gateway takes it.
+    pub(crate) fn to_json(self) -> serde_json::Value {
+        match self {
+            Self::PerSecond(rate) => rate.into(),
+            Self::Unlimited => "unlimited".into(),
+            Self::Default => serde_json::Value::Null,
+        }
+    }
+}
+
+pub(crate) fn drain_rate(text: &str) -> Result<WantedRate, String> {
+    match text {
+        "unlimited" => Ok(WantedRate::Unlimited),
+        "default" => Ok(WantedRate::Default),
+        _ => {
+            let rate = text.parse().ok().filter(|rate| (1..=1_000_000).contains(rate));
+            let allowed = "give orders a second from 1 to 1000000, such as 2000, or `unlimited` or `default`; `seckill drain pause` stops \
+                           the workers";
+            rate.map(WantedRate::PerSecond).ok_or_else(|| allowed.to_owned())
+        }
+    }
+}
+
 /// The id of an event. It becomes a part of a path.
 pub(crate) fn event_id(text: &str) -> Result<Uuid, String> {
     text.parse().map_err(|_| {

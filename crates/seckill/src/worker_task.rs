@@ -2,6 +2,7 @@
 
 #[cfg(feature = "lab")]
 mod control;
+mod settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,6 +14,8 @@ use seckill_worker::{DrainRate, Pace};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use settings::DrainSettings;
 
 /// The time between a crash and the new start, which is what a supervisor might take.
 const AWAY: Duration = Duration::from_secs(2);
@@ -34,6 +37,11 @@ impl WorkerTask {
     ) -> (Arc<Self>, JoinHandle<()>) {
         let task = Arc::new(Self { pace: Arc::new(pace), running: true.into(), crash: Notify::new() });
         (Arc::clone(&task), tokio::spawn(task.run_through_crashes(backend, config, stop)))
+    }
+
+    /// What it works by.
+    pub(crate) fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 
     async fn run_through_crashes(

@@ -75,7 +75,7 @@ impl Directory {
     /// As [`Self::create`]; calling it again with the same key is safe.
     pub(crate) async fn create_once(&self, new: &NewSale, key: &RequestKey) -> Result<OnceCreated, Fault> {
         Ok(match create_sale_once(&self.backend, new, self.seller.mode(), key).await? {
-            Opened::Created(created) => OnceCreated::Created(self.take_in(created)),
+            Opened::Created(created) => OnceCreated::Created(self.take_in(*created)),
             Opened::KeyTaken => OnceCreated::KeyTaken,
             Opened::UnderWay => OnceCreated::UnderWay,
         })

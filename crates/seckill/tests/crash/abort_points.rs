@@ -18,6 +18,7 @@ use crate::buyers::Buyers;
 use crate::check::{check, clean};
 use crate::newer::{NEWER, channel, messages, rewrite};
 use crate::process::{ADMIN_TOKEN, Role, run, text};
+use crate::sales;
 
 const STOCK: u32 = 60;
 const USERS: u64 = 80;
@@ -111,6 +112,14 @@ async fn exercise(point: AbortPoint) {
         P::RefundWritten | P::RefundAssessed | P::RefundGivenBack | P::RefundRecorded | P::RefundFinished => {
             let _busy = BUSY.acquire().await;
             after::somebody_dies_while_money_goes_back(point).await;
+        }
+        P::SaleCreated => {
+            let _busy = BUSY.acquire().await;
+            sales::gateway_dies_creating(point).await;
+        }
+        P::SaleChanged => {
+            let _busy = BUSY.acquire().await;
+            sales::gateway_dies_changing(point).await;
         }
         P::CloseOutRecorded => gateway_dies_closing_out(point).await,
     }

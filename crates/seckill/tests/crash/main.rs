@@ -20,4 +20,5 @@ mod newer;
 mod process;
 mod queue;
 mod redis;
+mod sales;
 mod workers;

@@ -17,6 +17,7 @@ mod metrics;
 #[path = "../common/process.rs"]
 mod process;
 mod redis_streams;
+mod sales;
 mod shutdown;
 mod tokens;
 mod traces;
