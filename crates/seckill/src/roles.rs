@@ -17,10 +17,8 @@ use crate::gateway_process::GatewayProcess;
 use crate::lab::Lab;
 use crate::options::BackendKind;
 use crate::worker_parts::AfterConfig;
-use crate::worker_task::WorkerProcess;
-use crate::{access, after, backend, parent, reporting, telemetry};
 use crate::worker_task::{DrainSettings, WorkerProcess};
-use crate::{after, backend, parent, reporting, telemetry};
+use crate::{access, after, backend, parent, reporting, telemetry};
 
 /// Listens on `address`.
 ///
