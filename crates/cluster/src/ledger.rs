@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Epoch, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter, LockedSale, Mode,
-    NewSale, OrderId, RebuildStep, Sale, SaleId, UserId,
+    Dependency, Epoch, Fates, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter, LockedSale,
+    MAX_ORDERS_AT_ONCE, Mode, NewSale, OrderId, RebuildStep, Sale, SaleId, UserId,
 };
 use sqlx::mysql::MySqlConnectOptions;
 use uuid::Uuid;
@@ -54,6 +54,8 @@ pub(crate) struct MySqlLedger {
     readers: Readers,
     counters: Readers,
     transactions: Arc<Transactions>,
+    /// Who is told of what was written; `None`: nobody.
+    fates: Option<Arc<dyn Fates>>,
 }
 
 impl MySqlLedger {
@@ -64,7 +66,13 @@ impl MySqlLedger {
             counters: Readers::new(server.clone(), COUNTERS, COUNT),
             transactions: Arc::new(Transactions::new(server.clone())),
             server,
+            fates: None,
         }
+    }
+
+    /// The same, and whatever it commits is announced there.
+    pub(crate) fn announcing(self, fates: Arc<dyn Fates>) -> Self {
+        Self { fates: Some(fates), ..self }
     }
 }
 
@@ -153,6 +161,16 @@ impl Ledger for MySqlLedger {
         self.readers.run(Effect::Nothing, |c| Box::pin(queries::order(c, id))).await
     }
 
+    async fn orders(&self, ids: &[OrderId]) -> Result<Vec<LedgerOrder>, Fault> {
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(MAX_ORDERS_AT_ONCE) {
+            let some = some.to_vec();
+            let read = self.readers.run(Effect::Nothing, |c| Box::pin(queries::orders(c, some)));
+            found.extend(read.await?);
+        }
+        Ok(found)
+    }
+
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault> {
         self.readers.run(Effect::Nothing, |c| Box::pin(queries::orders_of(c, user, sale))).await
     }
@@ -173,7 +191,8 @@ impl Ledger for MySqlLedger {
     }
 
     async fn writer(&self) -> Result<Box<dyn LedgerWriter>, Fault> {
-        Ok(Box::new(writer::MySqlWriter::connect(self.server.clone()).await?))
+        let writer = writer::MySqlWriter::connect(self.server.clone(), self.fates.clone());
+        Ok(Box::new(writer.await?))
     }
 
     async fn ping(&self) -> Result<(), Fault> {
