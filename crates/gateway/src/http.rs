@@ -10,6 +10,7 @@ mod outbox;
 pub(crate) mod problem;
 mod repair;
 mod sales;
+mod status;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::directory::Directory;
+use crate::status::Statuses;
 use auth::Keys;
 use limit::UserLimit;
 use problem::Refusal;
@@ -45,6 +47,7 @@ pub(crate) struct App {
     /// Whether it sells straight into the ledger.
     direct: bool,
     draining: CancellationToken,
+    statuses: Statuses,
 }
 
 impl App {
@@ -57,6 +60,7 @@ impl App {
     ) -> Arc<Self> {
         Arc::new(Self {
             views: sales::Views::new(backend.clone()),
+            statuses: Statuses::new(backend.clone(), Arc::clone(&directory), config.status),
             backend,
             directory,
             keys: Keys::new(&config.jwt_secret, config.admin_token.clone()),
@@ -74,6 +78,11 @@ impl App {
     pub(crate) async fn tidy(&self) {
         tokio::join!(self.order_limit.forget_the_idle(), self.read_limit.forget_the_idle());
     }
+
+    /// Hears what becomes of orders; never returns.
+    pub(crate) async fn keep_statuses_current(&self) {
+        self.statuses.keep_current().await;
+    }
 }
 
 /// Every route of the gateway; `others` are those that know nothing of orders.
@@ -90,9 +99,9 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/parked/{id}", delete(repair::discard))
         .route("/api/v1/parked/{id}/redrive", post(repair::redrive))
         .route("/api/v1/sales/{id}/orders", post(orders::place))
-        .route("/api/v1/sales/{id}/orders/mine", get(orders::mine))
-        .route("/api/v1/orders/{id}", get(orders::show))
-        .route("/api/v1/orders/{id}/events", get(orders::events))
+        .route("/api/v1/sales/{id}/orders/mine", get(status::mine))
+        .route("/api/v1/orders/{id}", get(status::show))
+        .route("/api/v1/orders/{id}/events", get(status::events))
         .route("/api/v1/orders/{id}/cancel", post(orders::cancel))
         .route("/api/v1/orders/{id}/payment", post(money::pay))
         .route("/api/v1/orders/{id}/refund", post(money::request_refund))

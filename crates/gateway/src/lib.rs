@@ -1,7 +1,7 @@
 //! The HTTP side: decides who gets a unit, hands each winner's order durably to the queue, and answers.
 //!
 //! [`intake`] is the hot path, [`recover`] finishes it for gateways that died, [`reconcile`] sends again what was lost behind
-//! it, [`directory`] has the sales at hand, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
+//! it, [`directory`] has the sales at hand, [`status`] what has become of orders, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
 //! works on.
 
 pub mod direct;
@@ -12,6 +12,7 @@ pub mod reconcile;
 pub mod recover;
 mod retry;
 pub mod server;
+pub mod status;
 mod ticket;
 
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// How long a shutdown may take.
     pub grace: Duration,
+    /// What it may cost that the crowd asks for its orders.
+    pub status: status::StatusConfig,
 }
 
 impl Config {
@@ -73,11 +76,12 @@ impl Config {
             recover: recover::RecoverConfig::default(),
             order_rate_limit: 10,
             read_rate_limit: 20,
-            max_connections: 20_000,
+            max_connections: 40_000,
             head_timeout: server::HEAD_TIMEOUT,
-            max_event_streams: 1_024,
+            max_event_streams: 25_000,
             answer_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(20),
+            status: status::StatusConfig::default(),
         }
     }
 }
@@ -143,7 +147,9 @@ async fn run_until(
             );
         }
     };
-    let background = async { tokio::join!(directory.keep_current(), recoverer, app.tidy()) };
+    // Boxed, since all of them together are large.
+    let statuses = Box::pin(app.keep_statuses_current());
+    let background = async { tokio::join!(directory.keep_current(), recoverer, app.tidy(), statuses) };
     // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
     let _ = shutdown.run_until_cancelled(background).await;
     let deadline = Instant::now() + config.grace;

@@ -130,6 +130,8 @@ pub(crate) enum Refusal {
         seconds: u64,
     },
     OutcomeUnknown(OrderId),
+    /// More orders are asked for than the ledger may be asked.
+    TooManyReads,
 }
 
 /// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
@@ -206,7 +208,7 @@ impl Refusal {
             Self::Closed { .. } => &CLOSED,
             Self::SoldOut { .. } => &SOLD_OUT,
             Self::OrderDiffers { .. } => &ORDER_DIFFERS,
-            Self::Overloaded => &OVERLOADED,
+            Self::Overloaded | Self::TooManyReads => &OVERLOADED,
             Self::Unavailable(_) => &UNAVAILABLE,
             Self::Rebuilding { .. } => &REBUILDING,
             Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
@@ -266,6 +268,9 @@ impl Refusal {
             Self::Rebuilding { .. } => {
                 "The gate has lost this sale and is filled again; nothing was deducted.".into()
             }
+            Self::TooManyReads => {
+                "More orders are asked for than the database is asked; yours is as it was.".into()
+            }
             Self::OutcomeUnknown(id) => format!("The queue has not confirmed order {id}; it may stand."),
         }
     }
@@ -278,6 +283,7 @@ impl Refusal {
                 Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
             }
             Self::Overloaded
+            | Self::TooManyReads
             | Self::Unavailable(_)
             | Self::OutcomeUnknown(_)
             | Self::ChangeUnknown(_)

@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use seckill_core::{Backend, OrderId, SaleId, now};
 use seckill_gateway::Config;
 use seckill_gateway::recover::RecoverConfig;
+use seckill_gateway::status::StatusConfig;
 use seckill_lifecycle::Service;
 use seckill_testkit::eventually;
 use seckill_token::Signer;
@@ -52,6 +53,12 @@ pub(crate) fn quick_recoverer() -> Config {
         ..RecoverConfig::default()
     };
     Config { recover, ..config() }
+}
+
+/// With no memory of orders, so that gate and ledger are asked for each.
+pub(crate) fn forgetful() -> Config {
+    let status = StatusConfig { remembered: 0, ..StatusConfig::default() };
+    Config { status, ..config() }
 }
 
 /// The recorder of this process, which all its gateways share.

@@ -12,6 +12,7 @@ mod intake;
 mod limits;
 mod lost_gate;
 mod orders;
+mod reads;
 mod reply;
 mod sales;
 mod shutdown;
