@@ -76,7 +76,7 @@ impl Config {
             recover: recover::RecoverConfig::default(),
             order_rate_limit: 10,
             read_rate_limit: 20,
-            max_connections: 40_000,
+            max_connections: 30_000,
             head_timeout: server::HEAD_TIMEOUT,
             max_event_streams: 25_000,
             answer_timeout: Duration::from_secs(20),
