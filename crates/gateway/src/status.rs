@@ -19,7 +19,7 @@ use moka::future::Cache;
 use seckill_core::{
     Backend, Claim, Fault, Holding, LedgerOrder, OrderId, OrderStatus, RejectReason, SaleId, UserId,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
 use crate::directory::Directory;
@@ -35,7 +35,8 @@ use waiters::Waiters;
 pub struct StatusConfig {
     /// Statements a second that read orders from the ledger, for however many who ask.
     pub ledger_reads: NonZeroU32,
-    /// Of these, statements for orders that no gate holds: ids that somebody made up, and orders of past sales.
+    /// Of these, statements for orders that no gate holds: ids that somebody made up, orders of past sales, and those that have
+    /// ended. As often an order is looked for that is not where its id says.
     pub unknown_reads: NonZeroU32,
     /// The longest wait for a statement's turn; then the answer is 503 `overloaded`.
     pub patience: Duration,
@@ -97,8 +98,14 @@ pub(crate) struct Statuses {
     backend: Backend,
     directory: Arc<Directory>,
     memory: Memory,
+    /// Of orders that a gate holds, or may hold.
     reads: LedgerReads,
-    unknown: Turns,
+    /// Of orders that no gate holds: ids that somebody made up, orders of past sales, and those that have ended.
+    unheld: LedgerReads,
+    /// What is done for an id beyond one look at its gate and one at the ledger.
+    unknown: Arc<Turns>,
+    /// Held across the question for one sale: those who ask for orders of the same sale meanwhile find it known then.
+    new_sale: Mutex<()>,
     questions: Cache<(OrderId, UserId), Found>,
     of_users: Cache<(UserId, SaleId), Arc<[Arc<Known>]>>,
     waiters: Arc<Waiters>,
@@ -110,12 +117,16 @@ pub(crate) struct Statuses {
 impl Statuses {
     /// Must be called within a Tokio runtime.
     pub(crate) fn new(backend: Backend, directory: Arc<Directory>, config: StatusConfig) -> Self {
-        let turns = |rate| Turns::new(rate, config.patience);
+        let turns = |rate| Arc::new(Turns::new(rate, config.patience));
+        let (all, unknown) = (turns(config.ledger_reads), turns(config.unknown_reads));
+        let reads = |turns| LedgerReads::start(Arc::clone(&backend.ledger), turns, config.patience);
         let questions = Cache::builder().max_capacity(MAX_QUESTIONS).expire_after(OnlyMisses).build();
         let of_users = Cache::builder().max_capacity(config.remembered / 10).time_to_live(MISS).build();
         Self {
-            reads: LedgerReads::start(Arc::clone(&backend.ledger), turns(config.ledger_reads)),
-            unknown: turns(config.unknown_reads),
+            reads: reads(vec![Arc::clone(&all)]),
+            unheld: reads(vec![turns(config.unknown_reads), all]),
+            unknown,
+            new_sale: Mutex::default(),
             backend,
             directory,
             memory: Memory::new(config.remembered),
@@ -152,19 +163,14 @@ impl Statuses {
     /// Reads the gate before the ledger. The other way round an order that reaches the ledger between the two reads, and leaves
     /// the gate, would seem to be in neither.
     async fn look_up(&self, id: OrderId, user: UserId) -> Result<Found, NotKnown> {
-        let desks = self.directory.named_by(id);
-        let mut asked = with_holders(&desks);
-        let mut held = self.holding(id, user, &asked).await;
-        if !matches!(held, Ok(Some(_))) && !self.directory.is_direct() {
-            self.unknown.take().await?;
-            if desks.is_empty()
-                && let Some(new) = self.directory.named_by_and_new(id).await?
-            {
-                asked = with_holders(&[new]);
-                held = self.holding(id, user, &asked).await;
-            }
+        let direct = self.directory.is_direct();
+        if !direct && self.directory.named_by(id).is_empty() {
+            self.look_for_a_new_sale(id).await?;
         }
-        if let Some(order) = self.reads.order(id).await? {
+        let asked = with_holders(&self.directory.named_by(id));
+        let held = self.holding(id, user, &asked).await;
+        let reads = if matches!(held, Ok(None)) && !direct { &self.unheld } else { &self.reads };
+        if let Some(order) = reads.order(id).await? {
             return Ok(self.recorded(order, user));
         }
         match held? {
@@ -173,8 +179,22 @@ impl Statuses {
         }
     }
 
+    /// Looks whether the id names a sale that was created since the directory was refreshed.
+    async fn look_for_a_new_sale(&self, id: OrderId) -> Result<(), NotKnown> {
+        let _one_at_a_time = self.new_sale.lock().await;
+        if self.directory.named_by(id).is_empty() {
+            self.unknown.take().await?;
+            self.reads.turn().await?;
+            self.directory.take_in_newest(id).await?;
+        }
+        Ok(())
+    }
+
     /// Looks for an order at the gates that its id does not name: it was made by an older version, or by nobody.
     async fn look_everywhere(&self, id: OrderId, user: UserId, asked: &[SaleId]) -> Result<Found, NotKnown> {
+        if !self.directory.is_direct() {
+            self.unknown.take().await?;
+        }
         let others = self.directory.may_hold_orders(asked);
         if !others.is_empty() {
             if let Some(holding) = self.holding(id, user, &others).await? {

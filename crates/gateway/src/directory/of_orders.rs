@@ -30,15 +30,20 @@ impl Directory {
         })
     }
 
-    /// The sale that the order's id names if it is one that was created a moment ago and is not known yet. Asks the ledger for
-    /// each such sale once a second, and takes it in.
-    pub(crate) async fn named_by_and_new(&self, order: OrderId) -> Result<Option<Arc<Desk>>, Fault> {
+    /// Takes in the sale that the order's id names, where that is one that was created a moment ago. Asks the ledger each time: a
+    /// "no" of a moment ago says nothing about an order that was made since.
+    pub(crate) async fn take_in_newest(&self, order: OrderId) -> Result<(), Fault> {
         let newest = self.newest.load(Relaxed);
         let bits = u64::from(order.sale_bits());
         let next = (newest & !0xFFFF) | bits;
         let next = if next > newest { next } else { next + 0x1_0000 };
         // Ids are given one after the other: one that is so far ahead is not the next sale's.
-        if next - newest > 0x8000 { Ok(None) } else { self.desk(SaleId(next)).await }
+        if next - newest <= 0x8000
+            && let Some(sale) = self.backend.ledger.sale(SaleId(next)).await?
+        {
+            self.put(sale);
+        }
+        Ok(())
     }
 
     /// Every known sale at whose gate an order may be held, except for `others`.

@@ -36,11 +36,6 @@ impl Turns {
     pub(crate) async fn take(&self) -> Result<(), NotKnown> {
         timeout(self.patience, self.limiter.until_ready()).await.map_err(|_| NotKnown::TooMany)
     }
-
-    /// Waits as long as it takes.
-    pub(crate) async fn take_at_last(&self) {
-        self.limiter.until_ready().await;
-    }
 }
 
 type Answer = Result<Option<LedgerOrder>, Fault>;
@@ -54,18 +49,20 @@ struct Asked {
 pub(crate) struct LedgerReads {
     waiting: mpsc::Sender<Asked>,
     ledger: Arc<dyn Ledger>,
-    turns: Arc<Turns>,
+    turns: Arc<[Arc<Turns>]>,
+    /// The longest wait for an answer.
+    patience: Duration,
 }
 
 impl LedgerReads {
-    /// Starts its lanes, which end when this is dropped.
-    pub(crate) fn start(ledger: Arc<dyn Ledger>, turns: Turns) -> Self {
+    /// Starts its lanes, which end when this is dropped. A statement waits for a turn of each of `turns`.
+    pub(crate) fn start(ledger: Arc<dyn Ledger>, turns: Vec<Arc<Turns>>, patience: Duration) -> Self {
         let (waiting, asked) = mpsc::channel(WAITING);
-        let (asked, turns) = (Arc::new(Mutex::new(asked)), Arc::new(turns));
+        let (asked, turns) = (Arc::new(Mutex::new(asked)), Arc::<[_]>::from(turns));
         for _ in 0..LANES {
             tokio::spawn(lane(Arc::clone(&ledger), Arc::clone(&asked), Arc::clone(&turns)));
         }
-        Self { waiting, ledger, turns }
+        Self { waiting, ledger, turns, patience }
     }
 
     /// The order as the ledger has it.
@@ -73,26 +70,28 @@ impl LedgerReads {
         let (answer, answered) = oneshot::channel();
         self.waiting.try_send(Asked { id, answer }).map_err(|_| NotKnown::TooMany)?;
         // The answer is dropped only with the lane, which does not panic.
-        let answer = timeout(self.turns.patience, answered).await.ok().and_then(Result::ok);
+        let answer = timeout(self.patience, answered).await.ok().and_then(Result::ok);
         Ok(answer.ok_or(NotKnown::TooMany)??)
     }
 
     /// Waits for the turn of one statement that the caller then makes.
     pub(crate) async fn turn(&self) -> Result<(), NotKnown> {
-        self.turns.take().await?;
+        for turns in &*self.turns {
+            turns.take().await?;
+        }
         count(1);
         Ok(())
     }
 
     /// Those of `ids` that the ledger has, by one statement, after whatever wait it takes.
     pub(crate) async fn orders(&self, ids: &[OrderId]) -> Result<Vec<LedgerOrder>, Fault> {
-        self.turns.take_at_last().await;
+        take_at_last(&self.turns).await;
         count(1);
         self.ledger.orders(ids).await
     }
 }
 
-async fn lane(ledger: Arc<dyn Ledger>, asked: Arc<Mutex<mpsc::Receiver<Asked>>>, turns: Arc<Turns>) {
+async fn lane(ledger: Arc<dyn Ledger>, asked: Arc<Mutex<mpsc::Receiver<Asked>>>, turns: Arc<[Arc<Turns>]>) {
     let mut batch = Vec::with_capacity(MAX_ORDERS_AT_ONCE);
     loop {
         {
@@ -100,7 +99,7 @@ async fn lane(ledger: Arc<dyn Ledger>, asked: Arc<Mutex<mpsc::Receiver<Asked>>>,
             let Some(first) = asked.recv().await else { return };
             batch.push(first);
             // Meanwhile more gather.
-            turns.take_at_last().await;
+            take_at_last(&turns).await;
             while batch.len() < MAX_ORDERS_AT_ONCE
                 && let Ok(next) = asked.try_recv()
             {
@@ -123,6 +122,13 @@ async fn lane(ledger: Arc<dyn Ledger>, asked: Arc<Mutex<mpsc::Receiver<Asked>>>,
             let order = found.as_ref().map(|found| found.get(&id).cloned()).map_err(Clone::clone);
             let _ = answer.send(order);
         }
+    }
+}
+
+/// Waits for a turn of each, as long as it takes.
+async fn take_at_last(turns: &[Arc<Turns>]) {
+    for turns in turns {
+        turns.limiter.until_ready().await;
     }
 }
 
