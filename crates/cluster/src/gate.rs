@@ -30,7 +30,7 @@ const AT_ONCE: usize = 500;
 const HELD_MS: u64 = 10_000;
 
 /// Connections for reads on behalf of those who poll. A pool of their own, so that polls keep no claim waiting.
-const POLL_POOL: usize = 4;
+const POLL_POOL: usize = 16;
 
 pub(crate) struct RedisGate {
     redis: Redis,

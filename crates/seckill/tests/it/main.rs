@@ -15,5 +15,6 @@ mod labs;
 mod metrics;
 #[path = "../common/process.rs"]
 mod process;
+mod reads;
 mod redis_streams;
 mod shutdown;
