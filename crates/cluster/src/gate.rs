@@ -29,8 +29,12 @@ const AT_ONCE: usize = 500;
 /// How long a worker's report of what it holds is believed, in milliseconds.
 const HELD_MS: u64 = 10_000;
 
+/// Connections for reads on behalf of those who poll. A pool of their own, so that polls keep no claim waiting.
+const POLL_POOL: usize = 16;
+
 pub(crate) struct RedisGate {
     redis: Redis,
+    polls: Redis,
     scripts: Scripts,
     identity: LedgerOfPlace,
 }
@@ -39,6 +43,7 @@ impl RedisGate {
     pub(crate) fn new(server: ConnectionInfo, config: &ClusterConfig, identity: LedgerOfPlace) -> Self {
         let run = if config.gate_durable { Run::Any } else { Run::Named };
         Self {
+            polls: Redis::new(server.clone(), POLL_POOL, Dependency::Gate, run),
             redis: Redis::new(server, config.redis_pool_size, Dependency::Gate, run),
             scripts: Scripts::new(),
             identity,
@@ -47,6 +52,11 @@ impl RedisGate {
 
     async fn run(&self, script: &Script, effect: Effect, call: &Cmd) -> Result<Value, Fault> {
         self.redis.send(Request::Script(script, call), effect).await
+    }
+
+    /// A call of a script that writes nothing, on behalf of somebody who polls.
+    async fn look(&self, script: &Script, call: &Cmd) -> Result<Value, Fault> {
+        self.polls.send(Request::Script(script, call), Effect::Read).await
     }
 
     /// A call of a script that writes and whose answer does not matter.
@@ -140,7 +150,7 @@ impl StockGate for RedisGate {
             for sale in some {
                 lookups.cmd("HGET").arg(self.keys(*sale).await?.buyers()).arg(user.0);
             }
-            let reply = self.redis.send(Request::Pipeline(&lookups), Effect::Read).await?;
+            let reply = self.polls.send(Request::Pipeline(&lookups), Effect::Read).await?;
             holdings.extend(reply::holdings(reply, some).map_err(corrupt)?);
         }
         Ok(holdings)
@@ -149,14 +159,14 @@ impl StockGate for RedisGate {
     async fn level(&self, sale: SaleId) -> Result<Option<GateLevel>, Fault> {
         let script = &self.scripts.level;
         let level = call(script, &self.keys(sale).await?.main());
-        reply::level(self.run(script, Effect::Read, &level).await?).map_err(corrupt)
+        reply::level(self.look(script, &level).await?).map_err(corrupt)
     }
 
     async fn condition(&self, sale: SaleId, epoch: Epoch) -> Result<GateCondition, Fault> {
         let script = &self.scripts.condition;
         let mut condition = call(script, &self.keys(sale).await?.main());
         condition.arg(epoch);
-        let reply = self.redis.send(Request::ScriptInRun(script, &mut condition), Effect::Read).await?;
+        let reply = self.polls.send(Request::ScriptInRun(script, &mut condition), Effect::Read).await?;
         reply::condition(reply).map_err(corrupt)
     }
 
@@ -260,7 +270,7 @@ impl StockGate for RedisGate {
         let script = &self.scripts.progress;
         let mut progress = call(script, &self.keys(sale).await?.some(["meta", "progress", "held"]));
         progress.arg(HELD_MS);
-        reply::progress(self.run(script, Effect::Read, &progress).await?).map_err(corrupt)
+        reply::progress(self.look(script, &progress).await?).map_err(corrupt)
     }
 
     async fn remove(&self, sale: SaleId) -> Result<(), Fault> {

@@ -26,9 +26,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use seckill_core::{
-    CreatedOnce, Dependency, Epoch, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter,
-    LockedSale, Mode, NewSale, OrderId, RebuildStep, RequestKey, Sale, SaleChange, SaleChanged, SaleId,
-    UserId,
+    CreatedOnce, Dependency, Epoch, Fates, Fault, Ledger, LedgerId, LedgerOrder, LedgerTotals, LedgerWriter,
+    LockedSale, MAX_ORDERS_AT_ONCE, Mode, NewSale, OrderId, RebuildStep, RequestKey, Sale, SaleChange,
+    SaleChanged, SaleId, UserId,
 };
 use sqlx::mysql::MySqlConnectOptions;
 use uuid::Uuid;
@@ -57,6 +57,8 @@ pub(crate) struct MySqlLedger {
     readers: Readers,
     counters: Readers,
     transactions: Arc<Transactions>,
+    /// Who is told of what was written; `None`: nobody.
+    fates: Option<Arc<dyn Fates>>,
 }
 
 impl MySqlLedger {
@@ -67,6 +69,7 @@ impl MySqlLedger {
             counters: Readers::new(server.clone(), COUNTERS, COUNT),
             transactions: Arc::new(Transactions::new(server.clone())),
             server,
+            fates: None,
         }
     }
 
@@ -88,6 +91,11 @@ impl MySqlLedger {
         let found = self.sale(id).await.map_err(|fault| unread(fault.to_string()))?;
         let found = found.ok_or_else(|| unread("it cannot be found".to_owned()))?;
         Ok(CreatedOnce::Created(Box::new(found)))
+    }
+
+    /// The same, and whatever it commits is announced there.
+    pub(crate) fn announcing(self, fates: Arc<dyn Fates>) -> Self {
+        Self { fates: Some(fates), ..self }
     }
 }
 
@@ -195,6 +203,16 @@ impl Ledger for MySqlLedger {
         self.readers.run(Effect::Nothing, |c| Box::pin(queries::order(c, id))).await
     }
 
+    async fn orders(&self, ids: &[OrderId]) -> Result<Vec<LedgerOrder>, Fault> {
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(MAX_ORDERS_AT_ONCE) {
+            let some = some.to_vec();
+            let read = self.readers.run(Effect::Nothing, |c| Box::pin(queries::orders(c, some)));
+            found.extend(read.await?);
+        }
+        Ok(found)
+    }
+
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault> {
         self.readers.run(Effect::Nothing, |c| Box::pin(queries::orders_of(c, user, sale))).await
     }
@@ -215,7 +233,8 @@ impl Ledger for MySqlLedger {
     }
 
     async fn writer(&self) -> Result<Box<dyn LedgerWriter>, Fault> {
-        Ok(Box::new(writer::MySqlWriter::connect(self.server.clone()).await?))
+        let writer = writer::MySqlWriter::connect(self.server.clone(), self.fates.clone());
+        Ok(Box::new(writer.await?))
     }
 
     async fn ping(&self) -> Result<(), Fault> {

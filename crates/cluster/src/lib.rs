@@ -4,6 +4,7 @@
 mod config;
 mod control;
 mod events;
+mod fates;
 mod gate;
 mod identity;
 mod ledger;
@@ -35,7 +36,9 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
     let gate = gate::RedisGate::new(redis.clone(), config, of_place());
     let broker = config::amqp(&config.amqp_url)?;
     let queue = queue_of(config, &identity, of_place())?;
-    let ledger = Arc::new(ledger::MySqlLedger::new(mysql, Arc::clone(&identity)));
+    let fates = Arc::new(fates::RedisFates::new(redis.clone()));
+    let ledger = ledger::MySqlLedger::new(mysql, Arc::clone(&identity)).announcing(Arc::clone(&fates) as _);
+    let ledger = Arc::new(ledger);
     let events = events::RabbitEvents::new(broker, identity, Some(Arc::clone(&ledger) as Arc<dyn Ledger>));
     Ok(Backend {
         name: "cluster",
@@ -46,6 +49,7 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
         outbox: ledger,
         events: Arc::new(events),
         control: Arc::new(control::RedisControl::new(redis)),
+        fates,
     })
 }
 

@@ -50,12 +50,13 @@ pub use order::{
     UserId,
 };
 pub use ports::{
-    Around, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane, CreatedOnce, Delivery,
-    DeliveryTag, Effect, EventBus, EventDelivery, EventPublisher, FunnelCount, GateCondition, GateLevel,
-    GiveBack, Ledger, LedgerTotals, LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, Notice,
-    OrderQueue, OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage,
-    PaymentAnswer, PaymentRequest, Publisher, QueueDepth, QueueProgress, RequestKey, SnapshotListener,
-    StockGate, Subscription, Waiting,
+    Announcement, Around, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane,
+    CreatedOnce, Delivery, DeliveryTag, Effect, EventBus, EventDelivery, EventPublisher, FateNews, Fates,
+    FatesListener, FunnelCount, GateCondition, GateLevel, GiveBack, Heard, Ledger, LedgerTotals,
+    LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, MAX_ORDERS_AT_ONCE, Notice, OrderQueue,
+    OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage, PaymentAnswer,
+    PaymentRequest, Publisher, QueueDepth, QueueProgress, RequestKey, SnapshotListener, StockGate,
+    Subscription, Waiting,
 };
 pub use sale::{
     Ended, Epoch, Mode, NewSale, NotChanged, Phase, Rebuild, RebuildStep, Sale, SaleChange, SaleChanged,

@@ -4,20 +4,38 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{CancelReason, Claim, Epoch, SaleId, Timestamp, TraceParent};
+use crate::{CancelReason, Claim, Epoch, OrderRecord, SaleId, Timestamp, TraceParent};
 
 /// Orders in one order batch, at the most: one group commit, one message.
 pub const MAX_BATCH_ORDERS: usize = 256;
 
 /// Names one order: a UUIDv7, so ids sort by the time they were made and new rows land at the end of the primary key.
+///
+/// Its last 16 bits are the lowest 16 bits of the sale's id, in network order, so that whoever is asked about an order knows at
+/// which gate to look for it. 58 bits stay that make it unique within its millisecond. The bits are a hint and no promise: two
+/// sales may share them, and ids that were made elsewhere hold any bits there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct OrderId(pub Uuid);
 
 impl OrderId {
-    /// A new id, later than every id made before by this process.
+    /// A new id that names no sale, later than every id made before by this process.
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// A new id of an order in `sale`, later than every id made before by this process.
+    pub fn generate_for(sale: SaleId) -> Self {
+        let mut bytes = Uuid::now_v7().into_bytes();
+        // The counter that orders the ids of one millisecond is further in front.
+        bytes[14..].copy_from_slice(&sale.low_bits().to_be_bytes());
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The [lowest 16 bits](SaleId::low_bits) of its sale's id, where it was made by [`Self::generate_for`].
+    pub fn sale_bits(self) -> u16 {
+        let [.., high, low] = self.0.into_bytes();
+        u16::from_be_bytes([high, low])
     }
 }
 
@@ -246,8 +264,52 @@ pub struct LedgerOrder {
     pub rejected: Option<RejectReason>,
     /// Why it was cancelled; `None` when it was not.
     pub cancelled: Option<CancelReason>,
+    /// Counts its states since its commit from 1; 0 when rejected. Of two readings the one with the higher number is newer.
+    pub sequence: u32,
     /// When the ledger recorded it, by the ledger's clock.
     pub recorded_at: Timestamp,
+}
+
+impl LedgerOrder {
+    /// `order` as it is when it has just been committed.
+    pub fn committed(order: &Order, amount_cents: u64, recorded_at: Timestamp) -> Self {
+        Self {
+            sale_id: order.sale_id,
+            claim: order.claim,
+            amount_cents,
+            status: OrderStatus::Committed,
+            rejected: None,
+            cancelled: None,
+            sequence: 1,
+            recorded_at,
+        }
+    }
+
+    /// `order` as it is when it has just been rejected.
+    pub fn rejected(order: &Order, reason: RejectReason, recorded_at: Timestamp) -> Self {
+        Self {
+            amount_cents: 0,
+            status: OrderStatus::Rejected,
+            rejected: Some(reason),
+            sequence: 0,
+            ..Self::committed(order, 0, recorded_at)
+        }
+    }
+}
+
+impl From<&OrderRecord> for LedgerOrder {
+    fn from(record: &OrderRecord) -> Self {
+        Self {
+            sale_id: record.sale_id,
+            claim: record.claim,
+            amount_cents: record.amount_cents,
+            status: record.state.status,
+            rejected: None,
+            cancelled: record.cancelled,
+            sequence: record.sequence,
+            recorded_at: record.committed_at,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +340,17 @@ mod tests {
             })
         );
         assert_eq!(serde_json::from_value::<OrderBatch>(json).unwrap(), batch);
+    }
+
+    #[test]
+    fn an_id_names_its_sale_and_is_later_than_those_before() {
+        let sale = SaleId(0x7_1234);
+        let ids: Vec<_> = (0..10_000).map(|_| OrderId::generate_for(sale)).collect();
+        assert!(ids.is_sorted_by(|one, next| one < next));
+        for id in ids {
+            assert_eq!((id.sale_bits(), sale.low_bits()), (0x1234, 0x1234));
+            assert_eq!((id.0.get_version_num(), id.0.get_variant()), (7, uuid::Variant::RFC4122));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod bank;
 mod control;
 mod events;
+mod fates;
 mod gate;
 mod ledger;
 mod lifecycle;
@@ -19,8 +20,11 @@ use std::sync::Arc;
 pub use bank::{Bank, BankAnswer, Charge, GiveBack};
 pub use control::{ControlPlane, SnapshotListener};
 pub use events::{EventBus, EventDelivery, EventPublisher, Subscription, Waiting};
+pub use fates::{Announcement, FateNews, Fates, FatesListener, Heard};
 pub use gate::{GateCondition, GateLevel, QueueProgress, StockGate};
-pub use ledger::{CreatedOnce, Ledger, LedgerTotals, LedgerWriter, LockedSale, RequestKey};
+pub use ledger::{
+    CreatedOnce, Ledger, LedgerTotals, LedgerWriter, LockedSale, MAX_ORDERS_AT_ONCE, RequestKey,
+};
 pub use lifecycle::{
     Effect, FunnelCount, Lifecycle, LifecycleTransaction, Notice, Outbox, OutboxDepth, OutboxEvent,
     OutboxState,
@@ -50,4 +54,6 @@ pub struct Backend {
     pub events: Arc<dyn EventBus>,
     /// Where processes report how they are.
     pub control: Arc<dyn ControlPlane>,
+    /// Tells gateways what the ledger did with orders.
+    pub fates: Arc<dyn Fates>,
 }

@@ -15,6 +15,14 @@ pub use change::{NotChanged, SaleChange, SaleChanged};
 #[serde(transparent)]
 pub struct SaleId(pub u64);
 
+impl SaleId {
+    /// The lowest 16 bits: what the ids of its orders carry.
+    pub fn low_bits(self) -> u16 {
+        let [.., high, low] = self.0.to_be_bytes();
+        u16::from_be_bytes([high, low])
+    }
+}
+
 impl std::fmt::Display for SaleId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

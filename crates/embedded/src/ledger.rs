@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use self::commit::SqliteWriter;
 use crate::OpenError;
+use crate::fates::LocalFates;
 use crate::folder::Folder;
 use crate::sqlite::{self, WriteConnection};
 
@@ -62,20 +63,22 @@ struct Writing {
     /// Whose events are written.
     ledger: LedgerId,
     connection: Arc<Mutex<WriteConnection>>,
+    /// Who is told of what was written.
+    fates: Arc<LocalFates>,
     /// Held until the last write is done, also one whose caller did not wait for it.
     _folder: Arc<Folder>,
 }
 
 impl SqliteLedger {
     /// Opens the file and brings it to this version's schema.
-    pub(crate) async fn open(folder: Arc<Folder>) -> Result<Self, OpenError> {
+    pub(crate) async fn open(folder: Arc<Folder>, fates: Arc<LocalFates>) -> Result<Self, OpenError> {
         let path = folder.file(FILE);
         sqlite::migrate(&path, MIGRATIONS).await?;
         let connection = Arc::new(Mutex::new(WriteConnection::new(&path, Dependency::Ledger)));
         let readers = sqlite::readers(&path, READERS);
         let row = sqlx::query("SELECT id FROM ledger_identity").fetch_one(&readers).await.map_err(fault)?;
         let ledger = rows::ledger_id(&row)?;
-        Ok(Self { readers, writing: Arc::new(Writing { ledger, connection, _folder: folder }) })
+        Ok(Self { readers, writing: Arc::new(Writing { ledger, connection, fates, _folder: folder }) })
     }
 
     /// The ledger's id, read when the file was opened.
@@ -272,20 +275,42 @@ impl Ledger for SqliteLedger {
 
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {
         const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, status, cancel_reason, \
-                           NULL AS reason, accepted_at, committed_at AS recorded_at FROM orders WHERE id = ?1 \
+                           sequence, NULL AS reason, accepted_at, committed_at AS recorded_at FROM orders WHERE id = ?1 \
                            UNION ALL \
-                           SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, reason, accepted_at, created_at \
+                           SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, 0, reason, accepted_at, created_at \
                            FROM rejections WHERE order_id = ?1 LIMIT 1";
         let query = sqlx::query(SQL).bind(rows::id_bytes(id));
         let row = query.fetch_optional(&self.readers).await.map_err(fault)?;
         row.as_ref().map(rows::ledger_order).transpose()
     }
 
+    async fn orders(&self, ids: &[OrderId]) -> Result<Vec<LedgerOrder>, Fault> {
+        let mut found = Vec::with_capacity(ids.len());
+        for some in ids.chunks(sqlite::ROWS_A_STATEMENT) {
+            let some = || some.iter().copied().map(rows::id_bytes);
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, status, cancel_reason, sequence, \
+                 NULL AS reason, accepted_at, committed_at AS recorded_at FROM orders WHERE id IN (",
+            );
+            rows::push_list(&mut query, some());
+            query.push(
+                " UNION ALL SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, 0, reason, accepted_at, created_at \
+                 FROM rejections WHERE order_id IN (",
+            );
+            rows::push_list(&mut query, some());
+            let page = query.build().persistent(false).fetch_all(&self.readers).await.map_err(fault)?;
+            for row in &page {
+                found.push(rows::ledger_order(row)?);
+            }
+        }
+        Ok(found)
+    }
+
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault> {
         const SQL: &str = "SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, status, cancel_reason, \
-                           NULL AS reason, accepted_at, committed_at AS recorded_at FROM orders WHERE sale_id = ?1 AND user_id = ?2 \
+                           sequence, NULL AS reason, accepted_at, committed_at AS recorded_at FROM orders WHERE sale_id = ?1 AND user_id = ?2 \
                            UNION ALL \
-                           SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, reason, accepted_at, created_at \
+                           SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, 0, reason, accepted_at, created_at \
                            FROM rejections WHERE sale_id = ?1 AND user_id = ?2 \
                            ORDER BY accepted_at, order_id LIMIT 100";
         let query = sqlx::query(SQL).bind(sale.0.cast_signed()).bind(user.0.cast_signed());
@@ -301,10 +326,10 @@ impl Ledger for SqliteLedger {
     ) -> Result<Vec<LedgerOrder>, Fault> {
         // The plus sign keeps SQLite on the primary key, in whose order a page costs its own rows only.
         const SQL: &str = "SELECT * FROM (SELECT id AS order_id, sale_id, user_id, quantity, amount_cents, status, \
-                           cancel_reason, NULL AS reason, accepted_at, committed_at AS recorded_at \
+                           cancel_reason, sequence, NULL AS reason, accepted_at, committed_at AS recorded_at \
                            FROM orders WHERE +sale_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3) \
                            UNION ALL \
-                           SELECT * FROM (SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, reason, accepted_at, created_at \
+                           SELECT * FROM (SELECT order_id, sale_id, user_id, quantity, 0, NULL, NULL, 0, reason, accepted_at, created_at \
                            FROM rejections WHERE +sale_id = ?1 AND order_id > ?2 ORDER BY order_id LIMIT ?3) \
                            ORDER BY order_id LIMIT ?3";
         // An empty blob comes before every id.

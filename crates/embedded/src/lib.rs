@@ -5,6 +5,7 @@
 
 mod control;
 mod events;
+mod fates;
 mod folder;
 mod gate;
 mod ledger;
@@ -31,7 +32,8 @@ pub fn open(data_dir: &Path) -> LocalBoxFuture<'_, Result<Backend, OpenError>> {
 
 async fn open_folder(data_dir: &Path) -> Result<Backend, OpenError> {
     let folder = Arc::new(folder::Folder::lock(data_dir).await?);
-    let ledger = ledger::SqliteLedger::open(Arc::clone(&folder)).await?;
+    let fates = Arc::new(fates::LocalFates::new());
+    let ledger = ledger::SqliteLedger::open(Arc::clone(&folder), Arc::clone(&fates)).await?;
     let queue = queue::SqliteQueue::open(Arc::clone(&folder), ledger.ledger_id()).await?;
     let events = events::SqliteBus::open(Arc::clone(&folder)).await?;
     let gate = gate::rebuild(&ledger, &queue, folder).await?;
@@ -45,6 +47,7 @@ async fn open_folder(data_dir: &Path) -> Result<Backend, OpenError> {
         ledger,
         events: Arc::new(events),
         control: Arc::new(control::LocalControl::new()),
+        fates,
     })
 }
 

@@ -3,9 +3,10 @@
 //! gateway that starts while the ledger is away sells the sales that its peers sold.
 
 mod changes;
+pub(crate) mod of_orders;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -121,6 +122,8 @@ pub struct Directory {
     /// Held only to look up, insert or swap; never across an await.
     desks: RwLock<HashMap<SaleId, Arc<Desk>>>,
     misses: Cache<SaleId, Option<Arc<Desk>>>,
+    /// The highest id of a sale that was ever taken in.
+    newest: AtomicU64,
     /// Whether it was ever filled, from the ledger or from what peers know.
     filled: AtomicBool,
     /// What was last written to the gate, and when.
@@ -163,6 +166,7 @@ impl Directory {
             shutdown,
             desks: RwLock::default(),
             misses,
+            newest: AtomicU64::new(0),
             filled: AtomicBool::new(false),
             kept: Mutex::default(),
             changes,
@@ -196,6 +200,7 @@ impl Directory {
 
     /// Takes in a sale as the ledger has it now. Its lanes go on as they are, or start once the gate has been filled.
     pub fn put(&self, sale: Sale) -> Arc<Desk> {
+        self.newest.fetch_max(sale.id.0, Relaxed);
         let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
         let (way, lost) = match desks.get(&sale.id) {
             // Read before the sale was opened, and put after it was opened: what is known is newer.

@@ -20,6 +20,7 @@ mod request;
 mod routes;
 mod sale_changes;
 mod sales;
+mod status;
 mod workers;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::directory::Directory;
+use crate::status::Statuses;
 use auth::Keys;
 use contract::Calls;
 use limit::UserLimit;
@@ -63,6 +65,7 @@ pub(crate) struct App {
     guard: guard::Guard,
     /// Cancelled before `draining`: orders still go on.
     ending: CancellationToken,
+    statuses: Statuses,
 }
 
 impl App {
@@ -77,6 +80,7 @@ impl App {
         Arc::new(Self {
             views: sales::views(backend.clone()),
             audits: audits::Audits::new(backend.clone()),
+            statuses: Statuses::new(backend.clone(), Arc::clone(&directory), config.status),
             backend,
             directory,
             keys: Keys::new(Arc::clone(&config.buyers), config.admins.clone()),
@@ -103,6 +107,11 @@ impl App {
     pub(crate) async fn tidy(&self) {
         let limits = (self.order_limit.forget_the_idle(), self.read_limit.forget_the_idle());
         tokio::join!(limits.0, limits.1, self.guard.tidy());
+    }
+
+    /// Hears what becomes of orders; never returns.
+    pub(crate) async fn keep_statuses_current(&self) {
+        self.statuses.keep_current().await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The HTTP side: decides who gets a unit, hands each winner's order durably to the queue, and answers.
 //!
 //! [`intake`] is the hot path, [`recover`] finishes it for gateways that died, [`reconcile`] sends again what was lost behind
-//! it, [`directory`] has the sales at hand, `sold_out` answers for those that have nothing left, [`buyers`] has the keys of their tokens, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
+//! it, [`directory`] has the sales at hand, `sold_out` answers for those that have nothing left, [`status`] knows what has become of orders, [`buyers`] has the keys of their tokens, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
 //! works on.
 
 pub mod buyers;
@@ -16,6 +16,7 @@ mod retry;
 pub mod server;
 mod shares;
 mod sold_out;
+pub mod status;
 mod ticket;
 pub mod tls;
 
@@ -78,6 +79,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Cuts the drain delay short. [`run`] cancels it once the delay is over.
     pub hurry: CancellationToken,
+    /// What it may cost that the crowd asks for its orders.
+    pub status: status::StatusConfig,
 }
 
 impl Config {
@@ -98,9 +101,9 @@ impl Config {
             recover: recover::RecoverConfig::default(),
             order_rate_limit: 10,
             read_rate_limit: 20,
-            max_connections: 20_000,
+            max_connections: 30_000,
             head_timeout: server::HEAD_TIMEOUT,
-            max_event_streams: 1_024,
+            max_event_streams: 25_000,
             answer_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(20),
             crowd: CrowdConfig::default(),
@@ -108,6 +111,7 @@ impl Config {
             tls: None,
             drain_delay: Duration::ZERO,
             hurry: CancellationToken::new(),
+            status: status::StatusConfig::default(),
         }
     }
 }
@@ -201,8 +205,11 @@ async fn run_until(
             );
         }
     };
-    let background =
-        async { tokio::join!(directory.keep_current(), recoverer, app.tidy(), config.buyers.keep_current()) };
+    // Boxed, since all of them together are large.
+    let statuses = Box::pin(app.keep_statuses_current());
+    let background = async {
+        tokio::join!(directory.keep_current(), recoverer, app.tidy(), config.buyers.keep_current(), statuses)
+    };
     // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
     let drain = async {
         ending.cancelled().await;

@@ -1,7 +1,7 @@
 //! A claim on its way to its answer: what the handler hands over, what comes back, and why a claim is refused at once. Both
 //! paths of an order use it, through the queue and direct.
 
-use seckill_core::{Claim, Dependency, OrderId, Timestamp, TraceParent, UserId, current_trace};
+use seckill_core::{Claim, Dependency, OrderId, SaleId, Timestamp, TraceParent, UserId, current_trace};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -78,7 +78,7 @@ impl<T> From<mpsc::error::TrySendError<T>> for NotTaken {
 }
 
 /// A claim as the gateway makes it: a new order id, the present moment.
-pub(crate) fn new_claim(user_id: UserId, quantity: u32) -> Claim {
+pub(crate) fn new_claim(sale: SaleId, user_id: UserId, quantity: u32) -> Claim {
     let accepted_at: Timestamp = seckill_core::now();
-    Claim { order_id: OrderId::generate(), user_id, quantity, accepted_at }
+    Claim { order_id: OrderId::generate_for(sale), user_id, quantity, accepted_at }
 }

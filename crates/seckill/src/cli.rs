@@ -6,8 +6,8 @@ pub(crate) mod demo;
 pub(crate) mod events;
 #[cfg(feature = "lab")]
 pub(crate) mod experiments;
-pub(crate) mod token;
 pub(crate) mod sales;
+pub(crate) mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -244,7 +244,7 @@ pub(crate) struct GatewayOptions {
     #[arg(long, env = "SECKILL_READ_RATE_LIMIT", default_value_t = 20)]
     pub(crate) read_rate_limit: u32,
     /// Connections at the same time; more wait to be accepted
-    #[arg(long, env = "SECKILL_MAX_CONNECTIONS", default_value_t = 20_000, value_parser = at_least_one)]
+    #[arg(long, env = "SECKILL_MAX_CONNECTIONS", default_value_t = 30_000, value_parser = at_least_one)]
     pub(crate) max_connections: usize,
     /// After this long without a confirm, a reservation is published once more
     #[arg(long, env = "SECKILL_STRANDED_AFTER", default_value = "10s", value_parser = stranded_after)]

@@ -9,6 +9,7 @@
 pub mod control;
 pub mod crowd;
 pub mod events;
+pub mod fates;
 pub mod gate;
 pub mod ledger;
 pub mod lifecycle;
@@ -106,6 +107,7 @@ macro_rules! conformance {
             a_users_orders_come_oldest_first
             a_sales_orders_come_page_by_page
             an_unknown_order_is_none
+            many_orders_are_looked_up_at_once
             the_largest_values_are_kept
             an_empty_batch_is_nothing
             a_large_batch_is_committed_whole
@@ -183,6 +185,12 @@ macro_rules! conformance {
             settings_come_with_every_exchange
             of_two_changes_at_once_one_is_made
         }
+        $crate::conformance_checks! { $subject, fates:
+            every_listener_hears_what_became_of_a_batch
+            a_redelivered_order_is_said_to_have_changed
+            changes_after_the_commit_are_heard
+            a_large_batch_is_heard_whole
+        }
         $crate::conformance_checks! { $subject, path:
             an_order_goes_all_the_way
             a_crash_between_reserve_and_publish_loses_nothing
@@ -256,6 +264,7 @@ mod tests {
             ("money", include_str!("conformance/money.rs")),
             ("outbox", include_str!("conformance/outbox.rs")),
             ("events", include_str!("conformance/events.rs")),
+            ("fates", include_str!("conformance/fates.rs")),
             ("path", include_str!("conformance/path.rs")),
             ("control", include_str!("conformance/control.rs")),
             ("sold_out", include_str!("conformance/sold_out.rs")),

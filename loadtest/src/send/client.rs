@@ -214,6 +214,11 @@ impl Clients {
         &self.target
     }
 
+    /// The clients one by one, for those who send requests of their own.
+    pub fn into_clients(mut self) -> Vec<Client> {
+        self.take()
+    }
+
     /// Returns all clients. Those that are not put back are replaced by new ones at the next call.
     pub(crate) fn take(&mut self) -> Vec<Client> {
         let mut clients = std::mem::take(&mut self.idle);

@@ -7,12 +7,28 @@
 use std::collections::{BTreeMap, HashMap};
 
 use seckill_core::{
-    AbortPoint, Event, EventBody, EventOrder, Fate, Known, LedgerId, Order, RejectReason, Room, SaleId,
-    abort_point, decide, decided_anew,
+    AbortPoint, Event, EventBody, EventOrder, Fate, FateNews, Known, LedgerId, Order, RejectReason, Room,
+    SaleId, Timestamp, abort_point, decide, decided_anew,
 };
 use sqlx::mysql::MySqlConnection;
 
 use super::statements::{self, Added, IDS_AT_ONCE, Terms};
+
+/// A batch that is written and not committed yet.
+pub(super) struct Written {
+    pub(super) fates: Vec<Fate>,
+    /// What to announce once it is committed.
+    pub(super) news: FateNews,
+}
+
+impl Written {
+    fn new(orders: &[Order], fates: Vec<Fate>, sales: &HashMap<SaleId, Terms>, at: Timestamp) -> Self {
+        let amount = |order: &Order| {
+            sales.get(&order.sale_id).map_or(0, |terms| terms.amount_cents(order.claim.quantity))
+        };
+        Self { news: FateNews::of_commit(orders, &fates, amount, at), fates }
+    }
+}
 
 /// Why nothing was written. The transaction is still open.
 pub(super) enum NotWritten {
@@ -34,13 +50,14 @@ pub(super) async fn write_whole(
     connection: &mut MySqlConnection,
     ledger: LedgerId,
     orders: &[Order],
-) -> Result<Vec<Fate>, NotWritten> {
+) -> Result<Written, NotWritten> {
     statements::begin(connection).await?;
     abort_point(AbortPoint::LedgerBegun);
-    let sales = statements::read_sales(connection, &sale_ids(orders)).await?;
+    let (sales, at) = statements::read_sales(connection, &sale_ids(orders)).await?;
+    let at = at.ok_or(NotWritten::DoesNotFit)?;
     let rows = sorted(orders.iter());
     let added = add_up(&rows, &sales).ok_or(NotWritten::DoesNotFit)?;
-    statements::insert_orders(connection, &rows, &sales).await?;
+    statements::insert_orders(connection, &rows, &sales, at).await?;
     await_payment(connection, ledger, &rows, &sales).await?;
     abort_point(AbortPoint::LedgerInserted);
     for (id, added) in &added {
@@ -49,7 +66,7 @@ pub(super) async fn write_whole(
         }
     }
     abort_point(AbortPoint::LedgerUpdated);
-    Ok(vec![Fate::Committed; orders.len()])
+    Ok(Written::new(orders, vec![Fate::Committed; orders.len()], &sales, at))
 }
 
 /// Adds up what the batch takes from each sale; `None` where an order needs a closer look.
@@ -86,10 +103,12 @@ pub(super) async fn write_sorted(
     connection: &mut MySqlConnection,
     ledger: LedgerId,
     orders: &[Order],
-) -> Result<Vec<Fate>, NotWritten> {
+) -> Result<Written, NotWritten> {
     statements::begin(connection).await?;
     abort_point(AbortPoint::LedgerBegun);
     let sales = statements::lock_sales(connection, &sale_ids(orders)).await?;
+    // Read after the wait for the lock.
+    let at = statements::clock(connection).await?;
     let known = read_known(connection, orders, &sales).await?;
     let stale = known.stale();
     let fates = decide(orders, known);
@@ -115,13 +134,13 @@ pub(super) async fn write_sorted(
         }
     }
     let rows = sorted(committed.into_iter());
-    statements::insert_orders(connection, &rows, &sales).await?;
+    statements::insert_orders(connection, &rows, &sales, at).await?;
     await_payment(connection, ledger, &rows, &sales).await?;
-    statements::insert_rejections(connection, &rejected).await?;
+    statements::insert_rejections(connection, &rejected, at).await?;
     for (id, added) in &added {
         statements::add(connection, *id, added).await?;
     }
-    Ok(fates)
+    Ok(Written::new(orders, fates, &sales, at))
 }
 
 /// Records until when each of `rows`, which are committed, can be paid, and writes the events that tell of them; for sales

@@ -1,13 +1,14 @@
 //! What becomes of orders after their commit, on MySQL: the port's methods. The statements are in `changes`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use seckill_core::effects::RefundEffects;
 use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
-    Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice, OrderId,
-    OrderRecord, Overdue, SaleId, UserId,
+    Announcement, Dependency, Effect, Event, Fates, Fault, FunnelCount, Lifecycle, LifecycleTransaction,
+    Notice, OrderId, OrderRecord, Overdue, SaleId, UserId,
 };
 use uuid::Uuid;
 
@@ -19,7 +20,12 @@ use super::{MySqlLedger, money, readers};
 impl Lifecycle for MySqlLedger {
     async fn begin(&self) -> Result<Box<dyn LifecycleTransaction>, Fault> {
         let transaction = self.transactions.begin().await?;
-        Ok(Box::new(MySqlTransaction { transaction, later: Later::default() }))
+        Ok(Box::new(MySqlTransaction {
+            transaction,
+            later: Later::default(),
+            moved: Vec::new(),
+            fates: self.fates.clone(),
+        }))
     }
 
     async fn overdue(&self, after: Option<Overdue>, limit: u32) -> Result<Vec<Overdue>, Fault> {
@@ -72,6 +78,10 @@ impl Lifecycle for MySqlLedger {
 struct MySqlTransaction {
     transaction: Transaction,
     later: Later,
+    /// Orders as they are once it is committed.
+    moved: Vec<OrderRecord>,
+    /// Who is told of them.
+    fates: Option<Arc<dyn Fates>>,
 }
 
 #[async_trait]
@@ -107,6 +117,7 @@ impl LifecycleTransaction for MySqlTransaction {
                 self.later.ended(from);
             }
         }
+        self.moved.extend_from_slice(to);
         Ok(())
     }
 
@@ -169,9 +180,14 @@ impl LifecycleTransaction for MySqlTransaction {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Fault> {
-        let Self { mut transaction, later } = *self;
+        let Self { mut transaction, later, moved, fates } = *self;
         transaction.run(|c| Box::pin(changes::write(c, later))).await?;
-        transaction.commit().await
+        let announcement = fates.map(|fates| Announcement::before_commit(fates, &moved));
+        let ended = transaction.commit().await;
+        if let Some(announcement) = announcement {
+            announcement.after_commit(&ended);
+        }
+        ended
     }
 }
 

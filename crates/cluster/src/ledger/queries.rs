@@ -5,7 +5,7 @@
 
 use seckill_core::{Claim, Epoch, LedgerId, LedgerOrder, LedgerTotals, OrderId, Sale, SaleId, UserId};
 use sqlx::mysql::MySqlConnection;
-use sqlx::{Result, Row};
+use sqlx::{FromRow, Result, Row};
 
 use super::rows::{OrderRow, SaleRow, claim, sales_and, uuid};
 
@@ -50,15 +50,33 @@ pub(super) async fn sales(connection: &mut MySqlConnection, limit: u32) -> Resul
 pub(super) async fn order(connection: &mut MySqlConnection, id: OrderId) -> Result<Option<LedgerOrder>> {
     // CAST: a plain 0 and an unsigned column would make a DECIMAL of both.
     let found = sqlx::query_as(
-        "SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, accepted_at, committed_at AS recorded_at \
+        "SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, sequence, accepted_at, committed_at AS recorded_at \
          FROM orders WHERE id = ? \
          UNION ALL \
-         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, accepted_at, created_at \
+         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, CAST(0 AS UNSIGNED), accepted_at, created_at \
          FROM rejections WHERE order_id = ?",
     );
     let id = id.0.as_bytes().as_slice();
     let found = found.bind(id).bind(id).fetch_optional(connection).await?;
     Ok(found.map(|OrderRow(order)| order))
+}
+
+/// As text, for the reasons that `statements` gives.
+pub(super) async fn orders(connection: &mut MySqlConnection, ids: Vec<OrderId>) -> Result<Vec<LedgerOrder>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = ids.iter().map(statements::uuid).collect();
+    let ids = statements::List(&ids);
+    let sql = format!(
+        "SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, sequence, accepted_at, committed_at AS recorded_at \
+         FROM orders WHERE id IN ({ids}) \
+         UNION ALL \
+         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, CAST(0 AS UNSIGNED), accepted_at, created_at \
+         FROM rejections WHERE order_id IN ({ids})"
+    );
+    let rows = statements::fetch(connection, sql).await?;
+    rows.iter().map(|row| OrderRow::from_row(row).map(|OrderRow(order)| order)).collect()
 }
 
 pub(super) async fn orders_of(
@@ -67,10 +85,10 @@ pub(super) async fn orders_of(
     sale: SaleId,
 ) -> Result<Vec<LedgerOrder>> {
     let found = sqlx::query_as(
-        "SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, accepted_at, committed_at AS recorded_at \
+        "SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, sequence, accepted_at, committed_at AS recorded_at \
          FROM orders WHERE sale_id = ? AND user_id = ? \
          UNION ALL \
-         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, accepted_at, created_at \
+         SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, CAST(0 AS UNSIGNED), accepted_at, created_at \
          FROM rejections WHERE sale_id = ? AND user_id = ? \
          ORDER BY accepted_at, id LIMIT ?",
     )
@@ -93,10 +111,10 @@ pub(super) async fn orders_after(
     // In the order of the primary key, so that a page costs its own rows; by the key of sale and user the server would
     // sort the whole sale for each page.
     let found = sqlx::query_as(
-        "(SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, accepted_at, committed_at AS recorded_at \
+        "(SELECT id, sale_id, user_id, quantity, amount_cents, status, NULL AS reason, cancel_reason, sequence, accepted_at, committed_at AS recorded_at \
           FROM orders FORCE INDEX (PRIMARY) WHERE sale_id = ? AND id > ? ORDER BY id LIMIT ?) \
          UNION ALL \
-         (SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, accepted_at, created_at \
+         (SELECT order_id, sale_id, user_id, quantity, CAST(0 AS UNSIGNED), 'rejected', reason, NULL, CAST(0 AS UNSIGNED), accepted_at, created_at \
           FROM rejections FORCE INDEX (PRIMARY) WHERE sale_id = ? AND order_id > ? ORDER BY order_id LIMIT ?) \
          ORDER BY id LIMIT ?",
     );

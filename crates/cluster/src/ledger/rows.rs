@@ -99,6 +99,7 @@ impl FromRow<'_, MySqlRow> for OrderRow {
             status,
             rejected,
             cancelled: cancel_reason(row)?,
+            sequence: row.try_get("sequence")?,
             recorded_at: row.try_get("recorded_at")?,
         }))
     }

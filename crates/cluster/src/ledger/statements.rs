@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::{Display, Write};
 
 use seckill_core::{
-    Epoch, Event, EventMessage, Mode, Order, OrderId, RejectReason, SaleId, SaleState, UserId,
+    Epoch, Event, EventMessage, Mode, Order, OrderId, RejectReason, SaleId, SaleState, Timestamp, UserId,
 };
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Result, Row};
@@ -76,12 +76,20 @@ pub(super) async fn roll_back(connection: &mut MySqlConnection) -> Result<()> {
     sqlx::raw_sql("ROLLBACK").execute(connection).await.map(drop)
 }
 
+/// The server's clock.
+pub(super) async fn clock(connection: &mut MySqlConnection) -> Result<Timestamp> {
+    sqlx::raw_sql("SELECT UTC_TIMESTAMP(3)").fetch_one(connection).await?.try_get(0)
+}
+
+/// The sales, and the server's clock, which saves a round trip; `None` where there is none of the sales.
 pub(super) async fn read_sales(
     connection: &mut MySqlConnection,
     ids: &[u64],
-) -> Result<HashMap<SaleId, Terms>> {
-    let sales = format!("SELECT * FROM sales WHERE id IN ({})", List(ids));
-    fetch(connection, sales).await?.iter().map(terms).collect()
+) -> Result<(HashMap<SaleId, Terms>, Option<Timestamp>)> {
+    let sales = format!("SELECT sales.*, UTC_TIMESTAMP(3) AS clock FROM sales WHERE id IN ({})", List(ids));
+    let rows = fetch(connection, sales).await?;
+    let clock = rows.first().map(|row| row.try_get("clock")).transpose()?;
+    Ok((rows.iter().map(terms).collect::<Result<_>>()?, clock))
 }
 
 /// Also waits until no other transaction has any of the sales locked, and locks them itself.
@@ -146,15 +154,14 @@ pub(super) async fn insert_orders(
     connection: &mut MySqlConnection,
     rows: &[&Order],
     sales: &HashMap<SaleId, Terms>,
+    at: Timestamp,
 ) -> Result<()> {
+    let at = at.format(DATETIME);
     let row = |sql: &mut String, Order { sale_id, claim, .. }: &Order| {
         let (id, user, quantity) = (uuid(&claim.order_id), claim.user_id, claim.quantity);
         let amount_cents = sales[sale_id].amount_cents(quantity);
         let accepted_at = claim.accepted_at.format(DATETIME);
-        write!(
-            sql,
-            "({id},{sale_id},{user},{quantity},{amount_cents},'committed',1,{accepted_at},UTC_TIMESTAMP(3))"
-        )
+        write!(sql, "({id},{sale_id},{user},{quantity},{amount_cents},'committed',1,{accepted_at},{at})")
     };
     let columns =
         "orders (id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, committed_at)";
@@ -211,12 +218,14 @@ fn event_inserts(events: &[Event]) -> Vec<String> {
 pub(super) async fn insert_rejections(
     connection: &mut MySqlConnection,
     rows: &[(&Order, RejectReason)],
+    at: Timestamp,
 ) -> Result<()> {
+    let at = at.format(DATETIME);
     let row = |sql: &mut String, (Order { sale_id, claim, .. }, reason): &(&Order, RejectReason)| {
         let (id, user, quantity, reason) =
             (uuid(&claim.order_id), claim.user_id, claim.quantity, reason.as_str());
         let accepted_at = claim.accepted_at.format(DATETIME);
-        write!(sql, "({id},{sale_id},{user},{quantity},'{reason}',{accepted_at},UTC_TIMESTAMP(3))")
+        write!(sql, "({id},{sale_id},{user},{quantity},'{reason}',{accepted_at},{at})")
     };
     let columns = "rejections (order_id, sale_id, user_id, quantity, reason, accepted_at, created_at)";
     insert(connection, columns, rows, row).await

@@ -1,14 +1,15 @@
 //! Commits batches: which way, on which connection, how often, and what a failure leaves behind. What is written is in
 //! `commit`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rand::RngExt;
-use seckill_core::{AbortPoint, Dependency, Fate, Fault, LedgerWriter, Order, abort_point};
+use seckill_core::{AbortPoint, Dependency, Fate, Fates, Fault, LedgerWriter, Order, abort_point};
 use sqlx::mysql::MySqlConnection;
 
-use super::commit::{self, NotWritten};
+use super::commit::{self, NotWritten, Written};
 use super::server::{Failure, IDLE, Purpose, Server, code, within};
 use super::statements;
 
@@ -29,6 +30,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// ended in a known way. Cancelled or failed in between, it is dropped, and the server rolls back by itself.
 pub(super) struct MySqlWriter {
     server: Server,
+    /// Who is told of what was committed.
+    fates: Option<Arc<dyn Fates>>,
     idle: Option<Idle>,
 }
 
@@ -58,9 +61,9 @@ enum Setback {
 }
 
 impl MySqlWriter {
-    pub(super) async fn connect(server: Server) -> Result<Self, Fault> {
+    pub(super) async fn connect(server: Server, fates: Option<Arc<dyn Fates>>) -> Result<Self, Fault> {
         let connection = server.connect(Purpose::Transactions).await?;
-        let mut writer = Self { server, idle: None };
+        let mut writer = Self { server, fates, idle: None };
         writer.put_back(connection);
         Ok(writer)
     }
@@ -87,8 +90,11 @@ impl MySqlWriter {
             }
         });
         match written.await {
-            Ok(Ok(fates)) => {
+            Ok(Ok(Written { fates, news })) => {
                 self.commit_transaction(connection).await?;
+                if let Some(told) = &self.fates {
+                    told.announce(news);
+                }
                 Ok(fates)
             }
             Ok(Err(NotWritten::DoesNotFit)) => {

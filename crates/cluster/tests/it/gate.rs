@@ -1,5 +1,7 @@
 //! The gate on Redis: what is left after wrong keys, lost data, lost scripts, and a server that hangs or is full.
 
+use std::time::Duration;
+
 use deadpool_redis::redis::{self, Value};
 use seckill_core::{Decision, Fault, Sale, SaleId, UserId};
 use seckill_testkit::{FaultProxy, PrivateRedis, eventually};
@@ -186,14 +188,30 @@ async fn a_connection_whose_answer_did_not_come_in_time_is_not_used_again() {
     let gate = ready_gate_with_one_connection(&proxy.url(redis.url())).await;
     gate.open(&sale(7, 10), 1).await.unwrap();
     let before = proxy.counts().connections;
-    gate.level(SALE).await.unwrap();
+    gate.stranded(SALE, Duration::ZERO, 1).await.unwrap();
     assert_eq!(proxy.counts().connections, before, "without a fault the connection is used again");
     // It still answers whoever asks whether the connection is alive.
     run(&redis.url(), &["CLIENT", "PAUSE", "60000", "WRITE"]).await;
     let fault = gate.reserve(SALE, 1, &[], &[claim(1)]).await.unwrap_err();
     assert!(matches!(fault, Fault::Unknown { .. }), "{fault:?}");
     run(&redis.url(), &["CLIENT", "UNPAUSE"]).await;
-    let level = gate.level(SALE).await.unwrap().unwrap();
-    assert!(level.orders <= 1, "{level:?}");
+    let pending = gate.stranded(SALE, Duration::ZERO, 10).await.unwrap();
+    assert!(pending.len() <= 1, "{pending:?}");
     assert_eq!(proxy.counts().connections, before + 1, "the next request has a new connection");
+}
+
+/// However many ask what they hold, no claim waits for a connection because of them.
+#[tokio::test]
+async fn polls_have_connections_of_their_own() {
+    let redis = PrivateRedis::start().await;
+    let proxy = FaultProxy::start(redis.url()).await;
+    let gate = ready_gate_with_one_connection(&proxy.url(redis.url())).await;
+    gate.open(&sale(7, 10), 1).await.unwrap();
+    let before = proxy.counts().connections;
+    gate.reserve(SALE, 1, &[], &[claim(1)]).await.unwrap();
+    assert_eq!(proxy.counts().connections, before, "the one connection is used again");
+    assert_eq!(gate.holdings(UserId(1), &[SALE]).await.unwrap().len(), 1);
+    gate.level(SALE).await.unwrap();
+    gate.condition(SALE, 1).await.unwrap();
+    assert_eq!(proxy.counts().connections, before + 1, "the reads share another one");
 }

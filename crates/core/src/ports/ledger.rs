@@ -11,6 +11,9 @@ use crate::{
     SaleChange, SaleChanged, SaleId, UserId,
 };
 
+/// Orders that one statement looks up by their ids.
+pub const MAX_ORDERS_AT_ONCE: usize = 200;
+
 /// Where orders become true.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -88,6 +91,9 @@ pub trait Ledger: Send + Sync {
 
     /// One order that has reached its end.
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault>;
+
+    /// Those of `ids` that have reached their end, in no order; at most [`MAX_ORDERS_AT_ONCE`] ids are asked for at a time.
+    async fn orders(&self, ids: &[OrderId]) -> Result<Vec<LedgerOrder>, Fault>;
 
     /// The orders of one user in one sale that have reached their end, oldest first, 100 at the most.
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault>;

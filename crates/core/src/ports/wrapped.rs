@@ -56,7 +56,7 @@ pub enum Call {
     PingQueue,
     /// What changes a sale in the ledger, from `Ledger::create_sale` to `LockedSale::open`.
     WriteSale,
-    /// What reads the ledger, except for `Ledger::orders_after`.
+    /// What reads the ledger, except for `Ledger::orders` and `orders_after`.
     ReadLedger,
     /// `Ledger::orders_after`.
     ListOrders,
@@ -68,6 +68,8 @@ pub enum Call {
     PingLedger,
     /// `StockGate::sold_out`.
     SoldOut,
+    /// `Ledger::orders`.
+    ReadOrders,
 }
 
 /// Stands around every call to a back end.
@@ -412,6 +414,10 @@ impl<A: Around> Ledger for Wrapped<Arc<dyn Ledger>, A> {
 
     async fn order(&self, id: OrderId) -> Result<Option<LedgerOrder>, Fault> {
         self.hook.call(Call::ReadLedger, 0, self.inner.order(id)).await
+    }
+
+    async fn orders(&self, ids: &[OrderId]) -> Result<Vec<LedgerOrder>, Fault> {
+        self.hook.call(Call::ReadOrders, ids.len(), self.inner.orders(ids)).await
     }
 
     async fn orders_of(&self, user: UserId, sale: SaleId) -> Result<Vec<LedgerOrder>, Fault> {

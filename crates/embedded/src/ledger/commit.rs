@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use seckill_core::{
-    Dependency, Epoch, Event, EventBody, EventOrder, Fate, Fault, Known, LedgerId, LedgerWriter, Mode, Order,
-    RejectReason, Room, SaleId, SaleState, Timestamp, decide, decided_anew,
+    Dependency, Epoch, Event, EventBody, EventOrder, Fate, FateNews, Fates, Fault, Known, LedgerId,
+    LedgerWriter, Mode, Order, RejectReason, Room, SaleId, SaleState, Timestamp, decide, decided_anew,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
@@ -35,10 +35,13 @@ impl LedgerWriter for SqliteWriter {
         }
         let mut connection = self.writing.connection.lock().await;
         let ledger = self.writing.ledger;
-        if commit_as_one(&mut connection, ledger, orders).await? {
-            return Ok(vec![Fate::Committed; orders.len()]);
-        }
-        commit_one_by_one(&mut connection, ledger, orders).await
+        let Written { fates, terms, at } = match commit_as_one(&mut connection, ledger, orders).await? {
+            Some(written) => written,
+            None => commit_one_by_one(&mut connection, ledger, orders).await?,
+        };
+        let amount = |order: &Order| amount_cents(order, &terms);
+        self.writing.fates.announce(FateNews::of_commit(orders, &fates, amount, at));
+        Ok(fates)
     }
 }
 
@@ -62,12 +65,25 @@ impl Terms {
     }
 }
 
-/// Commits the whole batch, or, when that is not possible, nothing of it: `false`.
+/// A batch that is committed.
+struct Written {
+    fates: Vec<Fate>,
+    terms: HashMap<SaleId, Terms>,
+    /// The moment that its rows say.
+    at: Timestamp,
+}
+
+/// What an order costs; 0 where its sale does not exist.
+fn amount_cents(order: &Order, terms: &HashMap<SaleId, Terms>) -> u64 {
+    terms.get(&order.sale_id).map_or(0, |terms| terms.amount_cents(order.claim.quantity))
+}
+
+/// Commits the whole batch, or, when that is not possible, nothing of it: `None`.
 async fn commit_as_one(
     connection: &mut WriteConnection,
     ledger: LedgerId,
     orders: &[Order],
-) -> Result<bool, Fault> {
+) -> Result<Option<Written>, Fault> {
     let mut transaction = connection.begin().await?;
     let terms = read_terms(transaction.connection(), orders).await?;
     let plain = |order: &Order| {
@@ -87,7 +103,7 @@ async fn commit_as_one(
     } else {
         transaction.rollback().await?;
     }
-    Ok(committed)
+    Ok(committed.then(|| Written { fates: vec![Fate::Committed; orders.len()], terms, at: now }))
 }
 
 /// Commits what is new and fits, records the rest as rejected, and tells what had come before.
@@ -95,7 +111,7 @@ async fn commit_one_by_one(
     connection: &mut WriteConnection,
     ledger: LedgerId,
     orders: &[Order],
-) -> Result<Vec<Fate>, Fault> {
+) -> Result<Written, Fault> {
     let mut transaction = connection.begin().await?;
     let terms = read_terms(transaction.connection(), orders).await?;
     let known = read_known(transaction.connection(), orders, &terms).await?;
@@ -122,9 +138,9 @@ async fn commit_one_by_one(
         return Err(Fault::corrupt(Dependency::Ledger, reason));
     }
     await_payment(transaction.connection(), ledger, committed, &terms, now).await?;
-    insert_rejections(transaction.connection(), &rejected).await?;
+    insert_rejections(transaction.connection(), &rejected, now).await?;
     transaction.commit().await?;
-    Ok(fates)
+    Ok(Written { fates, terms, at: now })
 }
 
 async fn read_terms(
@@ -217,9 +233,8 @@ async fn insert_orders(
             "INSERT INTO orders (id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, \
              committed_at) ",
         );
-        query.push_values(chunk, |mut row, Order { sale_id, claim, .. }| {
-            // Every order here was found to be of a known sale.
-            let amount = terms.get(sale_id).map_or(0, |terms| terms.amount_cents(claim.quantity));
+        query.push_values(chunk, |mut row, order @ Order { sale_id, claim, .. }| {
+            let amount = amount_cents(order, terms);
             row.push_bind(rows::id_bytes(claim.order_id))
                 .push_bind(sale_id.0.cast_signed())
                 .push_bind(claim.user_id.0.cast_signed())
@@ -299,8 +314,8 @@ async fn forget_rejections(connection: &mut SqliteConnection, orders: &[&Order])
 async fn insert_rejections(
     connection: &mut SqliteConnection,
     rejected: &[(&Order, RejectReason)],
+    now: Timestamp,
 ) -> Result<(), Fault> {
-    let now = seckill_core::now();
     for chunk in rejected.chunks(ROWS_A_STATEMENT) {
         insert_rejection_rows(connection, chunk, now).await?;
     }

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use seckill_core::effects::RefundEffects;
 use seckill_core::money::{Entry, Money, OpenRefunds, Request, Saga, SagaKind, SagaState};
 use seckill_core::{
-    CancelReason, Dependency, Effect, Event, Fault, FunnelCount, Lifecycle, LifecycleTransaction, Notice,
-    OrderId, OrderRecord, OrderStatus, Overdue, SaleId, UserId,
+    Announcement, CancelReason, Dependency, Effect, Event, Fault, FunnelCount, Lifecycle,
+    LifecycleTransaction, Notice, OrderId, OrderRecord, OrderStatus, Overdue, SaleId, UserId,
 };
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
@@ -27,7 +27,7 @@ impl Lifecycle for SqliteLedger {
         let guard = Arc::clone(&self.writing.connection).lock_owned().await;
         let transaction = Transaction::begin(guard).await?;
         let writing = Arc::clone(&self.writing);
-        Ok(Box::new(SqliteTransaction { transaction, ended: BTreeMap::new(), _writing: writing }))
+        Ok(Box::new(SqliteTransaction { transaction, ended: BTreeMap::new(), moved: Vec::new(), writing }))
     }
 
     async fn overdue(&self, after: Option<Overdue>, limit: u32) -> Result<Vec<Overdue>, Fault> {
@@ -119,7 +119,9 @@ struct SqliteTransaction {
     transaction: Transaction<OwnedMutexGuard<WriteConnection>>,
     /// Orders and units that it has taken off each sale's active ones.
     ended: BTreeMap<SaleId, (u64, u64)>,
-    _writing: Arc<Writing>,
+    /// Orders as they are once it is committed.
+    moved: Vec<OrderRecord>,
+    writing: Arc<Writing>,
 }
 
 #[async_trait]
@@ -185,6 +187,7 @@ impl LifecycleTransaction for SqliteTransaction {
             *orders += 1;
             *units += u64::from(from.claim.quantity);
         }
+        self.moved.extend_from_slice(to);
         Ok(())
     }
 
@@ -255,7 +258,11 @@ impl LifecycleTransaction for SqliteTransaction {
                 return Err(rows::corrupt(format!("it has orders of sale {sale} and no such sale")));
             }
         }
-        self.transaction.commit().await
+        let fates = Arc::clone(&self.writing.fates) as _;
+        let announcement = Announcement::before_commit(fates, &self.moved);
+        let ended = self.transaction.commit().await;
+        announcement.after_commit(&ended);
+        ended
     }
 }
 

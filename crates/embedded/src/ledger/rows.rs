@@ -89,7 +89,7 @@ pub(super) fn claim(row: &SqliteRow) -> Result<Claim, Fault> {
     })
 }
 
-/// A row of either table with `amount_cents`, `status`, `cancel_reason`, `reason` and `recorded_at`.
+/// A row of either table with `amount_cents`, `status`, `cancel_reason`, `sequence`, `reason` and `recorded_at`.
 pub(super) fn ledger_order(row: &SqliteRow) -> Result<LedgerOrder, Fault> {
     let rejected = get::<Option<&str>>(row, "reason")?.map(parse_reason).transpose()?;
     let status = if rejected.is_some() { OrderStatus::Rejected } else { status(row)? };
@@ -100,6 +100,7 @@ pub(super) fn ledger_order(row: &SqliteRow) -> Result<LedgerOrder, Fault> {
         status,
         rejected,
         cancelled: cancel_reason(row)?,
+        sequence: number(row, "sequence")?,
         recorded_at: moment(row, "recorded_at")?,
     })
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::auth::{Admin, Buyer, Operate, Viewer};
 use super::body::{self, OrDefault};
 use super::problem::Refusal;
-use super::{App, Id, idempotency, orders};
+use super::{App, Id, idempotency, status};
 
 /// Characters of a reason.
 const REASON: usize = 200;
@@ -59,7 +59,7 @@ pub(super) async fn pay(
 ) -> Result<Response, Refusal> {
     app.order_limit.check(user)?;
     let key = idempotency::needed(&headers)?;
-    let order = orders::find(&app, id, user).await?;
+    let order = status::find_now(&app, id, user).await?;
     let sale = app.directory.desk(order.sale_id()).await?.ok_or(Refusal::NoSuchSale(order.sale_id()))?;
     if sale.sale.payment_window_ms.is_none() {
         return Err(Refusal::NoPayments(order.sale_id()));
@@ -170,10 +170,10 @@ pub(super) async fn request_refund(
 ) -> Result<impl IntoResponse, Refusal> {
     app.order_limit.check(user)?;
     let reason = body.reason("the buyer wants the money back")?;
-    orders::find(&app, id, user).await?;
+    status::find_now(&app, id, user).await?;
     let changed = app.orders.request_refund(id, &reason).await.map_err(|fault| unknown_or(fault, id))?;
     done(changed, id)?;
-    Ok((StatusCode::ACCEPTED, Json(orders::find(&app, id, user).await?)))
+    Ok((StatusCode::ACCEPTED, Json(status::find_now(&app, id, user).await?)))
 }
 
 fn done(changed: Changed, order_id: OrderId) -> Result<(), Refusal> {
@@ -347,9 +347,9 @@ pub(super) async fn timeline(
     let order = match viewer {
         Viewer::Buyer(user) => {
             app.read_limit.check(user)?;
-            orders::find(&app, id, user).await?
+            status::find(&app, id, user).await?
         }
-        Viewer::Admin => app.backend.ledger.order(id).await?.ok_or(Refusal::NoSuchOrder(id))?.into(),
+        Viewer::Admin => (&app.backend.ledger.order(id).await?.ok_or(Refusal::NoSuchOrder(id))?).into(),
     };
     let step = |at, what: &str| TimelineStep { at, what: what.to_owned() };
     let mut steps = vec![step(order.accepted_at(), "order.accepted")];

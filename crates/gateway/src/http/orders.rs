@@ -1,18 +1,14 @@
-//! Orders: placing one, and what has become of it.
+//! Orders: placing one, and giving it back. What has become of it is in [`status`](super::status).
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, StreamExt, stream};
 use seckill_core::{
-    CancelReason, Changed, Claim, FieldError, Holding, LedgerOrder, Mode, OrderId, OrderStatus, Phase,
-    RejectReason, Sale, SaleId, SaleState, Timestamp, UserId, now,
+    Changed, Claim, FieldError, LedgerOrder, Mode, OrderId, OrderStatus, Phase, Sale, SaleId, SaleState,
+    UserId, now,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -21,13 +17,12 @@ use utoipa::ToSchema;
 use super::auth::Buyer;
 use super::body::OrDefault;
 use super::problem::{REBUILD_SECONDS, Refusal};
+use super::status::{OrderView, find_now};
 use super::{App, Id};
 use crate::ticket::{Answer, NotTaken, new_claim};
 
 /// How far the gate's clock may be ahead of ours: this long before a sale starts, the gate is asked after all.
 const CLOCK_SKEW: chrono::Duration = chrono::Duration::seconds(1);
-/// How often an event stream looks for news.
-const EVENT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The body of an order. The quantity is any JSON number, so that the refusal of -1 or 1.5 says what is allowed.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -109,7 +104,7 @@ async fn try_place(
         metrics::counter!("seckill_sold_out_from_memory_total").increment(1);
         return Err(Refusal::SoldOut { remaining: 0 });
     }
-    let claim = new_claim(user, quantity);
+    let claim = new_claim(sale, user, quantity);
     let submitted = desk.submit(claim).ok_or_else(|| not_sold_here(&desk.sale))?;
     let answer = submitted.map_err(|not_taken| match not_taken {
         NotTaken::Full => Refusal::Overloaded,
@@ -119,11 +114,20 @@ async fn try_place(
     // The lane goes on without us when we stop waiting, so from here on the outcome is unknown, never failed.
     let answer = timeout(app.answer_timeout, answer).await.ok().and_then(Result::ok);
     let answer = answer.unwrap_or(Answer::Unknown { order_id });
-    placed_or_refused(answer, &desk.sale, order_id, quantity)
+    let (mut placed, replayed) = placed_or_refused(answer, &desk.sale, order_id, quantity)?;
+    if replayed {
+        let status = app.statuses.of_replayed(placed.order_id, user).await;
+        // An order of a direct gateway was never queued.
+        placed.status = if status == OrderStatus::Queued { placed.status } else { status };
+    } else if !app.direct {
+        app.statuses.accepted(sale, claim).await;
+    }
+    Ok((placed, replayed))
 }
 
 /// The answer to a request for a sale that is closed out: the gate is gone, and the ledger knows who has an order.
 async fn from_ledger(app: &App, sale: &Sale, user: UserId, quantity: u32) -> Result<(Placed, bool), Refusal> {
+    app.statuses.ledger_turn().await?;
     let orders = app.backend.ledger.orders_of(user, sale.id).await?;
     let stands =
         |order: &LedgerOrder| !matches!(order.status, OrderStatus::Rejected | OrderStatus::Cancelled);
@@ -197,146 +201,6 @@ fn placed_response(placed: Placed, replayed: bool) -> Response {
     }
 }
 
-/// An order, as its buyer sees it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct OrderView {
-    order_id: OrderId,
-    sale_id: SaleId,
-    quantity: u32,
-    status: OrderStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    amount_cents: Option<u64>,
-    /// Why it was rejected or cancelled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
-    /// The last moment for paying it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pay_by: Option<Timestamp>,
-    #[schema(value_type = String, format = DateTime)]
-    accepted_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    recorded_at: Option<Timestamp>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Reason {
-    Rejected(RejectReason),
-    Cancelled(CancelReason),
-}
-
-impl From<LedgerOrder> for OrderView {
-    fn from(order: LedgerOrder) -> Self {
-        let LedgerOrder { sale_id, claim, amount_cents, status, rejected, cancelled, recorded_at } = order;
-        Self {
-            order_id: claim.order_id,
-            sale_id,
-            quantity: claim.quantity,
-            status,
-            amount_cents: rejected.is_none().then_some(amount_cents),
-            reason: rejected.map(Reason::Rejected).or(cancelled.map(Reason::Cancelled)),
-            pay_by: None,
-            accepted_at: claim.accepted_at,
-            recorded_at: Some(recorded_at),
-        }
-    }
-}
-
-impl OrderView {
-    pub(super) fn sale_id(&self) -> SaleId {
-        self.sale_id
-    }
-
-    pub(super) fn status(&self) -> OrderStatus {
-        self.status
-    }
-
-    pub(super) fn amount_cents(&self) -> Option<u64> {
-        self.amount_cents
-    }
-
-    pub(super) fn accepted_at(&self) -> Timestamp {
-        self.accepted_at
-    }
-
-    pub(super) fn recorded_at(&self) -> Option<Timestamp> {
-        self.recorded_at
-    }
-
-    /// Whether its buyer may order again.
-    fn has_ended(&self) -> bool {
-        matches!(self.status, OrderStatus::Rejected | OrderStatus::Cancelled | OrderStatus::Refunded)
-    }
-
-    /// Whether nothing more happens to it unless its buyer asks for it.
-    fn rests(&self) -> bool {
-        self.has_ended()
-            || self.status == OrderStatus::Paid
-            || (self.status == OrderStatus::Committed && self.pay_by.is_none())
-    }
-}
-
-impl From<Holding> for OrderView {
-    fn from(Holding { sale_id, order_id, quantity, accepted_at }: Holding) -> Self {
-        let status = OrderStatus::Queued;
-        Self {
-            order_id,
-            sale_id,
-            quantity,
-            status,
-            amount_cents: None,
-            reason: None,
-            pay_by: None,
-            accepted_at,
-            recorded_at: None,
-        }
-    }
-}
-
-/// `GET /api/v1/orders/{id}`
-pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    Id(id): Id<OrderId>,
-    Buyer(user): Buyer,
-) -> Result<Json<OrderView>, Refusal> {
-    app.read_limit.check(user)?;
-    find(&app, id, user).await.map(Json)
-}
-
-/// Reads the gate before the ledger. The other way round an order that reaches the ledger between the two reads, and leaves
-/// the gate, would seem to be in neither.
-pub(super) async fn find(app: &App, id: OrderId, user: UserId) -> Result<OrderView, Refusal> {
-    let held = holding(app, id, user).await;
-    if let Some(order) = app.backend.ledger.order(id).await? {
-        // Another user's order is as good as none.
-        if order.claim.user_id != user {
-            return Err(Refusal::NoSuchOrder(id));
-        }
-        return Ok(with_deadline(app, order.into()).await);
-    }
-    match held? {
-        Some(holding) => Ok(holding.into()),
-        // A gate that has lost a sale does not know who holds an order there.
-        None if !app.directory.gates_are_sound().await? => {
-            Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS })
-        }
-        None => Err(Refusal::NoSuchOrder(id)),
-    }
-}
-
-/// Says until when an order can be paid, where its sale has payments.
-async fn with_deadline(app: &App, order: OrderView) -> OrderView {
-    let (OrderStatus::Committed, Some(recorded_at)) = (order.status, order.recorded_at) else { return order };
-    let sale = app.directory.desk(order.sale_id).await.ok().flatten();
-    let window = sale.and_then(|desk| desk.sale.payment_window_ms);
-    let pay_by = window.and_then(|window| {
-        recorded_at.checked_add_signed(chrono::Duration::milliseconds(i64::try_from(window).ok()?))
-    });
-    OrderView { pay_by, ..order }
-}
-
 /// `POST /api/v1/orders/{id}/cancel`: gives an unpaid order back; the order as it is then.
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
@@ -344,91 +208,19 @@ pub(super) async fn cancel(
     Buyer(user): Buyer,
 ) -> Result<Json<OrderView>, Refusal> {
     app.order_limit.check(user)?;
-    let order = find(&app, id, user).await?;
-    let desk = app.directory.desk(order.sale_id).await?.ok_or(Refusal::NoSuchSale(order.sale_id))?;
+    let order = find_now(&app, id, user).await?;
+    let desk = app.directory.desk(order.sale_id()).await?.ok_or(Refusal::NoSuchSale(order.sale_id()))?;
     if desk.sale.payment_window_ms.is_none() {
-        return Err(Refusal::NoPayments(order.sale_id));
+        return Err(Refusal::NoPayments(order.sale_id()));
     }
-    if matches!(order.status, OrderStatus::Queued | OrderStatus::Rejected) {
-        return Err(Refusal::OrderState { order_id: id, status: order.status });
+    if matches!(order.status(), OrderStatus::Queued | OrderStatus::Rejected) {
+        return Err(Refusal::OrderState { order_id: id, status: order.status() });
     }
     match app.orders.cancel(id).await {
-        Ok(Changed::Done) => find(&app, id, user).await.map(Json),
+        Ok(Changed::Done) => find_now(&app, id, user).await.map(Json),
         Ok(Changed::NotPossible(status)) => Err(Refusal::OrderState { order_id: id, status }),
         Ok(Changed::NoSuchOrder) => Err(Refusal::NoSuchOrder(id)),
         Err(fault) if fault.may_have_happened() => Err(Refusal::ChangeUnknown(id)),
         Err(fault) => Err(fault.into()),
     }
-}
-
-/// The user's order at the gate, in whichever known sale it is.
-async fn holding(app: &App, id: OrderId, user: UserId) -> Result<Option<Holding>, Refusal> {
-    let sales: Vec<_> = app.directory.desks().iter().filter(|d| d.has_gate()).map(|d| d.sale.id).collect();
-    let held = app.backend.gate.holdings(user, &sales).await?;
-    Ok(held.into_iter().find(|holding| holding.order_id == id))
-}
-
-/// A user's orders in one sale.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Mine {
-    orders: Vec<OrderView>,
-}
-
-/// `GET /api/v1/sales/{id}/orders/mine`
-pub(super) async fn mine(
-    State(app): State<Arc<App>>,
-    Id(sale): Id<SaleId>,
-    Buyer(user): Buyer,
-) -> Result<Json<Mine>, Refusal> {
-    app.read_limit.check(user)?;
-    app.directory.desk(sale).await?.ok_or(Refusal::NoSuchSale(sale))?;
-    let held = app.backend.gate.holdings(user, &[sale]).await?;
-    let mut orders: Vec<OrderView> =
-        app.backend.ledger.orders_of(user, sale).await?.into_iter().map(OrderView::from).collect();
-    let queued =
-        held.into_iter().find(|holding| orders.iter().all(|order| order.order_id != holding.order_id));
-    orders.extend(queued.map(OrderView::from));
-    // An order that has ended is not the last word: its buyer may have ordered again since.
-    let none = orders.iter().all(OrderView::has_ended);
-    if none && !app.directory.gates_are_sound().await? {
-        return Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS });
-    }
-    Ok(Json(Mine { orders }))
-}
-
-/// `GET /api/v1/orders/{id}/events`: an event `status` whenever the order's status changes, up to its end.
-pub(super) async fn events(
-    State(app): State<Arc<App>>,
-    Id(id): Id<OrderId>,
-    Buyer(user): Buyer,
-) -> Result<impl IntoResponse, Refusal> {
-    app.read_limit.check(user)?;
-    let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
-    let first = find(&app, id, user).await?;
-    let draining = app.draining.clone();
-    let events = status_events(app, &first, user).take_until(draining.cancelled_owned()).map(move |event| {
-        let _held_until_the_stream_ends = &permit;
-        Ok::<_, Infallible>(event)
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
-}
-
-fn status_events(app: Arc<App>, first: &OrderView, user: UserId) -> impl Stream<Item = Event> + use<> {
-    let event = |order: &OrderView| Event::default().event("status").json_data(order).unwrap_or_default();
-    let seen = (first.order_id, first.status, first.rests());
-    let opening = event(first);
-    let changes = stream::unfold((app, seen), move |(app, (id, status, rests))| async move {
-        if rests {
-            return None;
-        }
-        loop {
-            tokio::time::sleep(EVENT_INTERVAL).await;
-            // While a back end is away the stream waits.
-            let Ok(order) = find(&app, id, user).await else { continue };
-            if order.status != status {
-                return Some((event(&order), (app, (id, order.status, order.rests()))));
-            }
-        }
-    });
-    stream::once(async { opening }).chain(changes)
 }

@@ -235,6 +235,8 @@ pub(crate) enum Refusal {
     },
     /// One token has too many requests or event streams under way.
     TooManyAtOnce(&'static str),
+    /// More orders are asked for than the ledger may be asked.
+    TooManyReads,
 }
 
 /// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
@@ -318,7 +320,7 @@ impl Refusal {
             Self::Closed { .. } => &CLOSED,
             Self::SoldOut { .. } => &SOLD_OUT,
             Self::OrderDiffers { .. } => &ORDER_DIFFERS,
-            Self::Overloaded | Self::TooBusy(_) => &OVERLOADED,
+            Self::Overloaded | Self::TooBusy(_) | Self::TooManyReads => &OVERLOADED,
             Self::Unavailable(_) => &UNAVAILABLE,
             Self::Rebuilding { .. } => &REBUILDING,
             Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
@@ -392,6 +394,9 @@ impl Refusal {
             Self::Rebuilding { .. } => {
                 "The gate has lost this sale and is filled again; nothing was deducted.".into()
             }
+            Self::TooManyReads => {
+                "More orders are asked for than the database is asked; yours is as it was.".into()
+            }
             Self::OutcomeUnknown(id) => format!("The queue has not confirmed order {id}; it may stand."),
             Self::Paused => "An operator has paused the sale; nothing was deducted.".into(),
             Self::SaleUnknown { has_key: true } => {
@@ -425,7 +430,7 @@ impl Refusal {
     /// For what `Retry-After` depends on the state of the system.
     fn wait(&self) -> Option<Wait> {
         match self {
-            Self::Overloaded | Self::TooBusy(_) => Some(Wait::Overloaded),
+            Self::Overloaded | Self::TooBusy(_) | Self::TooManyReads => Some(Wait::Overloaded),
             Self::Unavailable(_) => Some(Wait::Away),
             Self::OutcomeUnknown(_)
             | Self::ChangeUnknown(_)

@@ -11,7 +11,7 @@ use super::problem::{
     PAID_TOO_LATE, PAUSED, PAYMENT_DECLINED, PAYMENT_UNDER_WAY, REBUILDING, REQUEST_UNDER_WAY, SALE_UNKNOWN,
     SOLD_OUT, UNAUTHENTICATED, UNAVAILABLE,
 };
-use super::{audits, health, money, orders, outbox, problem, repair, sale_changes, sales, workers};
+use super::{audits, health, money, orders, outbox, problem, repair, sale_changes, sales, status, workers};
 use crate::reconcile::Reconciled;
 
 const SALES: &str = "Sales";
@@ -147,21 +147,21 @@ fn orders(contract: Contract) -> Contract {
         )
         .get(
             "/api/v1/sales/{id}/orders/mine",
-            orders::mine,
+            status::mine,
             Call::new(ORDERS, "The buyer's orders in a sale")
                 .path::<SaleId>("id", "The sale")
                 .buyer()
-                .answers::<orders::Mine>(200, "The orders, oldest first")
+                .answers::<status::Mine>(200, "The orders, oldest first")
                 .problems(&[&UNAVAILABLE, &REBUILDING]),
         )
         .get(
             "/api/v1/orders/{id}",
-            orders::show,
-            of_one("One order").answers::<orders::OrderView>(200, "The order"),
+            status::show,
+            of_one("One order").answers::<status::OrderView>(200, "The order"),
         )
         .get(
             "/api/v1/orders/{id}/events",
-            orders::events,
+            status::events,
             of_one("The order as a stream: an event `status` at each change, until its end")
                 .answers_text(200, "text/event-stream", "Events `status`, each with the order as JSON")
                 .problems(&[&OVERLOADED]),
@@ -170,7 +170,7 @@ fn orders(contract: Contract) -> Contract {
             "/api/v1/orders/{id}/cancel",
             orders::cancel,
             of_one("Give an unpaid order back")
-                .answers::<orders::OrderView>(200, "The order as it is now")
+                .answers::<status::OrderView>(200, "The order as it is now")
                 .problems(&[&NO_PAYMENTS, &ORDER_STATE, &CHANGE_UNKNOWN]),
         )
 }
@@ -208,7 +208,7 @@ fn after_the_order(contract: Contract) -> Contract {
             of_one("Ask for the money back")
                 .buyer()
                 .optional_body::<money::RefundBody>()
-                .answers::<orders::OrderView>(202, "The order, whose status shows how far the refund is")
+                .answers::<status::OrderView>(202, "The order, whose status shows how far the refund is")
                 .problems(&[&ORDER_STATE, &CHANGE_UNKNOWN, &UNAVAILABLE, &REBUILDING]),
         )
         .get(

@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use reqwest::{Method, RequestBuilder};
 use seckill_core::{Backend, OrderId, SaleId, now};
 use seckill_gateway::recover::RecoverConfig;
+use seckill_gateway::status::StatusConfig;
 use seckill_gateway::{Config, CrowdConfig, Doors};
 use seckill_lifecycle::Service;
 use seckill_testkit::eventually;
@@ -66,6 +67,12 @@ pub(crate) fn quick_recoverer() -> Config {
         ..RecoverConfig::default()
     };
     Config { recover, ..config() }
+}
+
+/// With no memory of orders, so that gate and ledger are asked for each.
+pub(crate) fn forgetful() -> Config {
+    let status = StatusConfig { remembered: 0, ..StatusConfig::default() };
+    Config { status, ..config() }
 }
 
 /// The recorder of this process, which all its gateways share.

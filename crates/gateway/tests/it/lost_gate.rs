@@ -5,13 +5,13 @@ use seckill_core::{Order, OrderId, RejectReason};
 use seckill_testkit::fixtures;
 use serde_json::json;
 
-use crate::gateway::{ADMIN_TOKEN, Gateway, send};
+use crate::gateway::{ADMIN_TOKEN, Gateway, forgetful, send};
 use crate::test_bed::TestBed;
 
 #[tokio::test]
 async fn a_buyer_who_asks_right_after_the_gate_is_lost_is_never_answered_that_there_is_no_order() {
     let bed = TestBed::new().await;
-    let gateway = Gateway::start(&bed.backend).await;
+    let gateway = Gateway::with(&bed.backend, forgetful()).await;
     let sale = gateway.open_sale(10).await;
     let id = gateway.buy(sale, 7).await.expect(202).order_id();
     let mine = format!("/api/v1/sales/{sale}/orders/mine");
@@ -26,7 +26,7 @@ async fn a_buyer_who_asks_right_after_the_gate_is_lost_is_never_answered_that_th
 #[tokio::test]
 async fn a_rejected_order_is_not_the_whole_list_while_the_gate_is_lost() {
     let bed = TestBed::new().await;
-    let gateway = Gateway::start(&bed.backend).await;
+    let gateway = Gateway::with(&bed.backend, forgetful()).await;
     let sale = gateway.open_sale(10).await;
     let mut writer = bed.real.ledger.writer().await.unwrap();
     let stale = Order { epoch: 0, ..fixtures::order(sale, 7) };

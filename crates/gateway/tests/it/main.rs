@@ -19,6 +19,7 @@ mod key_files;
 mod limits;
 mod lost_gate;
 mod orders;
+mod reads;
 mod reply;
 mod sale_changes;
 mod sale_creation;

@@ -3,7 +3,7 @@
 use seckill_core::{Dependency, OrderId, SaleId};
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, config, token};
+use crate::gateway::{Gateway, config, forgetful, token};
 use crate::test_bed::{SOON, TestBed};
 
 #[tokio::test]
@@ -59,29 +59,34 @@ async fn what_names_no_order_or_no_sale_is_not_found() {
     }
 }
 
+/// 404 would say that gate and ledger agree.
 #[tokio::test]
-async fn while_the_ledger_is_away_no_order_is_called_unknown() {
+async fn while_gate_or_ledger_is_away_no_order_is_called_unknown() {
     let bed = TestBed::new().await;
-    let gateway = Gateway::start(&bed.backend).await;
+    let gateway = Gateway::with(&bed.backend, forgetful()).await;
     let sale = gateway.open_sale(10).await;
     let id = gateway.buy(sale, 7).await.expect(202).order_id();
-    bed.drain().await;
     bed.faults.away(Dependency::Ledger);
     gateway.order(7, id).await.expect_problem(503, "unavailable");
+    gateway.order(7, OrderId::generate_for(sale)).await.expect_problem(503, "unavailable");
     bed.faults.back(Dependency::Ledger);
+    bed.drain().await;
     bed.faults.away(Dependency::Gate);
-    gateway.order(7, id).await.expect(200);
+    assert_eq!(gateway.order(7, id).await.expect(200).json["status"], "committed");
+    gateway.order(7, OrderId::generate_for(sale)).await.expect_problem(503, "unavailable");
     gateway.order(7, OrderId::generate()).await.expect_problem(503, "unavailable");
+    bed.faults.back(Dependency::Gate);
+    gateway.order(7, OrderId::generate_for(sale)).await.expect_problem(404, "not-found");
 }
 
 /// The events of an order, read as they come.
-struct Events {
+pub(crate) struct Events {
     response: reqwest::Response,
     text: String,
 }
 
 impl Events {
-    async fn open(gateway: &Gateway, user: u64, order: OrderId) -> Self {
+    pub(crate) async fn open(gateway: &Gateway, user: u64, order: OrderId) -> Self {
         let path = format!("/api/v1/orders/{order}/events");
         let request = gateway.request(reqwest::Method::GET, &path).bearer_auth(token(user));
         let response = request.send().await.expect("the gateway answers");
@@ -91,7 +96,7 @@ impl Events {
     }
 
     /// The next event: its name and its data. `None`: the stream has ended.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let field = |name: &str| {
@@ -113,7 +118,7 @@ impl Events {
         }
     }
 
-    async fn expect_status(&mut self, order: OrderId, status: &str) {
+    pub(crate) async fn expect_status(&mut self, order: OrderId, status: &str) {
         let (name, data) = self.next().await.expect("the stream goes on");
         let seen = (name.as_str(), &data["order_id"], &data["status"]);
         assert_eq!(seen, ("status", &json!(order), &json!(status)));
@@ -138,23 +143,6 @@ async fn the_events_of_an_order_go_from_queued_to_committed_and_end() {
     let mut late = Events::open(&gateway, 7, order).await;
     late.expect_status(order, "committed").await;
     assert_eq!(late.next().await, None);
-}
-
-#[tokio::test]
-async fn events_go_on_after_the_ledger_was_away() {
-    let bed = TestBed::new().await;
-    let gateway = Gateway::start(&bed.backend).await;
-    let (_, order) = queued_order(&gateway).await;
-    let mut events = Events::open(&gateway, 7, order).await;
-    events.expect_status(order, "queued").await;
-    bed.faults.away(Dependency::Ledger);
-    let looks = || bed.faults.asked(seckill_testkit::faults::Call::ReadLedger);
-    let before = looks();
-    seckill_testkit::eventually(SOON, async || if looks() > before { Ok(()) } else { Err(looks()) }).await;
-    bed.drain().await;
-    bed.faults.back(Dependency::Ledger);
-    events.expect_status(order, "committed").await;
-    assert_eq!(events.next().await, None);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod labs;
 mod metrics;
 #[path = "../common/process.rs"]
 mod process;
+mod reads;
 mod redis_streams;
 mod sales;
 mod shutdown;

@@ -280,6 +280,24 @@ pub async fn an_unknown_order_is_none(Subject { backend, .. }: Subject) {
     assert_eq!(backend.ledger.orders_of(UserId(1), UNKNOWN).await.unwrap(), Vec::<LedgerOrder>::new());
 }
 
+/// Committed and rejected ones, as [`Ledger::order`](seckill_core::Ledger::order) says each; more than one statement looks up.
+pub async fn many_orders_are_looked_up_at_once(Subject { backend, .. }: Subject) {
+    assert_eq!(backend.ledger.orders(&[]).await.unwrap(), []);
+    let sale = backend.ledger.create_sale(&new_sale(600, 1), Mode::Queue).await.unwrap();
+    let mut orders: Vec<_> = (0..600).map(|user| order(sale.id, user)).collect();
+    orders.push(order(sale.id, 0));
+    commit(&backend, &orders).await;
+    let mut ids: Vec<_> = orders.iter().map(|order| order.claim.order_id).collect();
+    ids.insert(0, OrderId::generate());
+    let mut found = backend.ledger.orders(&ids).await.unwrap();
+    found.sort_by_key(|order| order.claim.order_id);
+    assert_eq!(found.iter().map(|order| order.claim.order_id).collect::<Vec<_>>(), ids[1..]);
+    for order in [&found[0], &found[600]] {
+        assert_eq!(backend.ledger.order(order.claim.order_id).await.unwrap().as_ref(), Some(order));
+    }
+    assert_eq!((found[0].sequence, found[600].sequence), (1, 0));
+}
+
 /// The ends of the ranges: 64-bit user ids, the largest amount, the ends of the order ids.
 pub async fn the_largest_values_are_kept(Subject { backend, .. }: Subject) {
     let new = NewSale {
