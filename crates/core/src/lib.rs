@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod abort;
+mod admission;
 mod audit;
 mod claim;
 mod control;
@@ -25,6 +26,7 @@ mod ports;
 mod sale;
 
 pub use abort::{AbortPoint, abort_point, arm_abort_point};
+pub use admission::{Admission, RoomTerms};
 pub use audit::{AuditCounts, AuditReport, Verdict};
 pub use claim::{
     Claim, Decision, Holder, HolderPage, Holding, PROMISE_WINDOW, Release, Reservation, ReservationId,

@@ -38,6 +38,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("identity and rebuild", include_str!("../../../migrations/sqlite/ledger/0003_identity_and_rebuild.sql")),
     ("after the order", include_str!("../../../migrations/sqlite/ledger/0004_after_the_order.sql")),
     ("money", include_str!("../../../migrations/sqlite/ledger/0005_money.sql")),
+    ("admission", include_str!("../../../migrations/sqlite/ledger/0007_admission.sql")),
 ];
 /// Rows of one read when all orders are gone through.
 const PAGE: i64 = 4_096;
@@ -140,8 +141,8 @@ impl Ledger for SqliteLedger {
 
     async fn create_sale(&self, sale: &NewSale, mode: Mode) -> Result<Sale, Fault> {
         const SQL: &str = "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                           ends_at, payment_window_ms, epoch, created_at) \
-                           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+                           ends_at, payment_window_ms, admission, epoch, created_at) \
+                           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
         let insert = sqlx::query_scalar(SQL)
             .bind(&sale.name)
             .bind(sale.product())
@@ -152,6 +153,7 @@ impl Ledger for SqliteLedger {
             .bind(sale.starts_at.timestamp_millis())
             .bind(sale.ends_at.timestamp_millis())
             .bind(sale.payment_window_ms.map(rows::count))
+            .bind(rows::admission_text(&sale.admission()))
             .bind(mode.stored_epoch())
             .bind(seckill_core::now().timestamp_millis());
         let mut connection = self.writing.connection.lock().await;

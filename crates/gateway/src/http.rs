@@ -10,6 +10,7 @@ mod outbox;
 pub(crate) mod problem;
 mod repair;
 mod sales;
+mod tickets;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::admission::ticket::Tickets;
 use crate::directory::Directory;
 use auth::Keys;
 use limit::UserLimit;
@@ -45,6 +47,7 @@ pub(crate) struct App {
     /// Whether it sells straight into the ledger.
     direct: bool,
     draining: CancellationToken,
+    tickets: Tickets,
 }
 
 impl App {
@@ -67,6 +70,7 @@ impl App {
             streams: Arc::new(Semaphore::new(config.max_event_streams)),
             direct: config.mode == Mode::Direct,
             draining,
+            tickets: Tickets::new(config),
         })
     }
 
@@ -107,6 +111,7 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/outbox/{id}/redrive", post(outbox::redrive))
         .route("/api/v1/subscribers/{name}", get(outbox::subscriber).delete(outbox::unsubscribe))
         .route("/api/v1/subscribers/{name}/redrive", post(outbox::redrive_parked))
+        .route("/api/v1/sales/{id}/ticket", post(tickets::fetch))
         .route("/problems", get(problem::list))
         .route("/problems/{slug}", get(problem::show))
         .with_state(app)

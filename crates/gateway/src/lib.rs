@@ -4,6 +4,7 @@
 //! it, [`directory`] has the sales at hand, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
 //! works on.
 
+mod admission;
 pub mod direct;
 pub mod directory;
 pub mod http;
@@ -21,6 +22,7 @@ use axum::Router;
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::{Backend, Dependency, Mode, OrderService};
+use seckill_token::ticket::Keys;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
@@ -59,6 +61,8 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// How long a shutdown may take.
     pub grace: Duration,
+    /// Sign purchase tickets; `None`: keys that are derived from the secret of the buyers' tokens.
+    pub ticket_keys: Option<Arc<Keys>>,
 }
 
 impl Config {
@@ -78,6 +82,7 @@ impl Config {
             max_event_streams: 1_024,
             answer_timeout: Duration::from_secs(20),
             grace: Duration::from_secs(20),
+            ticket_keys: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: the commands and their arguments. The doc comments are the help.
 
+pub(crate) mod admission;
 pub(crate) mod bank;
 #[cfg(feature = "lab")]
 pub(crate) mod demo;
@@ -216,6 +217,8 @@ pub(crate) struct SaleCreateArgs {
     /// [default: the sale has no payments]
     #[arg(long, value_parser = words::duration)]
     pub(crate) payment_window: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) admission: admission::AdmissionArgs,
     /// Open it only if there is no sale yet; otherwise do nothing and exit with 0
     #[arg(long)]
     pub(crate) if_none: bool,

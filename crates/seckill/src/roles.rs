@@ -41,7 +41,8 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     if args.with_parent {
         parent::attach(address, shutdown.clone())?;
     }
-    let config = args.gateway.config(secrets.jwt_secret, secrets.admin_token);
+    let mut config = args.gateway.config(secrets.jwt_secret, secrets.admin_token);
+    config.ticket_keys = args.gateway.ticket_keys()?;
     if config.mode == Mode::Direct {
         let orders = Arc::new(Service::new(backend.clone(), args.money.bank()?));
         seckill_gateway::run(listener, backend, orders, config, Router::new(), prometheus, shutdown).await;

@@ -4,6 +4,7 @@
 //! that of `ring`, which the TLS connections need anyway: see [`provider`].
 
 pub mod provider;
+pub mod ticket;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};

@@ -9,7 +9,7 @@ use seckill_core::{
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Result, Row};
 
-use super::rows::{OrderRow, SaleRow, claim, sales_and, uuid};
+use super::rows::{self, OrderRow, SaleRow, claim, sales_and, uuid};
 use super::statements;
 
 /// Orders of one user in one sale, at the most.
@@ -29,7 +29,7 @@ pub(super) async fn insert_sale(
     statements::begin(connection).await?;
     let inserted = sqlx::query(
         "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, epoch, \
-         payment_window_ms, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))",
+         payment_window_ms, admission, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3))",
     )
     .bind(&sale.name)
     .bind(sale.product())
@@ -41,6 +41,7 @@ pub(super) async fn insert_sale(
     .bind(sale.ends_at.naive_utc())
     .bind(mode.stored_epoch())
     .bind(sale.payment_window_ms)
+    .bind(rows::admission_text(&sale.admission()))
     .execute(&mut *connection)
     .await?;
     let id = SaleId(inserted.last_insert_id());

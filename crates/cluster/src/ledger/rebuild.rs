@@ -13,7 +13,7 @@ use sqlx::mysql::MySqlConnection;
 use uuid::Uuid;
 
 use super::queries;
-use super::rows::{SaleRow, sales_and};
+use super::rows::{self, SaleRow, sales_and};
 use super::server::{code, number};
 use super::statements::{self, IDS_AT_ONCE};
 
@@ -44,7 +44,7 @@ pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -
         .then(|| sale.rebuild.map_or_else(seckill_core::now, |rebuild| rebuild.since).naive_utc());
     let inserted = sqlx::query(
         "INSERT INTO sales (id, name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, \
-         epoch, state, rebuild_since, payment_window_ms, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         epoch, state, rebuild_since, payment_window_ms, admission, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(sale.id.0)
     .bind(&sale.name)
@@ -59,6 +59,7 @@ pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -
     .bind(sale.state.as_str())
     .bind(rebuilding_since)
     .bind(sale.payment_window_ms)
+    .bind(rows::admission_text(&sale.admission))
     .bind(sale.created_at.naive_utc())
     .execute(&mut *connection)
     .await;

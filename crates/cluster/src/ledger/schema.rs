@@ -20,6 +20,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("identity and rebuild", include_str!("../../../../migrations/mysql/0002_identity_and_rebuild.sql")),
     ("after the order", include_str!("../../../../migrations/mysql/0003_after_the_order.sql")),
     ("money", include_str!("../../../../migrations/mysql/0004_money.sql")),
+    ("admission", include_str!("../../../../migrations/mysql/0006_admission.sql")),
 ];
 
 fn migrator() -> Migrator {

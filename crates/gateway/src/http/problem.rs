@@ -1,5 +1,7 @@
 //! Every refusal a client can meet, and the one place where it becomes an HTTP status, headers and a body (RFC 9457).
 
+mod admission;
+
 use axum::Json;
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
@@ -8,6 +10,8 @@ use problem_details::ProblemDetails;
 use seckill_core::{Dependency, Fault, FieldError, OrderId, OrderStatus, SaleId, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
+
+pub(crate) use self::admission::NotAdmitted;
 
 /// One kind of problem: `type` is `/problems/{slug}`, and a GET there gives this text.
 #[derive(Debug, Serialize)]
@@ -62,6 +66,11 @@ kinds! {
         "Nothing was charged. Send a new key with a new request, and the same key only with the same request.";
     CHANGE_UNKNOWN: "change-unknown" 503 "The change is not confirmed yet",
         "It may have happened. Look at the order, or send the same request again: it has no second effect.";
+    TICKET_REQUIRED: "ticket-required" 403 "This sale needs a ticket",
+        "Fetch one with `POST /api/v1/sales/{id}/ticket`, and send the order with the header `Seckill-Ticket`.";
+    TICKET_INVALID: "ticket-invalid" 403 "The ticket is not valid", "Fetch a new one with `POST /api/v1/sales/{id}/ticket`. No place is lost.";
+    TICKETS_LATER: "tickets-later" 403 "Tickets are handed out later", "Come back at `starts_at`; `Retry-After` has the seconds until then.";
+    NO_TICKETS: "no-tickets" 409 "The sale has no tickets", "Send the order without one.";
     // What only the dashboard's controls answer with.
     CROSS_SITE: "cross-site" 403 "Another site cannot change anything here",
         "Use the gateway's own page, or send the admin token in `Authorization: Bearer <token>`.";
@@ -130,6 +139,8 @@ pub(crate) enum Refusal {
         seconds: u64,
     },
     OutcomeUnknown(OrderId),
+    /// Of tickets, proof of work and the waiting room.
+    Admission(NotAdmitted),
 }
 
 /// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
@@ -210,6 +221,7 @@ impl Refusal {
             Self::Unavailable(_) => &UNAVAILABLE,
             Self::Rebuilding { .. } => &REBUILDING,
             Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
+            Self::Admission(why) => why.kind(),
         }
     }
 
@@ -267,16 +279,15 @@ impl Refusal {
                 "The gate has lost this sale and is filled again; nothing was deducted.".into()
             }
             Self::OutcomeUnknown(id) => format!("The queue has not confirmed order {id}; it may stand."),
+            Self::Admission(why) => why.detail(),
         }
     }
 
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::RateLimited { seconds } | Self::Rebuilding { seconds } => Some(*seconds),
-            Self::NotOpen { starts_at } => {
-                let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
-                Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
-            }
+            Self::Admission(why) => why.retry_after(),
+            Self::NotOpen { starts_at } => Some(seconds_until(*starts_at)),
             Self::Overloaded
             | Self::Unavailable(_)
             | Self::OutcomeUnknown(_)
@@ -285,6 +296,12 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+/// The whole seconds until a moment, 1 at the least.
+fn seconds_until(moment: Timestamp) -> u64 {
+    let left = (moment - seckill_core::now()).num_milliseconds().max(0);
+    u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1)
 }
 
 impl IntoResponse for Refusal {
@@ -314,6 +331,7 @@ impl IntoResponse for Refusal {
             | Self::OutcomeUnknown(order_id) => Members { order_id: Some(order_id), ..Members::default() },
             Self::SoldOut { remaining } => Members { remaining: Some(remaining), ..Members::default() },
             Self::NotOpen { starts_at } => Members { starts_at: Some(starts_at), ..Members::default() },
+            Self::Admission(why) => Members { starts_at: why.starts_at(), ..Members::default() },
             Self::Invalid(errors) => Members { errors, ..Members::default() },
             _ => Members::default(),
         };

@@ -17,4 +17,5 @@ mod sales;
 mod shutdown;
 mod status;
 mod test_bed;
+mod tickets;
 mod unconfirmed;

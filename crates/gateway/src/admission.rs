@@ -1,0 +1,3 @@
+//! Who may send an order in a sale that asks for a ticket.
+
+pub(crate) mod ticket;
