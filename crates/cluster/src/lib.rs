@@ -11,6 +11,7 @@ mod newer_log;
 mod queue;
 mod redis;
 mod streams;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -45,7 +46,8 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
         lifecycle: Arc::clone(&ledger) as _,
         outbox: ledger,
         events: Arc::new(events),
-        control: Arc::new(control::RedisControl::new(redis)),
+        control: Arc::new(control::RedisControl::new(redis.clone())),
+        waiting: Arc::new(waiting::RedisRooms::new(redis, of_place())),
     })
 }
 

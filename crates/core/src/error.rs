@@ -18,6 +18,8 @@ pub enum Dependency {
     Events,
     /// Where processes report how they are. No order depends on it.
     ControlPlane,
+    /// Where buyers wait for a sale. No order depends on it.
+    WaitingRooms,
 }
 
 impl std::fmt::Display for Dependency {
@@ -29,6 +31,7 @@ impl std::fmt::Display for Dependency {
             Self::Bank => "bank",
             Self::Events => "event bus",
             Self::ControlPlane => "control plane",
+            Self::WaitingRooms => "waiting room",
         })
     }
 }

@@ -24,6 +24,7 @@ mod opening;
 mod order;
 mod ports;
 mod sale;
+pub mod waiting;
 
 pub use abort::{AbortPoint, abort_point, arm_abort_point};
 pub use admission::{Admission, RoomTerms};
@@ -50,11 +51,12 @@ pub use order::{
     UserId,
 };
 pub use ports::{
-    Around, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane, Delivery, DeliveryTag,
-    Effect, EventBus, EventDelivery, EventPublisher, FunnelCount, GateCondition, GateLevel, GiveBack, Ledger,
-    LedgerTotals, LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, Notice, OrderQueue,
-    OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage, PaymentAnswer,
-    PaymentRequest, Publisher, QueueDepth, QueueProgress, SnapshotListener, StockGate, Subscription, Waiting,
+    Around, Arrival, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane, Delivery,
+    DeliveryTag, Effect, EventBus, EventDelivery, EventPublisher, FunnelCount, GateCondition, GateLevel,
+    GiveBack, Ledger, LedgerTotals, LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, MAX_ARRIVALS,
+    Notice, OrderQueue, OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth,
+    ParkedMessage, PaymentAnswer, PaymentRequest, Publisher, QueueDepth, QueueProgress, SnapshotListener,
+    StockGate, Subscription, Waiting, WaitingRooms,
 };
 pub use sale::{Ended, Epoch, Mode, NewSale, Phase, Rebuild, RebuildStep, Sale, SaleId, SaleState};
 

@@ -12,6 +12,7 @@ mod ledger;
 mod lifecycle;
 mod queue;
 mod service;
+mod waiting;
 mod wrapped;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use queue::{
     Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
 };
 pub use service::{Changed, OrderService, PaymentAnswer, PaymentRequest};
+pub use waiting::{Arrival, MAX_ARRIVALS, WaitingRooms};
 pub use wrapped::{Around, Call};
 
 /// One back end: a set of ports that belong together.
@@ -50,4 +52,6 @@ pub struct Backend {
     pub events: Arc<dyn EventBus>,
     /// Where processes report how they are.
     pub control: Arc<dyn ControlPlane>,
+    /// Where buyers wait for a sale.
+    pub waiting: Arc<dyn WaitingRooms>,
 }

@@ -20,6 +20,7 @@ pub mod path;
 pub mod queue;
 pub mod rebuild;
 mod support;
+pub mod waiting;
 
 pub use support::Subject;
 
@@ -181,6 +182,17 @@ macro_rules! conformance {
             settings_come_with_every_exchange
             of_two_changes_at_once_one_is_made
         }
+        $crate::conformance_checks! { $subject, waiting:
+            a_room_is_opened_once
+            an_arrival_keeps_its_number
+            the_draw_takes_place_at_the_start
+            the_inlet_follows_its_rate_whoever_asks
+            the_inlet_follows_the_stock_and_the_gate
+            a_place_that_was_not_used_goes_on
+            an_unknown_room_is_none
+            places_survive_a_reopen
+            a_word_is_spent_once
+        }
         $crate::conformance_checks! { $subject, path:
             an_order_goes_all_the_way
             a_crash_between_reserve_and_publish_loses_nothing
@@ -232,6 +244,7 @@ mod tests {
             ("events", include_str!("conformance/events.rs")),
             ("path", include_str!("conformance/path.rs")),
             ("control", include_str!("conformance/control.rs")),
+            ("waiting", include_str!("conformance/waiting.rs")),
             ("crowd", include_str!("conformance/crowd.rs")),
         ];
         for (part, text) in parts {

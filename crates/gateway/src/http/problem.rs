@@ -183,6 +183,7 @@ impl Refusal {
             Dependency::Bank => "the bank does not answer",
             Dependency::Events => "the event bus cannot be used",
             Dependency::ControlPlane => "the control plane cannot be used",
+            Dependency::WaitingRooms => "the waiting room cannot be used",
         };
         Self::Unavailable(what.to_owned())
     }
