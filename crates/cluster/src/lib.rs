@@ -36,6 +36,7 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
     let gate = gate::RedisGate::new(redis.clone(), config, of_place());
     let broker = config::amqp(&config.amqp_url)?;
     let queue = queue_of(config, &identity, of_place())?;
+    let waiting = waiting::RedisRooms::new(redis.clone(), of_place());
     let ledger = Arc::new(ledger::MySqlLedger::new(mysql, Arc::clone(&identity)));
     let events = events::RabbitEvents::new(broker, identity, Some(Arc::clone(&ledger) as Arc<dyn Ledger>));
     Ok(Backend {
@@ -46,8 +47,8 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
         lifecycle: Arc::clone(&ledger) as _,
         outbox: ledger,
         events: Arc::new(events),
-        control: Arc::new(control::RedisControl::new(redis.clone())),
-        waiting: Arc::new(waiting::RedisRooms::new(redis, of_place())),
+        control: Arc::new(control::RedisControl::new(redis)),
+        waiting: Arc::new(waiting),
     })
 }
 

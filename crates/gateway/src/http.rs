@@ -11,6 +11,7 @@ pub(crate) mod problem;
 mod repair;
 mod sales;
 mod tickets;
+mod waiting_room;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::admission::rooms::Rooms;
 use crate::admission::ticket::Tickets;
 use crate::directory::Directory;
 use auth::Keys;
@@ -48,6 +50,7 @@ pub(crate) struct App {
     direct: bool,
     draining: CancellationToken,
     tickets: Tickets,
+    rooms: Rooms,
 }
 
 impl App {
@@ -58,6 +61,7 @@ impl App {
         config: &Config,
         draining: CancellationToken,
     ) -> Arc<Self> {
+        let rooms = Rooms::new(backend.clone(), Arc::clone(&directory));
         Arc::new(Self {
             views: sales::Views::new(backend.clone()),
             backend,
@@ -71,7 +75,13 @@ impl App {
             direct: config.mode == Mode::Direct,
             draining,
             tickets: Tickets::new(config),
+            rooms,
         })
+    }
+
+    /// Keeps the waiting rooms current; never returns.
+    pub(crate) async fn keep_rooms(&self) {
+        self.rooms.keep_current().await;
     }
 
     /// Keeps what the limits remember bounded; never returns.
@@ -112,6 +122,9 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/subscribers/{name}", get(outbox::subscriber).delete(outbox::unsubscribe))
         .route("/api/v1/subscribers/{name}/redrive", post(outbox::redrive_parked))
         .route("/api/v1/sales/{id}/ticket", post(tickets::fetch))
+        .route("/api/v1/sales/{id}/waiting-room", get(waiting_room::show).post(waiting_room::enter))
+        .route("/api/v1/sales/{id}/waiting-room/me", get(waiting_room::mine))
+        .route("/api/v1/sales/{id}/waiting-room/events", get(waiting_room::events))
         .route("/problems", get(problem::list))
         .route("/problems/{slug}", get(problem::show))
         .with_state(app)

@@ -71,7 +71,12 @@ pub(super) async fn place(
             let outcome = if replayed { "replayed" } else { "accepted" };
             (outcome, placed_response(placed, replayed))
         }
-        Err(refusal) => (refusal.outcome(), refusal.into_response()),
+        Err(refusal) => {
+            if matches!(refusal, Refusal::Overloaded | Refusal::OutcomeUnknown(_)) {
+                app.rooms.note_trouble();
+            }
+            (refusal.outcome(), refusal.into_response())
+        }
     };
     // Two counters: the orders of a direct gateway did not go through the queue, so they are not part of the shaved peak.
     if app.direct {

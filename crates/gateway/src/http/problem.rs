@@ -71,6 +71,11 @@ kinds! {
     TICKET_INVALID: "ticket-invalid" 403 "The ticket is not valid", "Fetch a new one with `POST /api/v1/sales/{id}/ticket`. No place is lost.";
     TICKETS_LATER: "tickets-later" 403 "Tickets are handed out later", "Come back at `starts_at`; `Retry-After` has the seconds until then.";
     NO_TICKETS: "no-tickets" 409 "The sale has no tickets", "Send the order without one.";
+    NO_WAITING_ROOM: "no-waiting-room" 409 "The sale has no waiting room", "Nobody has to wait for this sale.";
+    ROOM_OPENS_LATER: "room-opens-later" 403 "The waiting room is not open yet", "Come back at `starts_at`; `Retry-After` has the seconds until then.";
+    ROOM_FULL: "room-full" 503 "The waiting room is full", "Nobody else can come in. Try again after `Retry-After` seconds.";
+    NOT_ADMITTED: "not-admitted" 403 "You have not been admitted",
+        "Enter with `POST /api/v1/sales/{id}/waiting-room`, and wait until `/waiting-room/me` says `admitted`.";
     // What only the dashboard's controls answer with.
     CROSS_SITE: "cross-site" 403 "Another site cannot change anything here",
         "Use the gateway's own page, or send the admin token in `Authorization: Bearer <token>`.";

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::auth::Buyer;
 use super::problem::{NotAdmitted, REBUILD_SECONDS, Refusal};
+use super::waiting_room::admitted_until;
 use super::{App, Id};
 use crate::admission::ticket::admits;
 
@@ -96,8 +97,13 @@ pub(super) async fn fetch(
     if sale.state == SaleState::Rebuilding {
         return Err(Refusal::Rebuilding { seconds: REBUILD_SECONDS });
     }
-    let ttl = i64::try_from(admission.ticket_ttl_ms()).unwrap_or(i64::MAX);
-    let expires_at = now + chrono::Duration::milliseconds(ttl);
+    let expires_at = if admission.waiting_room.is_some() {
+        // The ticket ends with the turn: whoever fetches a second one gets no more time.
+        admitted_until(&app, &desk, user).await?
+    } else {
+        let ttl = i64::try_from(admission.ticket_ttl_ms()).unwrap_or(i64::MAX);
+        now + chrono::Duration::milliseconds(ttl)
+    };
     let ticket = app.tickets.sign(sale, user, expires_at);
     metrics::counter!("seckill_tickets_total").increment(1);
     Ok(([(CACHE_CONTROL, "no-store")], Json(Handed { sale_id: id, ticket, expires_at })))

@@ -19,3 +19,4 @@ mod status;
 mod test_bed;
 mod tickets;
 mod unconfirmed;
+mod waiting_room;

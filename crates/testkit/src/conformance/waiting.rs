@@ -80,7 +80,7 @@ pub async fn an_arrival_keeps_its_number(Subject { backend, .. }: Subject) {
 
 /// Of those who came before it, also when the first call after the start is an arrival; and nobody is let in before it.
 pub async fn the_draw_takes_place_at_the_start(Subject { backend, .. }: Subject) {
-    backend.waiting.open_room(SALE, &spec(1_500, 1_000, 60_000)).await.unwrap();
+    backend.waiting.open_room(SALE, &spec(4_000, 1_000, 60_000)).await.unwrap();
     for user in 1..=10 {
         arrive(&backend, user).await;
     }

@@ -3,7 +3,10 @@
 use seckill_core::{SaleId, Timestamp};
 use seckill_token::ticket::TicketError;
 
-use super::{Kind, NO_TICKETS, TICKET_INVALID, TICKET_REQUIRED, TICKETS_LATER, seconds_until};
+use super::{
+    Kind, NO_TICKETS, NO_WAITING_ROOM, NOT_ADMITTED, ROOM_FULL, ROOM_OPENS_LATER, TICKET_INVALID,
+    TICKET_REQUIRED, TICKETS_LATER, seconds_until,
+};
 
 /// Why somebody is not admitted.
 #[derive(Debug)]
@@ -16,6 +19,17 @@ pub(crate) enum NotAdmitted {
         from: Timestamp,
     },
     NoTickets(SaleId),
+    NoRoom(SaleId),
+    RoomOpensLater {
+        from: Timestamp,
+    },
+    RoomFull,
+    NotArrived(SaleId),
+    /// Waits; the whole seconds after which to ask again.
+    StillWaiting {
+        seconds: u64,
+    },
+    TurnPassed,
 }
 
 impl NotAdmitted {
@@ -25,6 +39,10 @@ impl NotAdmitted {
             Self::TicketInvalid(_) | Self::TicketOld => &TICKET_INVALID,
             Self::TicketsLater { .. } => &TICKETS_LATER,
             Self::NoTickets(_) => &NO_TICKETS,
+            Self::NoRoom(_) => &NO_WAITING_ROOM,
+            Self::RoomOpensLater { .. } => &ROOM_OPENS_LATER,
+            Self::RoomFull => &ROOM_FULL,
+            Self::NotArrived(_) | Self::StillWaiting { .. } | Self::TurnPassed => &NOT_ADMITTED,
         }
     }
 
@@ -35,19 +53,27 @@ impl NotAdmitted {
             Self::TicketOld => "The ticket was handed out before the sale's gate was last rebuilt.".into(),
             Self::TicketsLater { from } => format!("Tickets are handed out from {} on.", from.to_rfc3339()),
             Self::NoTickets(sale) => format!("Sale {sale} needs no ticket."),
+            Self::NoRoom(sale) => format!("Sale {sale} has no waiting room."),
+            Self::RoomOpensLater { from } => format!("The room opens at {}.", from.to_rfc3339()),
+            Self::RoomFull => format!("All {} places are taken.", seckill_core::MAX_ARRIVALS),
+            Self::NotArrived(sale) => format!("You have not entered the waiting room of sale {sale}."),
+            Self::StillWaiting { .. } => "Your turn has not come yet; you keep your place.".into(),
+            Self::TurnPassed => "Your turn has passed. Enter again, behind everyone.".into(),
         }
     }
 
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TicketsLater { from } => Some(seconds_until(*from)),
+            Self::TicketsLater { from } | Self::RoomOpensLater { from } => Some(seconds_until(*from)),
+            Self::StillWaiting { seconds } => Some((*seconds).max(1)),
+            Self::RoomFull => Some(60),
             _ => None,
         }
     }
 
     pub(super) fn starts_at(&self) -> Option<Timestamp> {
         match self {
-            Self::TicketsLater { from } => Some(*from),
+            Self::TicketsLater { from } | Self::RoomOpensLater { from } => Some(*from),
             _ => None,
         }
     }
