@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::admission::proof::Proofs;
 use crate::admission::rooms::Rooms;
 use crate::admission::ticket::Tickets;
 use crate::directory::Directory;
@@ -51,6 +52,7 @@ pub(crate) struct App {
     draining: CancellationToken,
     tickets: Tickets,
     rooms: Rooms,
+    proofs: Proofs,
 }
 
 impl App {
@@ -76,6 +78,7 @@ impl App {
             draining,
             tickets: Tickets::new(config),
             rooms,
+            proofs: Proofs::new(config),
         })
     }
 
@@ -122,6 +125,7 @@ pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
         .route("/api/v1/subscribers/{name}", get(outbox::subscriber).delete(outbox::unsubscribe))
         .route("/api/v1/subscribers/{name}/redrive", post(outbox::redrive_parked))
         .route("/api/v1/sales/{id}/ticket", post(tickets::fetch))
+        .route("/api/v1/sales/{id}/challenge", get(tickets::challenge))
         .route("/api/v1/sales/{id}/waiting-room", get(waiting_room::show).post(waiting_room::enter))
         .route("/api/v1/sales/{id}/waiting-room/me", get(waiting_room::mine))
         .route("/api/v1/sales/{id}/waiting-room/events", get(waiting_room::events))

@@ -3,6 +3,7 @@
 //! [`Verifier`] decides who may buy; [`Signer`] makes tokens for demonstrations, load tests and tests. The cryptography is
 //! that of `ring`, which the TLS connections need anyway: see [`provider`].
 
+pub mod challenge;
 pub mod provider;
 pub mod ticket;
 

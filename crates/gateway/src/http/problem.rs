@@ -76,6 +76,9 @@ kinds! {
     ROOM_FULL: "room-full" 503 "The waiting room is full", "Nobody else can come in. Try again after `Retry-After` seconds.";
     NOT_ADMITTED: "not-admitted" 403 "You have not been admitted",
         "Enter with `POST /api/v1/sales/{id}/waiting-room`, and wait until `/waiting-room/me` says `admitted`.";
+    PROOF_REQUIRED: "proof-required" 403 "A ticket costs a proof of work here",
+        "Solve the challenge of `GET /api/v1/sales/{id}/challenge`, and send the solution as `altcha` in the body.";
+    PROOF_INVALID: "proof-invalid" 403 "The proof of work is not accepted", "Fetch a new challenge and solve it. Each solution is good once.";
     // What only the dashboard's controls answer with.
     CROSS_SITE: "cross-site" 403 "Another site cannot change anything here",
         "Use the gateway's own page, or send the admin token in `Authorization: Bearer <token>`.";

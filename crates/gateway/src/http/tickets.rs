@@ -9,9 +9,10 @@ use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use seckill_core::{Phase, Sale, SaleId, SaleState, Timestamp, UserId, now};
 use seckill_token::ticket::{Ticket, TicketError};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::auth::Buyer;
+use super::body::OrDefault;
 use super::problem::{NotAdmitted, REBUILD_SECONDS, Refusal};
 use super::waiting_room::admitted_until;
 use super::{App, Id};
@@ -73,11 +74,34 @@ pub(super) struct Handed {
     expires_at: Timestamp,
 }
 
+/// `GET /api/v1/sales/{id}/challenge`: the work that a ticket costs now.
+pub(super) async fn challenge(
+    State(app): State<Arc<App>>,
+    Id(id): Id<SaleId>,
+    Buyer(user): Buyer,
+) -> Result<impl IntoResponse, Refusal> {
+    app.read_limit.check(user)?;
+    let desk = app.directory.desk(id).await?.ok_or(Refusal::NoSuchSale(id))?;
+    if !desk.sale.admission.proof_of_work {
+        return Err(NotAdmitted::NoProofs(id).into());
+    }
+    Ok(([(CACHE_CONTROL, "no-store")], Json(app.proofs.challenge(id, user))))
+}
+
+/// The body of a request for a ticket.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TicketRequest {
+    /// The solution of a challenge, as ALTCHA's clients send it.
+    altcha: Option<String>,
+}
+
 /// `POST /api/v1/sales/{id}/ticket`
 pub(super) async fn fetch(
     State(app): State<Arc<App>>,
     Id(id): Id<SaleId>,
     Buyer(user): Buyer,
+    OrDefault(request): OrDefault<TicketRequest>,
 ) -> Result<impl IntoResponse, Refusal> {
     app.order_limit.check(user)?;
     let desk = app.directory.desk(id).await?.ok_or(Refusal::NoSuchSale(id))?;
@@ -104,6 +128,12 @@ pub(super) async fn fetch(
         let ttl = i64::try_from(admission.ticket_ttl_ms()).unwrap_or(i64::MAX);
         now + chrono::Duration::milliseconds(ttl)
     };
+    // Last, so that nobody's work is used up for a refusal.
+    if admission.proof_of_work {
+        let altcha = request.altcha.ok_or(NotAdmitted::ProofRequired)?;
+        let taken = app.proofs.take(app.backend.waiting.as_ref(), &altcha, id, user).await;
+        taken.map_err(NotAdmitted::ProofInvalid)?;
+    }
     let ticket = app.tickets.sign(sale, user, expires_at);
     metrics::counter!("seckill_tickets_total").increment(1);
     Ok(([(CACHE_CONTROL, "no-store")], Json(Handed { sale_id: id, ticket, expires_at })))

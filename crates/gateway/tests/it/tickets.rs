@@ -6,6 +6,7 @@ use reqwest::Method;
 use seckill_core::{SaleId, now};
 use seckill_gateway::Config;
 use seckill_testkit::eventually;
+use seckill_token::challenge::{Challenge, solve};
 use seckill_token::ticket::{Keys, Ticket};
 use serde_json::{Value, json};
 
@@ -165,4 +166,43 @@ async fn a_sale_without_tickets_ignores_them_and_a_new_sale_says_what_is_wrong()
     let shown = open(&gateway, -60, &json!({"ticket_ttl_ms": 5_000})).await;
     let shown = gateway.get(&format!("/api/v1/sales/{shown}")).await.expect(200);
     assert_eq!((&shown.json["require_ticket"], &shown.json["ticket_ttl_ms"]), (&json!(true), &json!(5_000)));
+}
+
+async fn fetch_with(gateway: &Gateway, sale: SaleId, user: u64, altcha: &str) -> Reply {
+    let path = format!("/api/v1/sales/{sale}/ticket");
+    let body = json!({"altcha": altcha});
+    send(gateway.request(Method::POST, &path).bearer_auth(token(user)).json(&body)).await
+}
+
+async fn solution(gateway: &Gateway, sale: SaleId, user: u64) -> String {
+    let challenge = gateway.get_as(user, &format!("/api/v1/sales/{sale}/challenge")).await.expect(200);
+    let challenge: Challenge = serde_json::from_value(challenge.json).unwrap();
+    assert_eq!(challenge.algorithm, "SHA-256");
+    solve(&challenge).expect("it has a solution").to_payload()
+}
+
+#[tokio::test]
+async fn a_ticket_may_cost_a_proof_of_work_that_is_good_once() {
+    let bed = TestBed::new().await;
+    let (gateway, second) = (Gateway::start(&bed.backend).await, Gateway::start(&bed.backend).await);
+    let sale = open(&gateway, -60, &json!({"proof_of_work": true})).await;
+    let other = open(&gateway, -60, &json!({"proof_of_work": true})).await;
+    fetch(&gateway, sale, 7).await.expect_problem(403, "proof-required");
+    let altcha = solution(&gateway, sale, 7).await;
+    for (sale, user, altcha, said) in [
+        (sale, 8, altcha.as_str(), "another user"),
+        (other, 7, &altcha, "another sale"),
+        (sale, 7, "nonsense", "cannot be read"),
+    ] {
+        let refused = fetch_with(&gateway, sale, user, altcha).await.expect_problem(403, "proof-invalid");
+        assert!(refused.json["detail"].as_str().unwrap().contains(said), "{refused:?}");
+    }
+    let ticket = fetch_with(&gateway, sale, 7, &altcha).await.expect(200);
+    for gateway in [&gateway, &second] {
+        let refused = fetch_with(gateway, sale, 7, &altcha).await.expect_problem(403, "proof-invalid");
+        assert!(refused.json["detail"].as_str().unwrap().contains("used before"), "{refused:?}");
+    }
+    buy(&gateway, sale, 7, text(&ticket)).await.expect(202);
+    let plain = open(&gateway, -60, &json!({})).await;
+    gateway.get_as(7, &format!("/api/v1/sales/{plain}/challenge")).await.expect_problem(409, "no-tickets");
 }

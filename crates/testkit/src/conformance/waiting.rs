@@ -17,6 +17,11 @@ fn spec(starts_in_ms: i64, rate: u32, ttl_ms: u64) -> RoomSpec {
     RoomSpec { seed: Seed([9; 32]), starts_ms, rate, ttl_ms, keep_until_ms: starts_ms + 3_600_000 }
 }
 
+/// As every process does at its start: rooms on Redis have to know whose sales they are for.
+async fn know_the_ledger(backend: &Backend) {
+    backend.ledger.id().await.unwrap();
+}
+
 async fn arrive(backend: &Backend, user: u64) -> u64 {
     match backend.waiting.arrive(SALE, UserId(user), None).await.unwrap() {
         Arrival::Number(number) => number,
@@ -43,6 +48,7 @@ async fn advance_until(
 
 /// The first seed stays, so that what was committed to can be kept.
 pub async fn a_room_is_opened_once(Subject { backend, .. }: Subject) {
+    know_the_ledger(&backend).await;
     let first = spec(60_000, 10, 1_000);
     let other = RoomSpec { seed: Seed([1; 32]), rate: 99, ..first.clone() };
     let opened = backend.waiting.open_room(SALE, &first).await.unwrap();
@@ -54,6 +60,7 @@ pub async fn a_room_is_opened_once(Subject { backend, .. }: Subject) {
 
 /// However often somebody comes, and however many come at once; and another number only in place of one whose time is over.
 pub async fn an_arrival_keeps_its_number(Subject { backend, .. }: Subject) {
+    know_the_ledger(&backend).await;
     backend.waiting.open_room(SALE, &spec(60_000, 10, 1_000)).await.unwrap();
     assert_eq!(
         (arrive(&backend, 70).await, arrive(&backend, 80).await, arrive(&backend, 70).await),
@@ -80,6 +87,7 @@ pub async fn an_arrival_keeps_its_number(Subject { backend, .. }: Subject) {
 
 /// Of those who came before it, also when the first call after the start is an arrival; and nobody is let in before it.
 pub async fn the_draw_takes_place_at_the_start(Subject { backend, .. }: Subject) {
+    know_the_ledger(&backend).await;
     backend.waiting.open_room(SALE, &spec(4_000, 1_000, 60_000)).await.unwrap();
     for user in 1..=10 {
         arrive(&backend, user).await;
@@ -101,6 +109,7 @@ pub async fn the_draw_takes_place_at_the_start(Subject { backend, .. }: Subject)
 
 /// Several who ask as fast as they can let in as many as one: within 5 % of the rate, by the store's own clock.
 pub async fn the_inlet_follows_its_rate_whoever_asks(Subject { backend, .. }: Subject) {
+    know_the_ledger(&backend).await;
     const RATE: u32 = 40;
     backend.waiting.open_room(SALE, &spec(-1, RATE, 3_600_000)).await.unwrap();
     for user in 1..=500 {
@@ -131,6 +140,7 @@ pub async fn the_inlet_follows_its_rate_whoever_asks(Subject { backend, .. }: Su
 
 /// Nobody is let in while the gate cannot sell, and no more than there are units for.
 pub async fn the_inlet_follows_the_stock_and_the_gate(Subject { backend, .. }: Subject) {
+    know_the_ledger(&backend).await;
     backend.waiting.open_room(SALE, &spec(-1, 100_000, 3_600_000)).await.unwrap();
     for user in 1..=20 {
         arrive(&backend, user).await;
@@ -154,6 +164,7 @@ pub async fn the_inlet_follows_the_stock_and_the_gate(Subject { backend, .. }: S
 
 /// Who does not come in time makes room for the next, and may queue again behind everyone.
 pub async fn a_place_that_was_not_used_goes_on(Subject { backend, .. }: Subject) {
+    know_the_ledger(&backend).await;
     backend.waiting.open_room(SALE, &spec(-1, 100_000, 1_000)).await.unwrap();
     for user in 1..=5 {
         arrive(&backend, user).await;
@@ -170,6 +181,7 @@ pub async fn a_place_that_was_not_used_goes_on(Subject { backend, .. }: Subject)
 
 /// Nothing is made up for a sale that has none.
 pub async fn an_unknown_room_is_none(Subject { backend, .. }: Subject) {
+    know_the_ledger(&backend).await;
     let waiting = &backend.waiting;
     assert_eq!(waiting.room(SALE).await.unwrap(), None);
     assert_eq!(waiting.advance(SALE, PLENTY).await.unwrap(), None);
@@ -180,6 +192,7 @@ pub async fn an_unknown_room_is_none(Subject { backend, .. }: Subject) {
 /// Everyone has the place that they had.
 pub async fn places_survive_a_reopen(subject: Subject) {
     let backend = &subject.backend;
+    know_the_ledger(backend).await;
     backend.waiting.open_room(SALE, &spec(-1, 100_000, 3_600_000)).await.unwrap();
     for user in 1..=10 {
         arrive(backend, user).await;
@@ -187,14 +200,16 @@ pub async fn places_survive_a_reopen(subject: Subject) {
     let three = Demand { open: true, remaining: 3, orders: 0 };
     let before = advance_until(backend, three, |state| state.admitted() == 3).await;
     arrive(backend, 11).await;
-    let Subject { backend, .. } = subject.reopen().await;
+    let subject = subject.reopen().await;
+    let backend = &subject.backend;
     let after = backend.waiting.room(SALE).await.unwrap().expect("the room is there");
     assert_eq!(after, RoomState { now_ms: after.now_ms, arrivals: 11, ..before });
-    assert_eq!((arrive(&backend, 4).await, arrive(&backend, 12).await), (4, 12));
+    assert_eq!((arrive(backend, 4).await, arrive(backend, 12).await), (4, 12));
 }
 
 /// By whoever is first, and again once it is forgotten.
 pub async fn a_word_is_spent_once(Subject { backend, .. }: Subject) {
+    know_the_ledger(&backend).await;
     let spend = async |sale, word, ttl| backend.waiting.spend(SaleId(sale), word, ttl).await.unwrap();
     let long = Duration::from_secs(600);
     assert!(spend(1, "one", long).await);

@@ -4,9 +4,10 @@ use seckill_core::{SaleId, Timestamp};
 use seckill_token::ticket::TicketError;
 
 use super::{
-    Kind, NO_TICKETS, NO_WAITING_ROOM, NOT_ADMITTED, ROOM_FULL, ROOM_OPENS_LATER, TICKET_INVALID,
-    TICKET_REQUIRED, TICKETS_LATER, seconds_until,
+    Kind, NO_TICKETS, NO_WAITING_ROOM, NOT_ADMITTED, PROOF_INVALID, PROOF_REQUIRED, ROOM_FULL,
+    ROOM_OPENS_LATER, TICKET_INVALID, TICKET_REQUIRED, TICKETS_LATER, seconds_until,
 };
+use crate::admission::proof::NoProof;
 
 /// Why somebody is not admitted.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(crate) enum NotAdmitted {
         from: Timestamp,
     },
     NoTickets(SaleId),
+    NoProofs(SaleId),
     NoRoom(SaleId),
     RoomOpensLater {
         from: Timestamp,
@@ -30,6 +32,8 @@ pub(crate) enum NotAdmitted {
         seconds: u64,
     },
     TurnPassed,
+    ProofRequired,
+    ProofInvalid(NoProof),
 }
 
 impl NotAdmitted {
@@ -38,11 +42,13 @@ impl NotAdmitted {
             Self::TicketRequired(_) => &TICKET_REQUIRED,
             Self::TicketInvalid(_) | Self::TicketOld => &TICKET_INVALID,
             Self::TicketsLater { .. } => &TICKETS_LATER,
-            Self::NoTickets(_) => &NO_TICKETS,
+            Self::NoTickets(_) | Self::NoProofs(_) => &NO_TICKETS,
             Self::NoRoom(_) => &NO_WAITING_ROOM,
             Self::RoomOpensLater { .. } => &ROOM_OPENS_LATER,
             Self::RoomFull => &ROOM_FULL,
             Self::NotArrived(_) | Self::StillWaiting { .. } | Self::TurnPassed => &NOT_ADMITTED,
+            Self::ProofRequired => &PROOF_REQUIRED,
+            Self::ProofInvalid(_) => &PROOF_INVALID,
         }
     }
 
@@ -53,12 +59,16 @@ impl NotAdmitted {
             Self::TicketOld => "The ticket was handed out before the sale's gate was last rebuilt.".into(),
             Self::TicketsLater { from } => format!("Tickets are handed out from {} on.", from.to_rfc3339()),
             Self::NoTickets(sale) => format!("Sale {sale} needs no ticket."),
+            Self::NoProofs(sale) => format!("Sale {sale} asks for no proof of work."),
             Self::NoRoom(sale) => format!("Sale {sale} has no waiting room."),
             Self::RoomOpensLater { from } => format!("The room opens at {}.", from.to_rfc3339()),
             Self::RoomFull => format!("All {} places are taken.", seckill_core::MAX_ARRIVALS),
             Self::NotArrived(sale) => format!("You have not entered the waiting room of sale {sale}."),
             Self::StillWaiting { .. } => "Your turn has not come yet; you keep your place.".into(),
             Self::TurnPassed => "Your turn has passed. Enter again, behind everyone.".into(),
+            Self::ProofRequired => "The request has no `altcha`.".into(),
+            Self::ProofInvalid(NoProof::Wrong(why)) => why.to_string(),
+            Self::ProofInvalid(NoProof::Used) => "The proof of work was used before.".into(),
         }
     }
 
