@@ -3,7 +3,7 @@
 // that came over plain HTTP, and waits for every hash.
 "use strict";
 
-const K = new Uint32Array(64);
+const K = new Int32Array(64);
 const START = new Uint32Array(8);
 // The first 32 bits of the fractions of the roots of the first primes, as FIPS 180-4 defines them.
 {
@@ -19,17 +19,18 @@ const START = new Uint32Array(8);
 }
 
 const rotate = (x, n) => (x >>> n) | (x << (32 - n));
-const W = new Uint32Array(64);
+const W = new Int32Array(64);
 
 // One block of 64 bytes into the state.
 function block(state, view, at) {
-  for (let i = 0; i < 16; i++) W[i] = view.getUint32(at + i * 4);
+  for (let i = 0; i < 16; i++) W[i] = view.getInt32(at + i * 4);
   for (let i = 16; i < 64; i++) {
     const s0 = rotate(W[i - 15], 7) ^ rotate(W[i - 15], 18) ^ (W[i - 15] >>> 3);
     const s1 = rotate(W[i - 2], 17) ^ rotate(W[i - 2], 19) ^ (W[i - 2] >>> 10);
-    W[i] = W[i - 16] + s0 + W[i - 7] + s1;
+    W[i] = (W[i - 16] + s0 + W[i - 7] + s1) | 0;
   }
-  let [a, b, c, d, e, f, g, h] = state;
+  let a = state[0] | 0, b = state[1] | 0, c = state[2] | 0, d = state[3] | 0;
+  let e = state[4] | 0, f = state[5] | 0, g = state[6] | 0, h = state[7] | 0;
   for (let i = 0; i < 64; i++) {
     const t1 = (h + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + W[i]) | 0;
     const t2 = ((rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & b) ^ (a & c) ^ (b & c))) | 0;

@@ -149,7 +149,7 @@ async fn run_until(
         }
     };
     let background =
-        async { tokio::join!(directory.keep_current(), recoverer, app.tidy(), app.keep_rooms()) };
+        async { tokio::join!(directory.keep_current(), recoverer, app.tidy(), Box::pin(app.keep_rooms())) };
     // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
     let _ = shutdown.run_until_cancelled(background).await;
     let deadline = Instant::now() + config.grace;

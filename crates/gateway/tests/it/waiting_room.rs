@@ -1,6 +1,7 @@
 //! The waiting room over HTTP: entering, the draw, being let in, and ordering.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use reqwest::Method;
 use seckill_core::waiting::{Seed, draw};
@@ -9,7 +10,7 @@ use seckill_testkit::eventually;
 use seckill_testkit::faults::{Call, Mishap};
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, config, sale, sale_id, send, token};
+use crate::gateway::{ADMIN_TOKEN, Gateway, config, sale, sale_id, send, token};
 use crate::reply::Reply;
 use crate::test_bed::{SOON, TestBed};
 
@@ -234,4 +235,27 @@ async fn an_event_stream_tells_when_the_turn_comes() {
     tokio::time::timeout(SOON, read).await.expect("the turn comes");
     assert!(text.starts_with("event: place"), "{text}");
     assert!(text.contains("\"state\":\"waiting\""), "{text}");
+}
+
+/// The load generator's scenario: it plays the buyers, and judges rate, draw and admission by what it sees.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_load_generator_finds_nothing_wrong() {
+    let bed = TestBed::new().await;
+    let gateway = Gateway::start(&bed.backend).await;
+    let target = loadtest::Target::parse(&format!("http://{}", gateway.address)).unwrap();
+    let plan = loadtest::WaitingPlan {
+        buyers: 120,
+        stock: 100,
+        rate: 20,
+        starts_in: Duration::from_secs(5),
+        proof_of_work: true,
+        deadline: Duration::from_secs(120),
+    };
+    let tokens = loadtest::Tokens::from_list((1..=120).map(token)).unwrap();
+    let admin = loadtest::bearer(ADMIN_TOKEN).unwrap();
+    let clients = loadtest::Clients::connect(target, 1).await.unwrap();
+    let report = loadtest::waiting::play(&clients, &admin, &tokens, plan).await.unwrap();
+    assert!(report.holds(), "{report}");
+    assert_eq!((report.entered, report.orders, report.tickets), (120, 100, 100), "{report:?}");
+    assert_eq!(bed.level(SaleId(report.sale)).await.orders, 100);
 }
