@@ -29,6 +29,7 @@ pub mod plan;
 pub mod report;
 pub mod send;
 pub mod session;
+pub mod waiting;
 
 pub use check::bank::{Bank, Charges, OrderCharges};
 pub use check::bulk::Recorded;
@@ -66,5 +67,6 @@ pub use send::run::{Job, Order, Promise, Record, Run, run};
 pub use send::target::Target;
 pub use send::template::Template;
 pub use session::{Played, Session, Step, Watched};
+pub use waiting::{WaitingPlan, WaitingReport};
 
 pub use tokio_util::sync::CancellationToken;

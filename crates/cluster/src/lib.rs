@@ -12,6 +12,7 @@ mod newer_log;
 mod queue;
 mod redis;
 mod streams;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
     let broker = config::amqp(&config.amqp_url)?;
     let queue = queue_of(config, &identity, of_place())?;
     let fates = Arc::new(fates::RedisFates::new(redis.clone()));
+    let waiting = waiting::RedisRooms::new(redis.clone(), of_place());
     let ledger = ledger::MySqlLedger::new(mysql, Arc::clone(&identity)).announcing(Arc::clone(&fates) as _);
     let ledger = Arc::new(ledger);
     let events = events::RabbitEvents::new(broker, identity, Some(Arc::clone(&ledger) as Arc<dyn Ledger>));
@@ -50,6 +52,7 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
         events: Arc::new(events),
         control: Arc::new(control::RedisControl::new(redis)),
         fates,
+        waiting: Arc::new(waiting),
     })
 }
 

@@ -19,6 +19,8 @@ pub enum Dependency {
     Events,
     /// Where processes report how they are. No order depends on it.
     ControlPlane,
+    /// Where buyers wait for a sale. No order depends on it.
+    WaitingRooms,
 }
 
 impl std::fmt::Display for Dependency {
@@ -30,6 +32,7 @@ impl std::fmt::Display for Dependency {
             Self::Bank => "bank",
             Self::Events => "event bus",
             Self::ControlPlane => "control plane",
+            Self::WaitingRooms => "waiting room",
         })
     }
 }

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod abort;
+mod admission;
 mod audit;
 mod claim;
 mod control;
@@ -25,8 +26,10 @@ mod ports;
 mod sale;
 mod sold_out;
 mod trace;
+pub mod waiting;
 
 pub use abort::{AbortPoint, abort_point, arm_abort_point};
+pub use admission::{Admission, RoomTerms};
 pub use audit::{AuditCounts, AuditReport, Verdict};
 pub use claim::{
     Claim, Decision, Holder, HolderPage, Holding, PROMISE_WINDOW, Release, Reservation, ReservationId,
@@ -50,13 +53,13 @@ pub use order::{
     UserId,
 };
 pub use ports::{
-    Announcement, Around, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane,
+    Announcement, Around, Arrival, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane,
     CreatedOnce, Delivery, DeliveryTag, Effect, EventBus, EventDelivery, EventPublisher, FateNews, Fates,
     FatesListener, FunnelCount, GateCondition, GateLevel, GiveBack, Heard, Ledger, LedgerTotals,
-    LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, MAX_ORDERS_AT_ONCE, Notice, OrderQueue,
-    OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage, PaymentAnswer,
-    PaymentRequest, Publisher, QueueDepth, QueueProgress, RequestKey, SnapshotListener, StockGate,
-    Subscription, Waiting,
+    LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, MAX_ARRIVALS, MAX_ORDERS_AT_ONCE, Notice,
+    OrderQueue, OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage,
+    PaymentAnswer, PaymentRequest, Publisher, QueueDepth, QueueProgress, RequestKey, SnapshotListener,
+    StockGate, Subscription, Waiting, WaitingRooms,
 };
 pub use sale::{
     Ended, Epoch, Mode, NewSale, NotChanged, Phase, Rebuild, RebuildStep, Sale, SaleChange, SaleChanged,

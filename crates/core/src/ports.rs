@@ -13,6 +13,7 @@ mod ledger;
 mod lifecycle;
 mod queue;
 mod service;
+mod waiting;
 mod wrapped;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use queue::{
     Consumer, Delivery, DeliveryTag, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth,
 };
 pub use service::{Changed, OrderService, PaymentAnswer, PaymentRequest};
+pub use waiting::{Arrival, MAX_ARRIVALS, WaitingRooms};
 pub use wrapped::{Around, Call};
 
 /// One back end: a set of ports that belong together.
@@ -56,4 +58,6 @@ pub struct Backend {
     pub control: Arc<dyn ControlPlane>,
     /// Tells gateways what the ledger did with orders.
     pub fates: Arc<dyn Fates>,
+    /// Where buyers wait for a sale.
+    pub waiting: Arc<dyn WaitingRooms>,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{FieldError, Timestamp};
+use crate::{Admission, FieldError, RoomTerms, Timestamp};
 
 pub use change::{NotChanged, SaleChange, SaleChanged};
 
@@ -166,6 +166,9 @@ pub struct Sale {
     /// Orders that were active once and are not any more.
     #[serde(default, skip_serializing_if = "Ended::is_none")]
     pub ended: Ended,
+    /// Who may order.
+    #[serde(flatten)]
+    pub admission: Admission,
     /// The price of one unit in hundredths of `currency`.
     pub price_cents: u64,
     /// ISO 4217.
@@ -210,6 +213,7 @@ impl Sale {
         Self {
             id,
             product: new.product().to_owned(),
+            admission: new.admission(),
             name: new.name,
             stock: new.stock,
             sold: 0,
@@ -324,6 +328,22 @@ pub struct NewSale {
     /// sale has no payments, and a committed order stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_window_ms: Option<u64>,
+    /// Whether an order needs a purchase ticket.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_ticket: bool,
+    /// The first moment at which tickets are handed out. Default: the start of the sale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub tickets_from: Option<Timestamp>,
+    /// How long a ticket is valid, in milliseconds: 1,000 to 3,600,000. Default: 120,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket_ttl_ms: Option<u64>,
+    /// Whether a ticket costs a proof of work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proof_of_work: bool,
+    /// The waiting room in front of the tickets. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_room: Option<RoomTerms>,
 }
 
 /// Whether `text` can be the name of a sale or of a product.
@@ -361,6 +381,17 @@ impl NewSale {
     /// What is sold: the product where one was given, otherwise the name.
     pub fn product(&self) -> &str {
         self.product.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Who may order.
+    pub fn admission(&self) -> Admission {
+        Admission {
+            require_ticket: self.require_ticket,
+            tickets_from: self.tickets_from,
+            ticket_ttl_ms: self.ticket_ttl_ms,
+            proof_of_work: self.proof_of_work,
+            waiting_room: self.waiting_room,
+        }
     }
 
     /// Checks every field.
@@ -417,6 +448,7 @@ impl NewSale {
             "starts_at",
             "and ends_at must lie between the years 2000 and 2999".to_owned(),
         );
+        self.admission().check(self, &mut wrong);
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }

@@ -64,6 +64,11 @@ async fn open_sale(backend: &Backend, stock: u32) -> Result<Sale, Fault> {
         starts_at: seckill_core::now(),
         ends_at: seckill_core::now() + Duration::from_secs(86_400),
         payment_window_ms: None,
+        require_ticket: false,
+        tickets_from: None,
+        ticket_ttl_ms: None,
+        proof_of_work: false,
+        waiting_room: None,
     };
     let sale = backend.ledger.create_sale(&new, Mode::Queue).await?;
     backend.gate.open(&sale, 1).await?;

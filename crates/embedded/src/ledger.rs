@@ -42,6 +42,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("after the order", include_str!("../../../migrations/sqlite/ledger/0004_after_the_order.sql")),
     ("money", include_str!("../../../migrations/sqlite/ledger/0005_money.sql")),
     ("sale administration", include_str!("../../../migrations/sqlite/ledger/0006_sale_administration.sql")),
+    ("admission", include_str!("../../../migrations/sqlite/ledger/0007_admission.sql")),
 ];
 /// Rows of one read when all orders are gone through.
 const PAGE: i64 = 4_096;

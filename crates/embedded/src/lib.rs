@@ -11,6 +11,7 @@ mod gate;
 mod ledger;
 mod queue;
 mod sqlite;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ async fn open_folder(data_dir: &Path) -> Result<Backend, OpenError> {
     let ledger = ledger::SqliteLedger::open(Arc::clone(&folder), Arc::clone(&fates)).await?;
     let queue = queue::SqliteQueue::open(Arc::clone(&folder), ledger.ledger_id()).await?;
     let events = events::SqliteBus::open(Arc::clone(&folder)).await?;
+    let waiting = waiting::SqliteRooms::open(Arc::clone(&folder)).await?;
     let gate = gate::rebuild(&ledger, &queue, folder).await?;
     let ledger = Arc::new(ledger);
     Ok(Backend {
@@ -48,6 +50,7 @@ async fn open_folder(data_dir: &Path) -> Result<Backend, OpenError> {
         events: Arc::new(events),
         control: Arc::new(control::LocalControl::new()),
         fates,
+        waiting: Arc::new(waiting),
     })
 }
 

@@ -21,6 +21,8 @@ mod routes;
 mod sale_changes;
 mod sales;
 mod status;
+mod tickets;
+mod waiting_room;
 mod workers;
 
 use std::sync::Arc;
@@ -38,6 +40,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::admission::proof::Proofs;
+use crate::admission::rooms::Rooms;
+use crate::admission::ticket::Tickets;
 use crate::directory::Directory;
 use crate::status::Statuses;
 use auth::Keys;
@@ -66,6 +71,9 @@ pub(crate) struct App {
     /// Cancelled before `draining`: orders still go on.
     ending: CancellationToken,
     statuses: Statuses,
+    tickets: Tickets,
+    rooms: Rooms,
+    proofs: Proofs,
 }
 
 impl App {
@@ -77,6 +85,7 @@ impl App {
         draining: CancellationToken,
         ending: CancellationToken,
     ) -> Arc<Self> {
+        let rooms = Rooms::new(backend.clone(), Arc::clone(&directory));
         Arc::new(Self {
             views: sales::views(backend.clone()),
             audits: audits::Audits::new(backend.clone()),
@@ -94,6 +103,9 @@ impl App {
             creating: idempotency::UnderWay::default(),
             guard: guard::Guard::new(&config.crowd),
             ending,
+            tickets: Tickets::new(config),
+            rooms,
+            proofs: Proofs::new(config),
         })
     }
 
@@ -101,6 +113,11 @@ impl App {
     pub(crate) async fn known_sale(&self, id: SaleId) -> Result<Sale, Refusal> {
         let desk = self.directory.desk(id).await?;
         desk.map(|desk| desk.sale.clone()).ok_or(Refusal::NoSuchSale(id))
+    }
+
+    /// Keeps the waiting rooms current; never returns.
+    pub(crate) async fn keep_rooms(&self) {
+        self.rooms.keep_current().await;
     }
 
     /// Keeps what the limits remember bounded; never returns.

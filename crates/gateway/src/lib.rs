@@ -4,6 +4,7 @@
 //! it, [`directory`] has the sales at hand, `sold_out` answers for those that have nothing left, [`status`] knows what has become of orders, [`buyers`] has the keys of their tokens, [`http`] the routes; [`direct`] is the path without gate and queue, for comparison. None of them knows which back end it
 //! works on.
 
+mod admission;
 pub mod buyers;
 pub mod direct;
 pub mod directory;
@@ -28,6 +29,7 @@ use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_core::{Backend, Dependency, Mode, OrderService};
 use seckill_token::admin::AdminTokens;
+use seckill_token::ticket::Keys;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
@@ -81,16 +83,25 @@ pub struct Config {
     pub hurry: CancellationToken,
     /// What it may cost that the crowd asks for its orders.
     pub status: status::StatusConfig,
+    /// What challenges and, without `ticket_keys`, purchase tickets are signed with: the same at all gateways.
+    pub admission_secret: SecretString,
+    /// Sign purchase tickets; `None`: keys that are derived from `admission_secret`.
+    pub ticket_keys: Option<Arc<Keys>>,
 }
 
 impl Config {
     /// The defaults, with one secret for buyers' tokens (HS256, 32 bytes or more), and one admin token, which may do everything.
     #[expect(clippy::needless_pass_by_value, reason = "whoever gives the secrets away need not keep them")]
     pub fn new(jwt_secret: SecretString, admin_token: SecretString) -> Self {
-        Self::with_keys(BuyerKeys::hs256(&jwt_secret), AdminTokens::one(admin_token.expose_secret()))
+        let admins = AdminTokens::one(admin_token.expose_secret());
+        Self {
+            admission_secret: jwt_secret.clone(),
+            ..Self::with_keys(BuyerKeys::hs256(&jwt_secret), admins)
+        }
     }
 
-    /// The defaults, with these keys and admins.
+    /// The defaults, with these keys and admins. Tickets and challenges of this gateway are good at no other one, unless they get a
+    /// secret that is shared.
     pub fn with_keys(buyers: Arc<BuyerKeys>, admins: AdminTokens) -> Self {
         Self {
             mode: Mode::default(),
@@ -112,8 +123,14 @@ impl Config {
             drain_delay: Duration::ZERO,
             hurry: CancellationToken::new(),
             status: status::StatusConfig::default(),
+            admission_secret: random_secret(),
+            ticket_keys: None,
         }
     }
+}
+
+fn random_secret() -> SecretString {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()).into()
 }
 
 /// Connections to the listener for admins, at the most.
@@ -208,7 +225,8 @@ async fn run_until(
     // Boxed, since all of them together are large.
     let statuses = Box::pin(app.keep_statuses_current());
     let background = async {
-        tokio::join!(directory.keep_current(), recoverer, app.tidy(), config.buyers.keep_current(), statuses)
+        let kept = (config.buyers.keep_current(), Box::pin(app.keep_rooms()));
+        tokio::join!(directory.keep_current(), recoverer, app.tidy(), kept.0, kept.1, statuses)
     };
     // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
     let drain = async {

@@ -18,5 +18,10 @@ pub fn demo_sale(name: &str, stock: u32) -> NewSale {
         starts_at,
         ends_at: starts_at + LASTS,
         payment_window_ms: None,
+        require_ticket: false,
+        tickets_from: None,
+        ticket_ttl_ms: None,
+        proof_of_work: false,
+        waiting_room: None,
     }
 }

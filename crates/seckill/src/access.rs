@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use seckill_core::Backend;
 use seckill_gateway::buyers::{BuyerKeys, JwksConfig, KeyFile, KeySources};
 use seckill_token::admin::AdminTokens;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::backend;
@@ -22,6 +22,8 @@ const MAX_ADMIN_BYTES: u64 = 64 * 1024;
 pub(crate) struct Access {
     pub(crate) buyers: Arc<BuyerKeys>,
     pub(crate) admins: AdminTokens,
+    /// The secret of buyers' tokens, which all gateways share, where there is one.
+    pub(crate) shared_secret: Option<SecretString>,
     /// Only in a demonstration, which signs its own buyers' tokens and opens its own sales.
     pub(crate) secrets: Option<Secrets>,
 }
@@ -57,6 +59,7 @@ pub(crate) async fn open(
     let access = Access {
         buyers: buyers(options, &found)?,
         admins: admins(options, &found)?,
+        shared_secret: found.jwt_secret.clone(),
         secrets: if demo { found.both(&options.claims.rules()) } else { None },
     };
     Ok((opened, access))

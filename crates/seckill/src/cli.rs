@@ -1,5 +1,6 @@
 //! The command line: the commands and their arguments. The doc comments are the help.
 
+pub(crate) mod admission;
 pub(crate) mod bank;
 #[cfg(feature = "lab")]
 pub(crate) mod demo;
@@ -257,6 +258,8 @@ pub(crate) struct SaleCreateArgs {
     /// Open one sale under this key, however often it is sent: 1 to 255 visible ASCII characters [default: a new key each time]
     #[arg(long, env = "SECKILL_IDEMPOTENCY_KEY", value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) admission: admission::AdmissionArgs,
     /// Open it only if there is no sale yet; otherwise do nothing and exit with 0
     #[arg(long)]
     pub(crate) if_none: bool,

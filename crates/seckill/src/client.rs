@@ -17,6 +17,7 @@ use url::Url;
 use crate::cli::AuditArgs;
 use crate::exit;
 use crate::options::ServerOptions;
+use crate::secrets;
 
 /// How often the creation of a sale is sent, and the shortest pause between two times.
 const CREATE_TRIES: u32 = 5;

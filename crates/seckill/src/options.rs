@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::builder::{FalseyValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use seckill_bank::client::HttpBank;
@@ -19,6 +19,7 @@ use seckill_gateway::intake::IntakeConfig;
 use seckill_gateway::recover::RecoverConfig;
 use seckill_lifecycle::{expire, refund};
 use seckill_token::admin::AdminTokens;
+use seckill_token::ticket::Keys;
 use seckill_worker::{DrainRate, Pace};
 use url::Url;
 use uuid::Uuid;
@@ -252,9 +253,25 @@ pub(crate) struct GatewayOptions {
     /// How long a shutdown may take
     #[arg(long, env = "SECKILL_GRACE", default_value = "20s", value_parser = words::duration)]
     pub(crate) grace: Duration,
+    /// File with the keys that sign purchase tickets: a line `ID SECRET` each, the secret of 32 characters or more. The first
+    /// signs, all of them verify; gateways share them. To change the key add the new one at the end and restart every gateway,
+    /// then move it to the front and restart, then remove the old one [default: a key derived from --jwt-secret]
+    #[arg(long, env = "SECKILL_TICKET_KEYS_FILE", value_name = "FILE")]
+    ticket_keys_file: Option<PathBuf>,
 }
 
 impl GatewayOptions {
+    /// The keys of purchase tickets; `None`: they are derived.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has no keys; the message says in which line.
+    pub(crate) fn ticket_keys(&self) -> Result<Option<Arc<Keys>>> {
+        let Some(path) = &self.ticket_keys_file else { return Ok(None) };
+        let wrong = || format!("cannot use the ticket keys in {}", path.display());
+        let text = std::fs::read_to_string(path).with_context(wrong)?;
+        Ok(Some(Arc::new(Keys::parse(&text).with_context(wrong)?)))
+    }
+
     pub(crate) fn config(&self, buyers: Arc<BuyerKeys>, admins: AdminTokens) -> seckill_gateway::Config {
         let config = seckill_gateway::Config::with_keys(buyers, admins);
         seckill_gateway::Config {

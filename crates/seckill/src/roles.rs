@@ -51,7 +51,13 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     }
     let config = args.gateway.config(access.buyers, access.admins);
     let config = args.limits.apply(config, args.backend.backend)?;
-    let config = seckill_gateway::Config { hurry, ..config };
+    let mut config = seckill_gateway::Config { hurry, ticket_keys: args.gateway.ticket_keys()?, ..config };
+    match access.shared_secret {
+        Some(secret) => config.admission_secret = secret,
+        None => tracing::warn!(
+            "there is no shared secret: challenges, and tickets without --ticket-keys-file, are good at this gateway only"
+        ),
+    }
     if config.mode == Mode::Direct {
         let orders = Arc::new(Service::new(backend.clone(), args.money.bank()?));
         let doors = Doors { listener, public: Router::new(), admin, pages: Router::new() };

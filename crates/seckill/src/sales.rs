@@ -78,6 +78,7 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
         return Ok(());
     }
     let starts_at = args.starts_at.unwrap_or_else(now);
+    let admission = args.admission.admission()?;
     let sale = NewSale {
         name: args.name,
         product: args.product,
@@ -88,6 +89,11 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
         starts_at,
         ends_at: args.ends_at.unwrap_or(starts_at + args.lasts),
         payment_window_ms: args.payment_window.map(words::millis).transpose()?,
+        require_ticket: admission.require_ticket,
+        tickets_from: admission.tickets_from,
+        ticket_ttl_ms: admission.ticket_ttl_ms,
+        proof_of_work: admission.proof_of_work,
+        waiting_room: admission.waiting_room,
     };
     let admin = secrets::admin_token(&args.secrets, &args.data_dir)?;
     let key = args.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());

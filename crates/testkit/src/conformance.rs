@@ -23,6 +23,7 @@ pub mod rebuild;
 pub mod sale_changes;
 pub mod sold_out;
 mod support;
+pub mod waiting;
 
 pub use support::Subject;
 
@@ -191,6 +192,17 @@ macro_rules! conformance {
             changes_after_the_commit_are_heard
             a_large_batch_is_heard_whole
         }
+        $crate::conformance_checks! { $subject, waiting:
+            a_room_is_opened_once
+            an_arrival_keeps_its_number
+            the_draw_takes_place_at_the_start
+            the_inlet_follows_its_rate_whoever_asks
+            the_inlet_follows_the_stock_and_the_gate
+            a_place_that_was_not_used_goes_on
+            an_unknown_room_is_none
+            places_survive_a_reopen
+            a_word_is_spent_once
+        }
         $crate::conformance_checks! { $subject, path:
             an_order_goes_all_the_way
             a_crash_between_reserve_and_publish_loses_nothing
@@ -269,6 +281,7 @@ mod tests {
             ("control", include_str!("conformance/control.rs")),
             ("sold_out", include_str!("conformance/sold_out.rs")),
             ("sale_changes", include_str!("conformance/sale_changes.rs")),
+            ("waiting", include_str!("conformance/waiting.rs")),
             ("crowd", include_str!("conformance/crowd.rs")),
         ];
         for (part, text) in parts {

@@ -23,6 +23,11 @@ pub fn new_sale(stock: u32, per_user_limit: u32) -> NewSale {
         starts_at: now() - chrono::Duration::hours(1),
         ends_at: now() + chrono::Duration::hours(1),
         payment_window_ms: None,
+        require_ticket: false,
+        tickets_from: None,
+        ticket_ttl_ms: None,
+        proof_of_work: false,
+        waiting_room: None,
     }
 }
 

@@ -6,10 +6,12 @@
 //! see [`provider`].
 
 pub mod admin;
+pub mod challenge;
 mod jwk;
 mod key;
 pub mod provider;
 mod sign;
+pub mod ticket;
 mod verify;
 
 pub use key::{Algorithm, Key, KeyError, MAX_KEYS};

@@ -8,6 +8,7 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{FromRow, Result, Row};
 
 use super::rows::{OrderRow, SaleRow, claim, sales_and, uuid};
+use super::statements;
 
 /// Orders of one user in one sale, at the most.
 const ORDERS_OF_USER: u32 = 100;

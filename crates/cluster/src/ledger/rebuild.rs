@@ -12,7 +12,7 @@ use sqlx::Result;
 use sqlx::mysql::MySqlConnection;
 use uuid::Uuid;
 
-use super::rows::{SaleRow, sales_and};
+use super::rows::{self, SaleRow, sales_and};
 use super::server::{code, number};
 use super::statements::{self, IDS_AT_ONCE};
 use super::{queries, sales};
@@ -45,8 +45,8 @@ pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -
         .then(|| sale.rebuild.map_or_else(seckill_core::now, |rebuild| rebuild.since).naive_utc());
     let inserted = sqlx::query(
         "INSERT INTO sales (id, name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, \
-         epoch, state, rebuild_since, payment_window_ms, created_at, paused, revision) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         epoch, state, rebuild_since, payment_window_ms, admission, created_at, paused, revision) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(sale.id.0)
     .bind(&sale.name)
@@ -61,6 +61,7 @@ pub(super) async fn restore_sale(connection: &mut MySqlConnection, sale: Sale) -
     .bind(sale.state.as_str())
     .bind(rebuilding_since)
     .bind(sale.payment_window_ms)
+    .bind(rows::admission_text(&sale.admission))
     .bind(sale.created_at.naive_utc())
     .bind(sale.paused)
     .bind(sale.revision)

@@ -1,8 +1,8 @@
 //! How the rows of the ledger are read. Runs alike on MySQL and MariaDB.
 
 use seckill_core::{
-    CancelReason, Claim, Ended, LedgerOrder, Mode, OrderId, OrderStatus, Rebuild, RebuildStep, RejectReason,
-    Sale, SaleId, SaleState, Timestamp, UserId,
+    Admission, CancelReason, Claim, Ended, LedgerOrder, Mode, OrderId, OrderStatus, Rebuild, RebuildStep,
+    RejectReason, Sale, SaleId, SaleState, Timestamp, UserId,
 };
 use sqlx::mysql::MySqlRow;
 use sqlx::{Error, FromRow, Result, Row};
@@ -45,6 +45,7 @@ impl FromRow<'_, MySqlRow> for SaleRow {
                 returned_orders: row.try_get("returned_orders")?,
                 returned_units: row.try_get("returned_units")?,
             },
+            admission: admission(row)?,
             price_cents: row.try_get("price_cents")?,
             currency: row.try_get("currency")?,
             per_user_limit: row.try_get("per_user_limit")?,
@@ -60,6 +61,19 @@ impl FromRow<'_, MySqlRow> for SaleRow {
             revision: row.try_get("revision")?,
         }))
     }
+}
+
+/// Who may order, as it is stored; `None`: everyone.
+pub(super) fn admission_text(admission: &Admission) -> Option<String> {
+    let text = || serde_json::to_string(admission).expect("plain fields can be written as JSON");
+    (!admission.is_open()).then(text)
+}
+
+/// Reads what [`admission_text`] writes.
+fn admission(row: &MySqlRow) -> Result<Admission> {
+    let text: Option<String> = row.try_get("admission")?;
+    let parse = |text: String| serde_json::from_str(&text).map_err(|error| Error::Decode(Box::new(error)));
+    text.map_or_else(|| Ok(Admission::default()), parse)
 }
 
 /// How far a rebuild is. Without an owner whose lease holds, it waits for one.

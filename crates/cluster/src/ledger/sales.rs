@@ -7,7 +7,7 @@ use seckill_core::{Mode, NewSale, RequestKey, Sale, SaleChange, SaleChanged, Sal
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Error, FromRow, Result, Row};
 
-use super::rows::{SaleRow, sales_and};
+use super::rows::{self, SaleRow, sales_and};
 use super::server::{code, number};
 use super::{queries, statements};
 
@@ -31,8 +31,8 @@ pub(super) async fn insert(
     statements::begin(connection).await?;
     let inserted = sqlx::query(
         "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, ends_at, epoch, \
-         payment_window_ms, created_at, request_key, request_hash) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3), ?, ?)",
+         payment_window_ms, admission, created_at, request_key, request_hash) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(3), ?, ?)",
     )
     .bind(&sale.name)
     .bind(sale.product())
@@ -44,6 +44,7 @@ pub(super) async fn insert(
     .bind(sale.ends_at.naive_utc())
     .bind(mode.stored_epoch())
     .bind(sale.payment_window_ms)
+    .bind(rows::admission_text(&sale.admission()))
     .bind(key.as_ref().map(|key| key.key.as_str()))
     .bind(key.as_ref().map(|key| key.hash.as_slice()))
     .execute(&mut *connection)

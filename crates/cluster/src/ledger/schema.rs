@@ -21,6 +21,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("after the order", include_str!("../../../../migrations/mysql/0003_after_the_order.sql")),
     ("money", include_str!("../../../../migrations/mysql/0004_money.sql")),
     ("sale administration", include_str!("../../../../migrations/mysql/0005_sale_administration.sql")),
+    ("admission", include_str!("../../../../migrations/mysql/0006_admission.sql")),
 ];
 
 fn migrator() -> Migrator {

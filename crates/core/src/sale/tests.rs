@@ -11,6 +11,11 @@ fn sale() -> NewSale {
         starts_at: crate::now(),
         ends_at: crate::now() + chrono::Duration::hours(1),
         payment_window_ms: None,
+        require_ticket: false,
+        tickets_from: None,
+        ticket_ttl_ms: None,
+        proof_of_work: false,
+        waiting_room: None,
     }
 }
 
@@ -98,4 +103,32 @@ fn stored_words_and_numbers_read_back_as_written() {
 fn a_sale_shows_what_has_ended_only_where_something_has() {
     let one = Ended { orders: 1, units: 1, ..Ended::default() };
     assert!(Ended::default().is_none() && !one.is_none());
+}
+
+#[test]
+fn tickets_have_rules_of_their_own() {
+    let fields = |new: NewSale| -> Vec<_> {
+        new.check().err().unwrap_or_default().into_iter().map(|error| error.field).collect()
+    };
+    let room = |opens_before_ms, rate_per_second| Some(RoomTerms { opens_before_ms, rate_per_second });
+    let asked = || NewSale { require_ticket: true, ..sale() };
+    assert!(fields(asked()).is_empty());
+    assert!(fields(NewSale { waiting_room: room(0, 1), proof_of_work: true, ..asked() }).is_empty());
+    let without = NewSale {
+        tickets_from: Some(crate::now()),
+        ticket_ttl_ms: Some(1_000),
+        proof_of_work: true,
+        waiting_room: room(0, 1),
+        ..sale()
+    };
+    let all = ["tickets_from", "ticket_ttl_ms", "proof_of_work", "waiting_room"];
+    assert_eq!(fields(without)[..4], all);
+    assert_eq!(fields(NewSale { ticket_ttl_ms: Some(999), ..asked() }), ["ticket_ttl_ms"]);
+    assert_eq!(fields(NewSale { ticket_ttl_ms: Some(3_600_001), ..asked() }), ["ticket_ttl_ms"]);
+    assert_eq!(fields(NewSale { waiting_room: room(0, 0), ..asked() }), ["waiting_room"]);
+    assert_eq!(fields(NewSale { waiting_room: room(604_800_001, 1), ..asked() }), ["waiting_room"]);
+    let late = NewSale { tickets_from: Some(sale().ends_at + chrono::Duration::hours(1)), ..asked() };
+    assert_eq!(fields(late), ["tickets_from"]);
+    let both = NewSale { tickets_from: Some(sale().starts_at), waiting_room: room(0, 1), ..asked() };
+    assert_eq!(fields(both), ["tickets_from"]);
 }

@@ -29,8 +29,8 @@ pub(super) async fn count_earlier_rejections(
 /// Inserts the sale unless there is one of its id; of that one, records the changes that it lacks.
 pub(super) async fn restore_sale(connection: &mut SqliteConnection, sale: &Sale) -> Result<(), Fault> {
     const SQL: &str = "INSERT INTO sales (id, name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                       ends_at, payment_window_ms, epoch, state, rebuild_since, created_at, paused, revision) \
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+                       ends_at, payment_window_ms, admission, epoch, state, rebuild_since, created_at, paused, revision) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
     let stored_epoch = match sale.mode {
         Mode::Queue => sale.epoch,
         Mode::Direct => sale.mode.stored_epoch(),
@@ -49,6 +49,7 @@ pub(super) async fn restore_sale(connection: &mut SqliteConnection, sale: &Sale)
         .bind(sale.starts_at.timestamp_millis())
         .bind(sale.ends_at.timestamp_millis())
         .bind(sale.payment_window_ms.map(rows::count))
+        .bind(rows::admission_text(&sale.admission))
         .bind(stored_epoch)
         .bind(sale.state.as_str())
         .bind(rebuilding_since)

@@ -1,9 +1,9 @@
 //! How the ledger's rows become words, and words rows. A row that this program never writes is a fault here, not a panic.
 
 use seckill_core::{
-    CancelReason, Claim, Dependency, Ended, Fault, LedgerId, LedgerOrder, LedgerTotals, Mode, OrderId,
-    OrderRecord, OrderState, OrderStatus, Rebuild, RebuildStep, RejectReason, Sale, SaleId, SaleState,
-    Timestamp, UserId,
+    Admission, CancelReason, Claim, Dependency, Ended, Fault, LedgerId, LedgerOrder, LedgerTotals, Mode,
+    OrderId, OrderRecord, OrderState, OrderStatus, Rebuild, RebuildStep, RejectReason, Sale, SaleId,
+    SaleState, Timestamp, UserId,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Encode, QueryBuilder, Row, Sqlite, Type};
@@ -28,6 +28,7 @@ pub(super) fn sale(row: &SqliteRow) -> Result<Sale, Fault> {
             returned_orders: number(row, "returned_orders")?,
             returned_units: number(row, "returned_units")?,
         },
+        admission: admission(row)?,
         price_cents: number(row, "price_cents")?,
         currency: get(row, "currency")?,
         per_user_limit: number(row, "per_user_limit")?,
@@ -42,6 +43,18 @@ pub(super) fn sale(row: &SqliteRow) -> Result<Sale, Fault> {
         paused: get(row, "paused")?,
         revision: number(row, "revision")?,
     })
+}
+
+/// Who may order, as it is stored; `None`: everyone.
+pub(super) fn admission_text(admission: &Admission) -> Option<String> {
+    let text = || serde_json::to_string(admission).expect("plain fields can be written as JSON");
+    (!admission.is_open()).then(text)
+}
+
+/// Reads what [`admission_text`] writes.
+fn admission(row: &SqliteRow) -> Result<Admission, Fault> {
+    let text: Option<&str> = get(row, "admission")?;
+    text.map_or_else(|| Ok(Admission::default()), |text| serde_json::from_str(text).map_err(corrupt))
 }
 
 /// The state of a row of `sales`.

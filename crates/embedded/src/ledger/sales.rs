@@ -13,8 +13,8 @@ pub(super) async fn insert(
     key: Option<&RequestKey>,
 ) -> Result<Option<Sale>, Fault> {
     const SQL: &str = "INSERT INTO sales (name, product, stock, price_cents, currency, per_user_limit, starts_at, \
-                       ends_at, payment_window_ms, epoch, created_at, request_key, request_hash) \
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
+                       ends_at, payment_window_ms, admission, epoch, created_at, request_key, request_hash) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id";
     let inserted = sqlx::query_scalar(SQL)
         .bind(&sale.name)
         .bind(sale.product())
@@ -25,6 +25,7 @@ pub(super) async fn insert(
         .bind(sale.starts_at.timestamp_millis())
         .bind(sale.ends_at.timestamp_millis())
         .bind(sale.payment_window_ms.map(rows::count))
+        .bind(rows::admission_text(&sale.admission()))
         .bind(mode.stored_epoch())
         .bind(seckill_core::now().timestamp_millis())
         .bind(key.map(|key| key.key.as_str()))

@@ -77,7 +77,7 @@ pub(crate) async fn drain(backend: &Backend) {
 /// Makes a ledger's file one of the version before payments.
 pub(crate) const BEFORE_PAYMENTS: &str = "\
     DROP TABLE unpaid; DROP TABLE outbox; DROP TABLE inbox; DROP TABLE points; DROP TABLE notices; DROP TABLE funnel; \
-    ALTER TABLE sales DROP COLUMN payment_window_ms; ALTER TABLE sales DROP COLUMN ended_orders; \
+    ALTER TABLE sales DROP COLUMN payment_window_ms; ALTER TABLE sales DROP COLUMN admission; ALTER TABLE sales DROP COLUMN ended_orders; \
     ALTER TABLE sales DROP COLUMN ended_units; ALTER TABLE sales DROP COLUMN returned_orders; \
     ALTER TABLE sales DROP COLUMN returned_units; ALTER TABLE orders DROP COLUMN sequence; \
     ALTER TABLE orders DROP COLUMN cancel_reason; DROP TABLE sagas; DROP TABLE entries; DROP TABLE balances; \

@@ -172,6 +172,13 @@ impl Call {
         self
     }
 
+    /// Answers with a JSON object whose members the documentation describes.
+    pub(super) fn answers_object(mut self, status: u16, description: &'static str) -> Self {
+        let object = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Object)).build();
+        self.answers.push(Answer { status, description, content: Some((JSON, object.into())) });
+        self
+    }
+
     /// Answers with a text of this media type.
     pub(super) fn answers_text(
         mut self,

@@ -18,6 +18,7 @@ use super::auth::Buyer;
 use super::body::OrDefault;
 use super::problem::{REBUILD_SECONDS, Refusal};
 use super::status::{OrderView, find_now};
+use super::tickets::TicketHolder;
 use super::{App, Id};
 use crate::ticket::{Answer, NotTaken, new_claim};
 
@@ -59,15 +60,20 @@ pub(super) struct Placed {
 pub(super) async fn place(
     State(app): State<Arc<App>>,
     Id(sale): Id<SaleId>,
-    buyer: Buyer,
+    holder: TicketHolder,
     OrDefault(request): OrDefault<OrderRequest>,
 ) -> Response {
-    let (outcome, response) = match try_place(&app, sale, buyer.0, &request).await {
+    let (outcome, response) = match try_place(&app, sale, holder, &request).await {
         Ok((placed, replayed)) => {
             let outcome = if replayed { "replayed" } else { "accepted" };
             (outcome, placed_response(placed, replayed))
         }
-        Err(refusal) => (refusal.outcome(), refusal.into_response()),
+        Err(refusal) => {
+            if matches!(refusal, Refusal::Overloaded | Refusal::OutcomeUnknown(_)) {
+                app.rooms.note_trouble();
+            }
+            (refusal.outcome(), refusal.into_response())
+        }
     };
     // Two counters: the orders of a direct gateway did not go through the queue, so they are not part of the shaved peak.
     if app.direct {
@@ -82,14 +88,16 @@ pub(super) async fn place(
 async fn try_place(
     app: &App,
     sale: SaleId,
-    user: UserId,
+    holder: TicketHolder,
     request: &OrderRequest,
 ) -> Result<(Placed, bool), Refusal> {
     if app.draining.is_cancelled() {
         return Err(Refusal::Unavailable("this gateway is shutting down".into()));
     }
+    let user = holder.user;
     app.order_limit.check(user)?;
     let desk = app.directory.desk(sale).await?.ok_or(Refusal::NoSuchSale(sale))?;
+    holder.check(&desk.sale)?;
     let quantity = request.quantity(desk.sale.per_user_limit)?;
     // After its end a sale still answers those who hold an order, and only the gate knows who does.
     let phase = desk.sale.phase(now() + CLOCK_SKEW);

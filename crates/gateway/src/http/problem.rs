@@ -1,6 +1,7 @@
 //! Every refusal a client can meet, and the one place where it becomes an HTTP status, headers and a body (RFC 9457).
 
 use std::sync::Arc;
+mod admission;
 
 use axum::Json;
 use axum::extract::Path;
@@ -14,7 +15,9 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(crate) use self::admission::NotAdmitted;
 use super::patience::Wait;
+use crate::admission::proof::NoProof;
 
 /// One kind of problem: `type` is `/problems/{slug}`, and a GET there gives this text.
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,6 +81,19 @@ kinds! {
     NEEDS_SERVERS: "needs-servers" 409 "Needs servers", "Use a gateway that runs on Redis, RabbitMQ and MySQL.";
     NO_LOAD: "no-load" 409 "No load run is under way", "There is nothing to stop.";
     MISSING_SCOPE: "missing-scope" 403 "This admin token may not do that", "Use an admin token with the scope that `detail` names.";
+    TICKET_REQUIRED: "ticket-required" 403 "This sale needs a ticket",
+        "Fetch one with `POST /api/v1/sales/{id}/ticket`, and send the order with the header `Seckill-Ticket`.";
+    TICKET_INVALID: "ticket-invalid" 403 "The ticket is not valid", "Fetch a new one with `POST /api/v1/sales/{id}/ticket`. No place is lost.";
+    TICKETS_LATER: "tickets-later" 403 "Tickets are handed out later", "Come back at `starts_at`; `Retry-After` has the seconds until then.";
+    NO_TICKETS: "no-tickets" 409 "The sale has no tickets", "Send the order without one.";
+    NO_WAITING_ROOM: "no-waiting-room" 409 "The sale has no waiting room", "Nobody has to wait for this sale.";
+    ROOM_OPENS_LATER: "room-opens-later" 403 "The waiting room is not open yet", "Come back at `starts_at`; `Retry-After` has the seconds until then.";
+    ROOM_FULL: "room-full" 503 "The waiting room is full", "Nobody else can come in. Try again after `Retry-After` seconds.";
+    NOT_ADMITTED: "not-admitted" 403 "You have not been admitted",
+        "Enter with `POST /api/v1/sales/{id}/waiting-room`, and wait until `/waiting-room/me` says `admitted`.";
+    PROOF_REQUIRED: "proof-required" 403 "A ticket costs a proof of work here",
+        "Solve the challenge of `GET /api/v1/sales/{id}/challenge`, and send the solution as `altcha` in the body.";
+    PROOF_INVALID: "proof-invalid" 403 "The proof of work is not accepted", "Fetch a new challenge and solve it. Each solution is good once.";
     PAUSED: "paused" 503 "The sale is paused", "Nothing was deducted. Orders that were accepted are safe. Try again after `Retry-After` seconds.";
     // What only operators meet.
     SALE_UNKNOWN: "sale-unknown" 503 "The new sale is not confirmed yet",
@@ -149,6 +165,16 @@ fn examples() -> Vec<Refusal> {
         Refusal::KeyReused,
         Refusal::ChangeUnknown(order_id),
         Refusal::MissingScope { admin: "reports".into(), scope: Scope::Sales },
+        Refusal::Admission(NotAdmitted::TicketRequired(SaleId(7))),
+        Refusal::Admission(NotAdmitted::TicketOld),
+        Refusal::Admission(NotAdmitted::TicketsLater { from: at }),
+        Refusal::Admission(NotAdmitted::NoTickets(SaleId(7))),
+        Refusal::Admission(NotAdmitted::NoRoom(SaleId(7))),
+        Refusal::Admission(NotAdmitted::RoomOpensLater { from: at }),
+        Refusal::Admission(NotAdmitted::RoomFull),
+        Refusal::Admission(NotAdmitted::StillWaiting { seconds: 5 }),
+        Refusal::Admission(NotAdmitted::ProofRequired),
+        Refusal::Admission(NotAdmitted::ProofInvalid(NoProof::Used)),
         Refusal::Paused,
         Refusal::SaleUnknown { has_key: true },
         Refusal::RequestUnderWay,
@@ -237,6 +263,8 @@ pub(crate) enum Refusal {
     TooManyAtOnce(&'static str),
     /// More orders are asked for than the ledger may be asked.
     TooManyReads,
+    /// Of tickets, proof of work and the waiting room.
+    Admission(NotAdmitted),
 }
 
 /// A fault's own words name servers, for operators. They go to the log; clients get the part of the system that is away.
@@ -285,6 +313,7 @@ impl Refusal {
             Dependency::Bank => "the bank does not answer",
             Dependency::Events => "the event bus cannot be used",
             Dependency::ControlPlane => "the control plane cannot be used",
+            Dependency::WaitingRooms => "the waiting room cannot be used",
         };
         Self::Unavailable(what.to_owned())
     }
@@ -328,6 +357,7 @@ impl Refusal {
             Self::SaleUnknown { .. } => &SALE_UNKNOWN,
             Self::SaleClosedOut(_) => &CLOSED_OUT,
             Self::RequestUnderWay => &REQUEST_UNDER_WAY,
+            Self::Admission(why) => why.kind(),
         }
     }
 
@@ -410,6 +440,7 @@ impl Refusal {
             Self::RequestUnderWay => {
                 "Another request that asks for the same, or changes the same, has not ended.".into()
             }
+            Self::Admission(why) => why.detail(),
         }
     }
 
@@ -418,10 +449,8 @@ impl Refusal {
             Self::RateLimited { seconds } | Self::PeerLimited { seconds } | Self::Rebuilding { seconds } => {
                 Some(*seconds)
             }
-            Self::NotOpen { starts_at } => {
-                let left = (*starts_at - seckill_core::now()).num_milliseconds().max(0);
-                Some(u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1))
-            }
+            Self::NotOpen { starts_at } => Some(seconds_until(*starts_at)),
+            Self::Admission(why) => why.retry_after(),
             Self::Paused => Some(PAUSE_SECONDS),
             _ => self.wait().map(|_| 1),
         }
@@ -442,6 +471,12 @@ impl Refusal {
             _ => None,
         }
     }
+}
+
+/// The whole seconds until a moment, 1 at the least.
+fn seconds_until(moment: Timestamp) -> u64 {
+    let left = (moment - seckill_core::now()).num_milliseconds().max(0);
+    u64::try_from(left).unwrap_or_default().div_ceil(1_000).max(1)
 }
 
 impl Refusal {
@@ -473,6 +508,7 @@ impl Refusal {
             | Self::OutcomeUnknown(order_id) => Members { order_id: Some(*order_id), ..Members::default() },
             Self::SoldOut { remaining } => Members { remaining: Some(*remaining), ..Members::default() },
             Self::NotOpen { starts_at } => Members { starts_at: Some(*starts_at), ..Members::default() },
+            Self::Admission(why) => Members { starts_at: why.starts_at(), ..Members::default() },
             Self::Invalid(errors) => Members { errors: errors.clone(), ..Members::default() },
             _ => Members::default(),
         }

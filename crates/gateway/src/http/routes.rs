@@ -7,14 +7,19 @@ use utoipa::openapi::HttpMethod;
 use super::contract::{Call, Contract};
 use super::problem::{
     BAD_COUPON, BALANCE_TOO_LOW, CHANGE_UNKNOWN, CLOSED, CLOSED_OUT, INVALID, KEY_REUSED, MALFORMED,
-    MISSING_SCOPE, NO_GATE, NO_PAYMENTS, NOT_OPEN, ORDER_DIFFERS, ORDER_STATE, OUTCOME_UNKNOWN, OVERLOADED,
-    PAID_TOO_LATE, PAUSED, PAYMENT_DECLINED, PAYMENT_UNDER_WAY, REBUILDING, REQUEST_UNDER_WAY, SALE_UNKNOWN,
-    SOLD_OUT, UNAUTHENTICATED, UNAVAILABLE,
+    MISSING_SCOPE, NO_GATE, NO_PAYMENTS, NO_TICKETS, NO_WAITING_ROOM, NOT_ADMITTED, NOT_OPEN, ORDER_DIFFERS,
+    ORDER_STATE, OUTCOME_UNKNOWN, OVERLOADED, PAID_TOO_LATE, PAUSED, PAYMENT_DECLINED, PAYMENT_UNDER_WAY,
+    PROOF_INVALID, PROOF_REQUIRED, REBUILDING, REQUEST_UNDER_WAY, ROOM_FULL, ROOM_OPENS_LATER, SALE_UNKNOWN,
+    SOLD_OUT, TICKET_INVALID, TICKET_REQUIRED, TICKETS_LATER, UNAUTHENTICATED, UNAVAILABLE,
 };
-use super::{audits, health, money, orders, outbox, problem, repair, sale_changes, sales, status, workers};
+use super::{
+    audits, health, money, orders, outbox, problem, repair, sale_changes, sales, status, tickets,
+    waiting_room, workers,
+};
 use crate::reconcile::Reconciled;
 
 const SALES: &str = "Sales";
+const ADMISSION: &str = "Admission";
 const ORDERS: &str = "Orders";
 const AFTER: &str = "After the order";
 const REPAIRS: &str = "Repairs";
@@ -23,7 +28,7 @@ const OTHERS: &str = "Others";
 
 /// The whole table.
 pub(super) fn contract() -> Contract {
-    let contract = after_the_order(orders(changes(sales(Contract::new()))));
+    let contract = after_the_order(orders(admission(changes(sales(Contract::new())))));
     others(events(repairs(contract)))
 }
 
@@ -122,6 +127,63 @@ fn changes(contract: Contract) -> Contract {
         )
 }
 
+/// Tickets, proof of work and the waiting room.
+fn admission(contract: Contract) -> Contract {
+    let of_sale = |summary| {
+        Call::new(ADMISSION, summary).path::<SaleId>("id", "The sale").problems(&[&UNAVAILABLE, &REBUILDING])
+    };
+    let of_room = |summary| of_sale(summary).problems(&[&NO_WAITING_ROOM, &CLOSED]);
+    contract
+        .post(
+            "/api/v1/sales/{id}/ticket",
+            tickets::fetch,
+            of_sale("Fetch a ticket")
+                .buyer()
+                .optional_body::<tickets::TicketRequest>()
+                .answers::<tickets::Handed>(200, "The ticket")
+                .problems(&[&NO_TICKETS, &TICKETS_LATER, &CLOSED, &PROOF_REQUIRED, &PROOF_INVALID])
+                .problems(&[&NO_WAITING_ROOM, &ROOM_OPENS_LATER, &NOT_ADMITTED]),
+        )
+        .get(
+            "/api/v1/sales/{id}/challenge",
+            tickets::challenge,
+            of_sale("The work that a ticket costs now, by ALTCHA's protocol")
+                .buyer()
+                .answers_object(200, "The challenge")
+                .problems(&[&NO_TICKETS]),
+        )
+        .get(
+            "/api/v1/sales/{id}/waiting-room",
+            waiting_room::show,
+            of_room("The waiting room, the same for everybody; at most a second old")
+                .answers_object(200, "The room"),
+        )
+        .post(
+            "/api/v1/sales/{id}/waiting-room",
+            waiting_room::enter,
+            of_room("Enter the waiting room, once")
+                .buyer()
+                .answers_object(200, "The buyer's place")
+                .problems(&[&ROOM_OPENS_LATER, &ROOM_FULL]),
+        )
+        .get(
+            "/api/v1/sales/{id}/waiting-room/me",
+            waiting_room::mine,
+            of_room("The buyer's place")
+                .buyer()
+                .answers_object(200, "The place")
+                .problems(&[&ROOM_OPENS_LATER, &NOT_ADMITTED]),
+        )
+        .get(
+            "/api/v1/sales/{id}/waiting-room/events",
+            waiting_room::events,
+            of_room("The buyer's place as a stream: an event `place` whenever it changes")
+                .buyer()
+                .answers_text(200, "text/event-stream", "Events `place`, each with the place as JSON")
+                .problems(&[&ROOM_OPENS_LATER, &NOT_ADMITTED, &OVERLOADED]),
+        )
+}
+
 fn orders(contract: Contract) -> Contract {
     let of_one = |summary| {
         Call::new(ORDERS, summary)
@@ -136,13 +198,23 @@ fn orders(contract: Contract) -> Contract {
             Call::new(ORDERS, "Order units")
                 .path::<SaleId>("id", "The sale")
                 .buyer()
+                .optional_header("Seckill-Ticket", "The ticket, where the sale needs one")
                 .optional_body::<orders::OrderRequest>()
                 .answers::<orders::Placed>(202, "The order is queued; `Location` has its path")
                 .answers::<orders::Placed>(
                     200,
                     "The buyer has this order here already; the header `Idempotent-Replayed` is `true`",
                 )
-                .problems(&[&NOT_OPEN, &CLOSED, &PAUSED, &SOLD_OUT, &ORDER_DIFFERS, &OVERLOADED])
+                .problems(&[
+                    &NOT_OPEN,
+                    &CLOSED,
+                    &TICKET_REQUIRED,
+                    &TICKET_INVALID,
+                    &PAUSED,
+                    &SOLD_OUT,
+                    &ORDER_DIFFERS,
+                    &OVERLOADED,
+                ])
                 .problems(&[&UNAVAILABLE, &REBUILDING, &OUTCOME_UNKNOWN]),
         )
         .get(

@@ -2,8 +2,8 @@
 //! often, and from how many writers.
 
 use seckill_core::{
-    Backend, Claim, Fate, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason, Sale,
-    SaleId, UserId,
+    Admission, Backend, Claim, Fate, LedgerOrder, LedgerTotals, Mode, NewSale, Order, OrderId, RejectReason,
+    RoomTerms, Sale, SaleId, UserId,
 };
 
 use super::support::{Subject, assert_totals};
@@ -27,6 +27,14 @@ pub async fn a_sale_reads_back_as_written(Subject { backend, .. }: Subject) {
         starts_at: "2000-01-01T00:00:00.001Z".parse().unwrap(),
         ends_at: "2999-12-31T23:59:59.999Z".parse().unwrap(),
         payment_window_ms: Some(NewSale::MAX_PAYMENT_WINDOW_MS),
+        require_ticket: true,
+        tickets_from: None,
+        ticket_ttl_ms: Some(Admission::MAX_TICKET_TTL_MS),
+        proof_of_work: true,
+        waiting_room: Some(RoomTerms {
+            opens_before_ms: Admission::MAX_OPENS_BEFORE_MS,
+            rate_per_second: Admission::MAX_RATE_PER_SECOND,
+        }),
     };
     for (new, mode) in [(plain, Mode::Queue), (longest, Mode::Direct)] {
         assert_eq!(new.check(), Ok(()));

@@ -43,6 +43,7 @@ Examples:
   loadtest run --rate 5000 -z 30s --sale 1 --jwt-secret S --threshold 'p99<200ms'
   loadtest run --stages 5s:200,2s:20000,10s:20000,5s:0 --sale 1 --tokens tokens.txt
   loadtest run -c 64 -n 100000 --sale 1 --jwt-secret S
+  loadtest run waiting-room --jwt-secret S --admin-token T -n 2000 --rate 50 --stock 1000
   loadtest run lifecycle --jwt-secret S --admin-token T --bank http://127.0.0.1:8090
 
 Exit codes:
@@ -57,7 +58,7 @@ Exit codes:
 #[derive(Args)]
 #[command(group = ArgGroup::new("identity").required(true).multiple(true))]
 pub(crate) struct RunOptions {
-    /// A preset (spike, step, ramp, soak, duplicates, bots, lifecycle) or a scenario file; flags override its fields.
+    /// A preset (spike, step, ramp, soak, duplicates, bots, lifecycle, waiting-room) or a scenario file; flags override its fields.
     #[arg(value_name = "PRESET|FILE.toml")]
     pub(crate) scenario: Option<String>,
     /// The gateway's base address.

@@ -17,10 +17,14 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Failure, RunOptions};
 use crate::inputs;
 use crate::live::{self, View};
+use crate::waiting;
 
 /// `loadtest run`: the report goes to stdout and to files, everything else to stderr.
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     let options = inputs::with_secrets(options)?;
+    if options.scenario.as_deref() == Some(waiting::NAME) {
+        return waiting::run(&options).await;
+    }
     let (scenario, name) = inputs::scenario(&options)?;
     let plan = scenario.plan()?;
     let mut lifecycle = scenario.lifecycle_plan()?;
@@ -142,7 +146,7 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
 }
 
 /// Prints to standard output. A reader that stops reading, such as `head`, is not an error.
-fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::Fault(format!("cannot write to standard output: {error}")))

@@ -4,6 +4,7 @@ mod cli;
 mod command;
 mod inputs;
 mod live;
+mod waiting;
 
 use std::process::ExitCode;
 

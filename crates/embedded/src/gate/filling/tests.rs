@@ -23,6 +23,7 @@ fn filling(stock: u32) -> Filling {
         orders: 0,
         rejected_orders: 0,
         payment_window_ms: None,
+        admission: seckill_core::Admission::default(),
         ended: seckill_core::Ended::default(),
         price_cents: 1,
         currency: "USD".into(),
