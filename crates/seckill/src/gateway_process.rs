@@ -62,7 +62,7 @@ impl GatewayProcess {
         });
         let handler = match (&lab, &worker) {
             (Some(lab), worker) => Some(lab.settings_handler(process, worker.clone())),
-            (None, Some(worker)) => Some(DrainSettings::new(worker.pace())),
+            (None, Some(worker)) => Some(DrainSettings::handler(worker.pace())),
             (None, None) => None,
         };
         let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);

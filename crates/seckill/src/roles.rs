@@ -107,7 +107,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
         (reporting::identity("worker", address), Lab::of(args.demo.demo, &args.backend));
     let handler = match &lab {
         Some(lab) => lab.settings_handler(identity.process, Some(Arc::clone(&worker))),
-        None => DrainSettings::new(Arc::clone(&pace)),
+        None => DrainSettings::handler(Arc::clone(&pace)),
     };
     reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), Some(handler));
     let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);

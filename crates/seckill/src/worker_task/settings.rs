@@ -15,7 +15,7 @@ pub(crate) struct DrainSettings {
 
 impl DrainSettings {
     /// For a worker that has just been started.
-    pub(crate) fn new(pace: Arc<Pace>) -> Arc<dyn SettingsHandler> {
+    pub(crate) fn handler(pace: Arc<Pace>) -> Arc<dyn SettingsHandler> {
         let started_with = pace.rate();
         Arc::new(Self { pace, started_with })
     }
