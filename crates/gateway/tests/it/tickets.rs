@@ -18,7 +18,7 @@ use crate::test_bed::{SOON, TestBed};
 fn with_tickets(starts: i64, more: &Value) -> Value {
     let mut body = sale(10, starts, 3_600);
     body["require_ticket"] = json!(true);
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     body
 }
 
@@ -176,7 +176,7 @@ async fn fetch_with(gateway: &Gateway, sale: SaleId, user: u64, altcha: &str) ->
 
 async fn solution(gateway: &Gateway, sale: SaleId, user: u64) -> String {
     let challenge = gateway.get_as(user, &format!("/api/v1/sales/{sale}/challenge")).await.expect(200);
-    let challenge: Challenge = serde_json::from_value(challenge.json).unwrap();
+    let challenge: Challenge = serde_json::from_value(challenge.json).expect("a challenge");
     assert_eq!(challenge.algorithm, "SHA-256");
     solve(&challenge).expect("it has a solution").to_payload()
 }

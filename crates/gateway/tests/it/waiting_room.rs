@@ -18,7 +18,7 @@ async fn open(gateway: &Gateway, stock: u32, starts: i64, room: Value, more: &Va
     let mut body = sale(stock, starts, 3_600);
     body["require_ticket"] = json!(true);
     body["waiting_room"] = room;
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     sale_id(&gateway.create_sale(&body).await.expect(201))
 }
 
@@ -47,7 +47,7 @@ async fn ticket_in_turn(gateway: &Gateway, sale: SaleId, user: u64) -> String {
     eventually(SOON, async || {
         let reply = ticket(gateway, sale, user).await;
         match reply.status {
-            200 => Ok(reply.json["ticket"].as_str().unwrap().to_owned()),
+            200 => Ok(reply.json["ticket"].as_str().expect("a ticket").to_owned()),
             _ => Err(reply.expect_problem(403, "not-admitted")),
         }
     })
