@@ -159,6 +159,25 @@ mod tests {
         assert!(reason.contains(&theirs.to_string()) && reason.contains(&ours.to_string()), "{reason}");
     }
 
+    proptest::proptest! {
+        /// Of what is no message nothing is taken in, and no text makes the reader panic.
+        #[test]
+        fn a_damaged_message_is_read_as_it_is_or_not_at_all(
+            at in 0usize..400, with in proptest::prelude::any::<u8>(), noise in ".{0,80}",
+        ) {
+            let whole = Message::write(&batch(2), None);
+            let mut damaged = whole.clone().into_bytes();
+            let at = at % damaged.len();
+            damaged[at] = with;
+            if let Ok(message) = Message::read(&damaged) {
+                proptest::prop_assert!(message.batch.orders.len() <= MAX_BATCH_ORDERS);
+                proptest::prop_assert!(message.batch.orders.iter().all(|order| order.accepted_at.timestamp() < YEAR_10000));
+            }
+            proptest::prop_assert!(Message::read(&whole.as_bytes()[..at]).is_err());
+            proptest::prop_assert!(Message::read(noise.as_bytes()).is_err() || noise.starts_with('{'));
+        }
+    }
+
     #[test]
     fn only_what_seckill_writes_is_read() {
         let future =

@@ -81,7 +81,9 @@ pub(crate) const BEFORE_PAYMENTS: &str = "\
     ALTER TABLE sales DROP COLUMN ended_units; ALTER TABLE sales DROP COLUMN returned_orders; \
     ALTER TABLE sales DROP COLUMN returned_units; ALTER TABLE orders DROP COLUMN sequence; \
     ALTER TABLE orders DROP COLUMN cancel_reason; DROP TABLE sagas; DROP TABLE entries; DROP TABLE balances; \
-     DROP TABLE coupons; DROP TABLE requests; DELETE FROM _sqlx_migrations WHERE version >= 4";
+    DROP TABLE coupons; DROP TABLE requests; DROP INDEX one_sale_a_key; \
+    ALTER TABLE sales DROP COLUMN paused; ALTER TABLE sales DROP COLUMN revision; \
+    ALTER TABLE sales DROP COLUMN request_key; ALTER TABLE sales DROP COLUMN request_hash; DELETE FROM _sqlx_migrations WHERE version >= 4";
 
 /// A connection of a stranger to one of the files.
 pub(crate) async fn connect(dir: &Path, file: &str) -> SqliteConnection {

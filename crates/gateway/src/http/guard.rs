@@ -69,14 +69,15 @@ impl Kind {
         let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         match route {
             Some("/api/v1/sales/{id}/orders") if request.method() == Method::POST => Self::Order,
-            Some("/api/v1/orders/{id}/events") => Self::Stream,
+            Some("/api/v1/orders/{id}/events" | "/api/v1/sales/{id}/waiting-room/events") => Self::Stream,
             Some(
                 "/api/v1/sales"
                 | "/api/v1/sales/{id}"
                 | "/api/v1/sales/{id}/audit"
+                | "/api/v1/sales/{id}/waiting-room"
                 | "/problems"
                 | "/problems/{slug}",
-            ) if request.method() != Method::POST => Self::Public,
+            ) if matches!(*request.method(), Method::GET | Method::HEAD) => Self::Public,
             Some(_) => Self::Other,
             None => Self::Public,
         }
