@@ -23,9 +23,11 @@
 //! # }
 //! ```
 
+pub mod bots;
 pub mod check;
 pub mod error;
 pub mod plan;
+pub mod polling;
 pub mod report;
 pub mod send;
 pub mod session;

@@ -1,5 +1,6 @@
 //! Sending: the connections, the requests on their schedule, what each answer means, and how long it took.
 
+pub(crate) mod caller;
 pub mod client;
 mod cpu;
 pub mod latency;

@@ -6,23 +6,23 @@ pub mod draw;
 
 use std::time::{Duration, SystemTime};
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use seckill_token::challenge::{Challenge, solve};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::error::Error;
 use crate::plan::tokens::Tokens;
+use crate::send::caller::{Caller, parsed, text};
 use crate::send::client::{Answer, Client, Clients};
-use crate::send::target::Target;
 use crate::send::template::Template;
 
 /// The most by which the inlet may leave its rate.
 const TOLERANCE: f64 = 0.05;
 /// The ticket of an order.
-const TICKET: &str = "seckill-ticket";
+const TICKET: HeaderName = HeaderName::from_static("seckill-ticket");
 /// How often the shared document is read.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -149,16 +149,7 @@ fn refused(reason: String) -> Error {
     Error::Shop { doing: "play a waiting room", reason }
 }
 
-#[derive(Clone)]
-struct Caller {
-    target: Target,
-}
-
 impl Caller {
-    fn uri(&self, path: &str) -> hyper::http::Uri {
-        self.target.path(path).try_into().expect("the path of a URL, and a number, make a path")
-    }
-
     async fn make_sale(
         &self,
         client: &mut Client,
@@ -187,7 +178,6 @@ impl Caller {
         serde_json::from_slice(&answer.body).map_err(|error| refused(format!("{error}: {}", text(&answer))))
     }
 
-    /// One request; an answer without a status of its own is that of a connection that failed.
     async fn ask(
         &self,
         client: &mut Client,
@@ -196,12 +186,8 @@ impl Caller {
         token: &HeaderValue,
         ticket: Option<&str>,
     ) -> Result<Answer, String> {
-        let mut request = template.request(self.uri(path), token.clone());
-        if let Some(ticket) = ticket {
-            let value = HeaderValue::try_from(ticket).map_err(|error| error.to_string())?;
-            request.headers_mut().insert(TICKET, value);
-        }
-        client.send(request).await.map_err(|failure| failure.to_string())
+        let ticket = ticket.map(HeaderValue::try_from).transpose().map_err(|error| error.to_string())?;
+        self.send(client, &template, path, token, ticket.map(|ticket| (TICKET, ticket))).await
     }
 
     async fn buy(&self, mut client: Client, sale: u64, token: HeaderValue, deadline: Instant) -> Buyer {
@@ -287,14 +273,6 @@ impl Caller {
         let solution = solved.ok().flatten().ok_or("the challenge has no solution")?;
         Ok(json!({"altcha": solution.to_payload()}).to_string())
     }
-}
-
-fn parsed(answer: &Answer) -> Value {
-    serde_json::from_slice(&answer.body).unwrap_or_default()
-}
-
-fn text(answer: &Answer) -> String {
-    format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))
 }
 
 /// Buyers a second that were admitted between the first and the last moment at which the inlet moved; `None`: too few moments.

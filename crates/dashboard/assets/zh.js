@@ -227,7 +227,7 @@ export default {
   "preset.ramp": "半分钟内从零升到最高速率：看耗时从哪里开始上升。",
   "preset.soak": "十分钟的平稳压力：看什么会随时间增长。",
   "preset.duplicates": "每个买家同时把同一请求发三次，每人只能得到一单。",
-  "preset.bots": "二十个买家里有一个是每 20 毫秒发一次的脚本，其他人不应察觉。",
+  "preset.clickers": "二十个买家里有一个是每 20 毫秒发一次的脚本，其他人不应察觉。",
   "result.running": "压测进行中",
   "result.pass": "通过：每个承诺都兑现了",
   "result.fail": "未通过：有承诺没有兑现",

@@ -31,7 +31,7 @@ const PRESETS: [(&str, &str); 7] = [
     ("ramp", include_str!("../../scenarios/ramp.toml")),
     ("soak", include_str!("../../scenarios/soak.toml")),
     ("duplicates", include_str!("../../scenarios/duplicates.toml")),
-    ("bots", include_str!("../../scenarios/bots.toml")),
+    ("clickers", include_str!("../../scenarios/clickers.toml")),
     ("lifecycle", include_str!("../../scenarios/lifecycle.toml")),
 ];
 

@@ -38,7 +38,7 @@ fn every_file_is_the_preset_of_its_name_and_every_preset_has_its_file() {
 fn the_presets_have_the_loads_of_their_names() {
     let plan = |name| Scenario::preset(name).unwrap().plan().unwrap();
     assert_eq!((plan("duplicates").copies, plan("duplicates").total()), (3, Some(30_000)));
-    assert_eq!(plan("bots").total(), Some(5_000 + 250 * 49));
+    assert_eq!(plan("clickers").total(), Some(5_000 + 250 * 49));
     assert_eq!(stages(&Scenario::preset("soak").unwrap()), Stages::constant(300.0, Duration::from_secs(600)));
     let spike = stages(&Scenario::preset("spike").unwrap());
     assert_eq!((spike.peak(), spike.start_rate), (8_000.0, 0.0));

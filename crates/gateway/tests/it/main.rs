@@ -24,6 +24,7 @@ mod reply;
 mod sale_changes;
 mod sale_creation;
 mod sales;
+mod scenarios;
 mod shutdown;
 mod sold_out;
 mod status;

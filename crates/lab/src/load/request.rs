@@ -83,7 +83,7 @@ fn description(preset: &str) -> &'static str {
         "ramp" => "From nothing to the highest rate in half a minute: shows where latency begins to rise.",
         "soak" => "A steady load for ten minutes: shows what grows with time.",
         "duplicates" => "Every buyer sends the same request three times at once; each may get one order.",
-        "bots" => "One buyer in twenty is a script that sends every 20 ms; the others must not feel it.",
+        "clickers" => "One buyer in twenty is a script that sends every 20 ms; the others must not feel it.",
         _ => "",
     }
 }

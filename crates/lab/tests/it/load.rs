@@ -259,7 +259,7 @@ async fn every_wrong_field_is_named_at_once() {
 async fn every_preset_can_be_chosen_as_it_is() {
     let presets = LoadRunner::presets();
     let names: Vec<_> = presets.iter().map(|preset| preset.name).collect();
-    assert_eq!(names, ["spike", "step", "ramp", "soak", "duplicates", "bots"]);
+    assert_eq!(names, ["spike", "step", "ramp", "soak", "duplicates", "clickers"]);
     for preset in &presets {
         assert!(
             preset.peak_rate >= 300.0 && preset.buyers >= 1_000 && !preset.description.is_empty(),

@@ -44,6 +44,8 @@ Examples:
   loadtest run --stages 5s:200,2s:20000,10s:20000,5s:0 --sale 1 --tokens tokens.txt
   loadtest run -c 64 -n 100000 --sale 1 --jwt-secret S
   loadtest run waiting-room --jwt-secret S --admin-token T -n 2000 --rate 50 --stock 1000
+  loadtest run bots --jwt-secret S --admin-token T -n 1000 --rate 1000 -z 10s
+  loadtest run polling --jwt-secret S --admin-token T -n 64 -z 10s
   loadtest run lifecycle --jwt-secret S --admin-token T --bank http://127.0.0.1:8090
 
 Exit codes:
@@ -58,9 +60,12 @@ Exit codes:
 #[derive(Args)]
 #[command(group = ArgGroup::new("identity").required(true).multiple(true))]
 pub(crate) struct RunOptions {
-    /// A preset (spike, step, ramp, soak, duplicates, bots, lifecycle, waiting-room) or a scenario file; flags override its fields.
+    /// A preset (spike, step, ramp, soak, duplicates, clickers, lifecycle), one that plays buyers of its own (waiting-room, bots, polling), or a scenario file; flags override its fields.
     #[arg(value_name = "PRESET|FILE.toml")]
     pub(crate) scenario: Option<String>,
+    /// Event streams that the scenario `polling` holds instead of polling.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) streams: usize,
     /// The gateway's base address.
     #[arg(long, env = "SECKILL_TARGET", default_value = "http://127.0.0.1:8080")]
     pub(crate) target: String,

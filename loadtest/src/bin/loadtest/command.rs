@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{Failure, RunOptions};
 use crate::inputs;
 use crate::live::{self, View};
-use crate::waiting;
+use crate::played;
 
 /// `loadtest run`: the report goes to stdout and to files, everything else to stderr.
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     let options = inputs::with_secrets(options)?;
-    if options.scenario.as_deref() == Some(waiting::NAME) {
-        return waiting::run(&options).await;
+    if let Some(played) = Box::pin(played::run(&options)).await {
+        return played;
     }
     let (scenario, name) = inputs::scenario(&options)?;
     let plan = scenario.plan()?;

@@ -4,7 +4,7 @@ mod cli;
 mod command;
 mod inputs;
 mod live;
-mod waiting;
+mod played;
 
 use std::process::ExitCode;
 
