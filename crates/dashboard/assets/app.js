@@ -1,6 +1,7 @@
 // Starts the page: stores the events of the feed, and draws them at the frame rate of the screen.
 
 import { showAfter } from "./after.js";
+import { showRoom } from "./room.js";
 import { call } from "./api.js";
 import { Board } from "./charts.js";
 import { setUpChoices } from "./choices.js";
@@ -119,6 +120,7 @@ function show() {
   showSale(frame?.sale ?? null);
   showInvariants(frame?.invariants ?? null, feed.now);
   showEquation(frame?.sale ?? null, frame?.invariants ?? null, feed.now);
+  showRoom(frame?.sale ?? null);
   showCompare(ghost);
   if (frame) {
     const row = Object.fromEntries(columns.map((name, at) => [name, frame.row[at]]));

@@ -53,6 +53,7 @@ pub struct SaleView {
     ends_at: Timestamp,
     /// `None`: the sale's orders need not be paid here.
     payment_window_ms: Option<u64>,
+    has_waiting_room: bool,
 }
 
 impl SaleView {
@@ -78,6 +79,7 @@ impl SaleView {
             starts_at: sale.starts_at,
             ends_at: sale.ends_at,
             payment_window_ms: sale.payment_window_ms,
+            has_waiting_room: sale.admission.waiting_room.is_some(),
         }
     }
 }

@@ -141,6 +141,32 @@ async fn what_becomes_of_orders_is_shown_where_they_are_to_be_paid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_waiting_room_of_a_sale_is_shown_as_buyers_see_it() {
+    let demonstration = Demonstration::new(On::Embedded).await;
+    let (gateway, client) = (&demonstration.gateway, reqwest::Client::new());
+    let browser = open(&demonstration).await;
+    assert_eq!(browser.get("document.getElementById('room').hidden").await, true);
+    let post = |path: &str, token: &str| client.post(format!("{}{path}", gateway.url())).bearer_auth(token);
+    let sale = json!({
+        "name": "queue", "stock": 10, "ends_at": "2999-01-01T00:00:00Z", "require_ticket": true,
+        "waiting_room": {"opens_before_ms": 60_000, "rate_per_second": 5},
+    });
+    let made = post("/api/v1/sales", ADMIN_TOKEN).json(&sale).send().await.unwrap();
+    let made: Value = made.json().await.unwrap();
+    let sale = made["id"].as_u64().unwrap_or_else(|| panic!("{made}"));
+    for user in 1..=3 {
+        let entered = post(&format!("/api/v1/sales/{sale}/waiting-room"), &token(user)).send().await.unwrap();
+        assert!(entered.status().is_success(), "{entered:?}");
+    }
+    browser.wait_for("!document.getElementById('room').hidden").await;
+    for (name, buyers) in [("arrivals", 3), ("admitted", 3), ("waiting", 0)] {
+        browser.wait_for(&format!("{} === {buyers}", number(&format!("[data-count={name}]")))).await;
+    }
+    browser.wait_for("document.getElementById('room').dataset.state === 'admitting'").await;
+    assert_quiet(&browser, &demonstration).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
     let demonstration = Demonstration::new(On::Cluster).await;
     let browser = open(&demonstration).await;
