@@ -55,19 +55,22 @@ impl Api {
         const PATH: &str = "/api/v1/sales";
         let body = serde_json::to_value(sale)?;
         for attempt in 1_u32.. {
-            let (why, last) =
-                match self.attempt(Method::POST, PATH, Some(admin), Some(&body), Some(key)).await {
-                    Ok((status, body)) if status.is_success() => return self.read(&body),
-                    Ok((status, body)) if is_unsettled(&body) => {
-                        (problem(PATH, status, &body), anyhow!("{}", problem(PATH, status, &body)))
-                    }
-                    Ok((status, body)) => bail!("{}", problem(PATH, status, &body)),
-                    // Nobody listens there, so nothing has happened.
-                    Err(error) if attempt == 1 && error.is_connect() => {
-                        return Err(error).with_context(|| self.hint());
-                    }
-                    Err(error) => (error.to_string(), anyhow::Error::new(error).context(self.hint())),
-                };
+            let (why, last) = match self
+                .attempt(Method::POST, PATH, Some(admin), Some(&body), Some(key))
+                .await
+            {
+                Ok((status, body)) if status.is_success() => return self.read(&body),
+                // Once it is open whether the sale exists, a server that is away does not settle it.
+                Ok((status, body)) if is_unsettled(&body) || (attempt > 1 && status.is_server_error()) => {
+                    (problem(PATH, status, &body), anyhow!("{}", problem(PATH, status, &body)))
+                }
+                Ok((status, body)) => bail!("{}", problem(PATH, status, &body)),
+                // Nobody listens there, so nothing has happened.
+                Err(error) if attempt == 1 && error.is_connect() => {
+                    return Err(error).with_context(|| self.hint());
+                }
+                Err(error) => (error.to_string(), anyhow::Error::new(error).context(self.hint())),
+            };
             if attempt == CREATE_TRIES {
                 return Err(last.context(format!(
                     "the sale may exist: `seckill sale list` shows it. The same command with --idempotency-key {key:?} and the same \

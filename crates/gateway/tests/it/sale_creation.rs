@@ -77,7 +77,7 @@ async fn a_key_whose_first_request_is_under_way_has_to_wait() {
     });
     second.await;
     let refused = create(&gateway, "key", &body).await.expect_problem(409, "request-under-way");
-    assert_eq!(refused.retry_after(), 1);
+    assert!((1..=2).contains(&refused.retry_after()), "{refused:?}");
     // Somebody who hangs up leaves the request going on.
     first.abort();
     create(&gateway, "key", &body).await.expect_problem(409, "request-under-way");
@@ -102,7 +102,7 @@ async fn after_a_lost_answer_the_same_key_finds_the_one_sale() {
         bed.faults.next(Call::WriteSale, [mishap]);
         let unknown = create(&gateway, key, &body).await.expect_problem(503, "sale-unknown");
         assert!(unknown.json["detail"].as_str().unwrap().contains("same key is safe"), "{unknown:?}");
-        assert_eq!(unknown.retry_after(), 1);
+        assert!((1..=2).contains(&unknown.retry_after()), "{unknown:?}");
         let again = create(&gateway, key, &body).await.expect(201);
         assert_eq!(again.header("idempotent-replayed"), replayed);
         // Its gate was filled by the refresh, or is now.
