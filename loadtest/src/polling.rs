@@ -149,8 +149,9 @@ async fn reads(caller: &Caller, client: &mut Client) -> BTreeMap<String, u64> {
 /// Every buyer polls without a pause until `end`.
 async fn poll(caller: &Caller, clients: &Clients, bought: &[Bought], end: Instant) -> BTreeMap<u16, u64> {
     let mut pollers = JoinSet::new();
-    for Bought { path, token } in bought.iter().cloned() {
+    for Bought { path, token } in bought {
         let (caller, mut client) = (caller.clone(), clients.another());
+        let (path, token) = (path.clone(), token.clone());
         pollers.spawn(async move {
             let mut answers = BTreeMap::new();
             while Instant::now() < end {

@@ -20,9 +20,15 @@ pub(crate) fn check(method: &Method, path: &str, reply: &Reply) {
         return;
     }
     let Some((template, operation)) = operation(method, path) else {
-        assert!(matches!(reply.status, 404 | 405), "{method} {path} is served and not described");
+        // A crowd that asks for what there is not may be refused, too.
+        assert!(matches!(reply.status, 404 | 405 | 429), "{method} {path} is served and not described");
         return;
     };
+    // With a listener for admins, buyers find nothing at the paths of admins.
+    let detail = reply.json["detail"].as_str().unwrap_or_default();
+    if reply.status == 405 || detail.starts_with("There is nothing at ") {
+        return;
+    }
     let name = format!("{method} {template}: {}", reply.status);
     let response = &operation["responses"][reply.status.to_string()];
     assert!(response.is_object(), "{name} is not described; {reply:?}");
