@@ -174,7 +174,8 @@ mod tests {
                 proptest::prop_assert!(message.batch.orders.iter().all(|order| order.accepted_at.timestamp() < YEAR_10000));
             }
             proptest::prop_assert!(Message::read(&whole.as_bytes()[..at]).is_err());
-            proptest::prop_assert!(Message::read(noise.as_bytes()).is_err() || noise.starts_with('{'));
+            let no_object = !noise.starts_with('{');
+            proptest::prop_assert!(!no_object || Message::read(noise.as_bytes()).is_err());
         }
     }
 
