@@ -41,7 +41,7 @@ async fn wrong_flags_exit_2_with_an_example_and_without_a_request() {
         ("--rate 5 --warmup 1m", "--warmup 5s"),
         ("-c 5 --copies 3", "--rate 1000 --copies 3"),
         ("--stock 5 spike", "give one of them"),
-        ("spyke", "spike, step, ramp, soak, duplicates, bots, lifecycle"),
+        ("spyke", "spike, step, ramp, soak, duplicates, clickers, lifecycle, waiting-room, bots, polling"),
         ("--rate 5 --json /no/such/folder/report.json", "cannot write /no/such/folder/report.json"),
         ("--rate 5 --html /no/such/folder/report.html", "in a folder that exists"),
         ("--rate 5 --tokens /no/such/file", "cannot read the tokens from /no/such/file"),

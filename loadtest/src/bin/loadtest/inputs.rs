@@ -46,7 +46,7 @@ pub(crate) fn scenario(options: &RunOptions) -> Result<(Scenario, Option<String>
         return Ok((flags.over(preset), Some(name.clone())));
     }
     let text = std::fs::read_to_string(name).map_err(|error| {
-        let presets: Vec<&str> = Scenario::presets().collect();
+        let presets: Vec<&str> = Scenario::presets().chain(crate::played::NAMES).collect();
         let presets = presets.join(", ");
         Failure::Usage(format!(
             "{name:?} is not a preset, and it cannot be read as a file: {error}; give one of {presets}, or a file like \

@@ -18,6 +18,9 @@ use serde::Serialize;
 use crate::cli::{Failure, RunOptions};
 use crate::inputs;
 
+/// What they are called on the command line.
+pub(crate) const NAMES: [&str; 3] = ["waiting-room", "bots", "polling"];
+
 /// Plays the scenario of this name and prints what came of it; `None`: it is none of these.
 pub(crate) async fn run(options: &RunOptions) -> Option<Result<ExitCode, Failure>> {
     Some(match options.scenario.as_deref()? {
