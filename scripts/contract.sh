@@ -27,7 +27,8 @@ finish() {
 export SECKILL_JWT_SECRET SECKILL_ADMIN_TOKEN
 SECKILL_JWT_SECRET=$(head -c 32 /dev/urandom | base64 -w 0)
 SECKILL_ADMIN_TOKEN=$(head -c 24 /dev/urandom | base64 -w 0)
-"$seckill" gateway --data-dir "$work/data" --listen 127.0.0.1:0 --order-rate-limit 0 --read-rate-limit 0 --log-json 2>"$work/log" &
+"$seckill" gateway --data-dir "$work/data" --listen 127.0.0.1:0 --order-rate-limit 0 --read-rate-limit 0 \
+    --anonymous-rate-limit 0 --miss-rate-limit 0 --log-json 2>"$work/log" &
 gateway=$!
 trap finish EXIT
 for _ in $(seq 100); do

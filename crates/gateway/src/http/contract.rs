@@ -118,9 +118,11 @@ impl Call {
             .problems(&[&problem::MALFORMED])
     }
 
-    /// With a header that may be left out.
-    pub(super) fn optional_header(self, name: &str, description: &str) -> Self {
-        self.parameter(ParameterIn::Header, Required::False, name, description, String::schema())
+    /// With a header that may be left out, and else fits `pattern`.
+    pub(super) fn optional_header(self, name: &str, pattern: &str, description: &str) -> Self {
+        let text =
+            ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).pattern(Some(pattern)).build();
+        self.parameter(ParameterIn::Header, Required::False, name, description, text.into())
             .problems(&[&problem::MALFORMED])
     }
 

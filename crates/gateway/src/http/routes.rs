@@ -42,7 +42,11 @@ fn sales(contract: Contract) -> Contract {
             sales::create,
             Call::new(SALES, "Open a sale")
                 .admin()
-                .optional_header("Idempotency-Key", "Names this request: the same key opens no second sale")
+                .optional_header(
+                    "Idempotency-Key",
+                    "^[!#-~]{1,255}$",
+                    "Names this request: the same key opens no second sale",
+                )
                 .body::<NewSale>()
                 .answers::<sales::SaleView>(201, "The sale; `Location` has its path")
                 .problems(&[&KEY_REUSED, &REQUEST_UNDER_WAY, &SALE_UNKNOWN, &UNAVAILABLE]),
@@ -198,7 +202,7 @@ fn orders(contract: Contract) -> Contract {
             Call::new(ORDERS, "Order units")
                 .path::<SaleId>("id", "The sale")
                 .buyer()
-                .optional_header("Seckill-Ticket", "The ticket, where the sale needs one")
+                .optional_header("Seckill-Ticket", "^[!-~]{1,512}$", "The ticket, where the sale needs one")
                 .optional_body::<orders::OrderRequest>()
                 .answers::<orders::Placed>(202, "The order is queued; `Location` has its path")
                 .answers::<orders::Placed>(

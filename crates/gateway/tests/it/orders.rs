@@ -96,6 +96,7 @@ async fn a_body_that_does_not_fit_is_refused_with_the_reason() {
         (json!({"quantity": "1"}), "string"),
         (json!({"quantity": [1]}), "sequence"),
         (json!(5), "integer"),
+        (json!([1]), "array"),
         (json!("buy"), "string"),
     ];
     for (body, reason) in bodies {
