@@ -105,7 +105,10 @@ fn essence(headers: &HeaderMap) -> &str {
 fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     // A derived reader takes an array for the fields in their order, which no client means and no document allows.
     if bytes.trim_ascii_start().starts_with(b"[") && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
-        return Err(Refusal::Invalid(vec![FieldError::new("body", "is an array; allowed is an object")]));
+        return Err(Refusal::Invalid(vec![FieldError::new(
+            "body",
+            "does not fit: it is an array, and allowed is an object",
+        )]));
     }
     serde_json::from_slice(bytes).map_err(|error| {
         if error.is_data() {
