@@ -50,6 +50,7 @@ pub(crate) enum QueueOption {
 
 impl QueueOption {
     /// As the command line has it.
+    #[cfg(feature = "lab")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rabbitmq => "rabbitmq",
@@ -172,7 +173,7 @@ impl std::fmt::Debug for ClusterOptions {
 #[derive(Clone, Args)]
 pub(crate) struct SecretOptions {
     /// Secret that signs buyers' tokens (HS256), 32 characters or more. By default the embedded back end takes it from `jwt.secret` in its
-    /// data folder, where a demonstration makes it; gateways of the cluster back end share it
+    /// data folder, if it is there; gateways of the cluster back end share it
     #[arg(long, env = "SECKILL_JWT_SECRET", hide_env_values = true)]
     jwt_secret: Option<String>,
     /// File that holds the secret that signs buyers' tokens, in place of the secret

@@ -39,7 +39,7 @@ pub(crate) struct AccessOptions {
     /// change. KID is the key id of a PEM file; in a folder it is the file's name without `.pem`
     #[arg(long, env = "SECKILL_JWT_KEY_FILES", value_delimiter = ',', value_name = "[KID=]FILE")]
     jwt_key_file: Vec<String>,
-    /// Address of an identity provider's keys (JWKS), such as https://id.example.com/jwks.json
+    /// Address of an identity provider's keys (JWKS), over HTTPS or HTTP
     #[arg(long, env = "SECKILL_JWKS_URL", value_name = "URL")]
     jwks_url: Option<String>,
     /// How often the address is asked, 10s to 1h. A key that is not in the answer any more stops working by then
