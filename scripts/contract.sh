@@ -59,5 +59,6 @@ expected-statuses = ["2xx", "3xx", 401, 402, 403, 404, 409, 422, 429, 503]
 include-path-regex = "/events$"
 enabled = false
 TOML
+cd "$work"
 "$tools/bin/schemathesis" --config-file "$work/schemathesis.toml" run "http://$address/openapi.json" \
     --seed "${SECKILL_CONTRACT_SEED:-1}" --max-examples 50 "$@"
