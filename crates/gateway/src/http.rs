@@ -32,7 +32,7 @@ use axum::Router;
 use axum::extract::{FromRequestParts, Path};
 use axum::handler::Handler;
 use axum::http::{Uri, request::Parts};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use seckill_core::{Backend, Mode, OrderService, Sale, SaleId};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -147,7 +147,7 @@ fn whole(app: Arc<App>, routes: Router<Arc<App>>, others: Router) -> Router {
     routes
         .layer(guarded())
         .with_state(Arc::clone(&app))
-        .merge(others)
+        .merge(others.layer(from_fn(body::in_time)))
         .fallback(missing)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn_with_state(Arc::new(request::Durations::default()), request::observe))

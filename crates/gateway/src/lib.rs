@@ -267,6 +267,7 @@ fn serve(
         connections: config.max_connections,
         per_peer: config.max_connections_per_peer,
         head: config.head_timeout,
+        write: server::WRITE_TIMEOUT,
         proxies: config.crowd.proxies.clone(),
         tls: config.tls.clone(),
         leave: ending.clone(),

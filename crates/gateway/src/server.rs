@@ -2,6 +2,7 @@
 //! connections nor a time-out for clients that never finish their headers.
 
 mod activity;
+mod stalled;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -31,10 +32,13 @@ use crate::shares::Shares;
 use crate::tls::Tls;
 use activity::Activity;
 pub(crate) use activity::Holding;
+use stalled::Stalled;
 
 /// The usual time for the head of a request. Longer than the 60 s for which proxies keep idle connections: the proxy closes them
 /// first, and sends no request on one that is being closed here.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// The usual time for which a client may read nothing of what is sent to it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// While no connection is free, those on which no request has been under way for so long are closed.
@@ -60,6 +64,8 @@ pub struct Limits {
     pub per_peer: usize,
     /// How long one may take to send the head of its next request; idle ones end by it too.
     pub head: Duration,
+    /// For how long a client may read nothing of what is sent to it.
+    pub write: Duration,
     /// The proxies that are trusted.
     pub proxies: TrustedProxies,
     /// `None`: plain HTTP.
@@ -75,6 +81,7 @@ impl Default for Limits {
             connections: 64,
             per_peer: 0,
             head: HEAD_TIMEOUT,
+            write: WRITE_TIMEOUT,
             proxies: TrustedProxies::default(),
             tls: None,
             leave: CancellationToken::new(),
@@ -124,6 +131,7 @@ async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shut
                     };
                     let ends = Ends {
                         head: limits.head,
+                        write: limits.write,
                         shutdown: shutdown.clone(),
                         leave: limits.leave.clone(),
                         full: full.subscribe(),
@@ -158,6 +166,7 @@ async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shut
 /// What ends a connection.
 struct Ends {
     head: Duration,
+    write: Duration,
     shutdown: CancellationToken,
     leave: CancellationToken,
     full: watch::Receiver<()>,
@@ -228,6 +237,7 @@ where
         }
     });
     let server = protocols(ends.head);
+    let io = Stalled::new(io, ends.write);
     let mut connection = Box::pin(server.serve_connection(io, service));
     // Polled when something in it has happened, and not with every packet: what it waits for is shared by all connections.
     let mut reasons = FuturesUnordered::from_iter([ends.wait(Arc::clone(&activity), false)]);
