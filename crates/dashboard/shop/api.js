@@ -46,6 +46,9 @@ function hear(moment) {
   if (Number.isFinite(moment)) ahead = Math.max(ahead, moment - performance.now());
 }
 
+/** What is known of the server's clock at the least: to be added to a moment of `performance.now()`. */
+export const clockAhead = () => ahead;
+
 /** The time at the server in milliseconds since 1970. */
 export const serverNow = () => performance.now() + (Number.isFinite(ahead) ? ahead : performance.timeOrigin);
 

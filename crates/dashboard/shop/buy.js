@@ -10,7 +10,8 @@ const TRIES = 3;
 const LEAST_TICKET_MS = 2000;
 
 /**
- * Buys, and answers the order as the gateway placed it, and whether it is a new one. `show({ step, … })` is told of each step: `buyer`, `room` with the place, `proof`
+ * Buys, and answers the order as the gateway placed it, whether it is a new one, and when the request was `sent` and `answered` by
+ * `performance.now()`. `show({ step, … })` is told of each step: `buyer`, `room` with the place, `proof`
  * with the numbers tried, `ticket`, `order`, and `again` with the problem and the moment of the next try.
  */
 export async function buy(sale, quantity, show, signal) {
@@ -24,9 +25,13 @@ export async function buy(sale, quantity, show, signal) {
       if (sale.waiting_room && !keptTicket(sale)) await beAdmitted(sale, show, waits, signal);
       const headers = sale.require_ticket ? { "Seckill-Ticket": await ticket(sale, show, waits, signal) } : {};
       show({ step: "order" });
-      const order = () => call("POST", `sales/${sale.id}/orders`, { body: { quantity }, headers, signal });
+      let sent;
+      const order = () => {
+        sent = performance.now();
+        return call("POST", `sales/${sale.id}/orders`, { body: { quantity }, headers, signal });
+      };
       const { status, json } = await patiently(order, waits, signal);
-      return { order: json, isNew: status === 202 };
+      return { order: json, isNew: status === 202, sent, answered: performance.now() };
     } catch (problem) {
       const again = ["ticket-invalid", "ticket-required", "not-admitted", "proof-invalid", "proof-required"].includes(problem.kind);
       if (!again || tries === TRIES) throw problem;

@@ -94,7 +94,6 @@ export default {
   "room.ahead": "Ahead of you",
   "room.wait": "Wait, about",
   "room.position": "Your place",
-  "room.no_position": "after the draw",
 
   order: "Your order",
   "order.amount": "{n} {n:unit|units} · {amount}",

@@ -1,6 +1,6 @@
 // The buyer's order: its status as it changes, what can be done with it, and what happened when.
 
-import { call, Problem, serverNow } from "./api.js";
+import { call, clockAhead, Problem, serverNow } from "./api.js";
 import { announce, byId, make, recall, remember, setData, setText } from "./dom.js";
 import { knows, onLanguage, t } from "./i18n.js";
 import { follow, patiently } from "./patience.js";
@@ -11,6 +11,8 @@ const card = byId("order");
 const OVER = ["rejected", "cancelled", "refunded"];
 /** A step that a subscriber writes is there a moment after the status. */
 const STEP_LATER_MS = 1500;
+/** How often a change is sent before the buyer is told why it does not succeed. */
+const TRIES = 4;
 /** The events that a status is the outcome of; until one of them is there, the timeline is read once more. */
 const STEP_OF = { paid: ["order.paid", "refund.denied"], cancelled: ["order.cancelled"], refunding: ["refund.requested"], refund_held: ["refund.held"], refunded: ["refund.succeeded"] };
 
@@ -21,6 +23,7 @@ let busy = false;
 let problem = null;
 let again = null;
 let following = null;
+let seen = null;
 let changed = () => {};
 
 /** Whether the buyer holds an order that counts. */
@@ -29,10 +32,12 @@ export const holds = () => order !== null && !OVER.includes(order.status);
 /** Calls back when the order becomes one that counts, or one that does not any more. */
 export const onOrder = (listener) => (changed = listener);
 
-/** Shows this order and follows it. `clicked` and `answered` are moments at the server as this page knows them, if it was here. */
-export function take(next, moneyOf, clicked = null) {
-  currency = moneyOf;
-  if (clicked) remember(`shop.clicked.${next.order_id}`, JSON.stringify({ clicked, answered: serverNow() }), "sessionStorage");
+/**
+ * Shows this order and follows it. `moments` are those of this page, if the order was made here: of the click, of the request and of its
+ * answer, by `performance.now()`.
+ */
+export function take(next, moneyOf, moments = null) {
+  [currency, seen] = [moneyOf, moments];
   if (next.order_id !== order?.order_id) [order, steps, problem] = [null, [], null];
   put(next);
   start();
@@ -117,7 +122,8 @@ async function change(action) {
   }
 }
 
-const post = (what, waits, options = {}) => patiently(() => call("POST", `orders/${order.order_id}/${what}`, { body: {}, ...options }), waits);
+const post = (what, waits, options = {}) =>
+  patiently(() => call("POST", `orders/${order.order_id}/${what}`, { body: {}, ...options }), waits, undefined, TRIES);
 
 /** The payment that was begun: the same key and body again have the same effect once, also after a reload. */
 function payment() {
@@ -180,20 +186,35 @@ function statusSentence() {
   return t(payable, { reason: order.reason && knows(reasonKey()) ? t(reasonKey()) : (order.reason ?? "") });
 }
 
+/**
+ * The click and the answer by the server's clock, which took the order at `accepted`: between the request and its answer. So its clock
+ * is known up to half of that time, or better. They are kept for a reload.
+ */
+function ownMoments(accepted) {
+  const name = `shop.clicked.${order.order_id}`;
+  if (seen) {
+    const ahead = Math.min(Math.max(accepted - (seen.sent + seen.answered) / 2, clockAhead()), accepted - seen.sent);
+    seen.shown ??= { clicked: seen.clicked + ahead, answered: Math.max(seen.answered + ahead, accepted) };
+    remember(name, JSON.stringify(seen.shown), "sessionStorage");
+    return seen.shown;
+  }
+  try {
+    const { clicked, answered } = JSON.parse(recall(name, "sessionStorage"));
+    return Number.isFinite(clicked) && Number.isFinite(answered) ? { clicked, answered } : null;
+  } catch {
+    return null;
+  }
+}
+
 /** What this page has seen itself comes to what the gateway knows, in the order in which it must have been. */
 function allSteps() {
   const known = steps.map(({ at, what }) => ({ at: Date.parse(at), what }));
   const accepted = known.find(({ what }) => what === "order.accepted")?.at ?? Date.parse(order.accepted_at);
   if (!Number.isFinite(accepted)) return known;
   if (known.length === 0) known.push({ at: accepted, what: "order.accepted" });
-  try {
-    const seen = JSON.parse(recall(`shop.clicked.${order.order_id}`, "sessionStorage"));
-    if (seen) {
-      known.push({ at: Math.min(seen.clicked, accepted), what: "clicked", here: true });
-      known.push({ at: Math.max(seen.answered, accepted), what: "answered", here: true });
-    }
-  } catch {
-    // Something else is stored there.
+  const here = ownMoments(accepted);
+  if (here) {
+    known.push({ at: here.clicked, what: "clicked", here: true }, { at: here.answered, what: "answered", here: true });
   }
   const rank = (step) => ["clicked", "order.accepted", "answered"].indexOf(step.what);
   return known.sort((one, other) => one.at - other.at || (rank(one) >= 0 && rank(other) >= 0 ? rank(one) - rank(other) : 0));

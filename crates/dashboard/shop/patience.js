@@ -25,16 +25,16 @@ export function sleep(milliseconds, signal) {
 const pauseAfter = (retryAfter, pause) => (retryAfter === null ? pause : retryAfter * 1000) + Math.random() * 1000;
 
 /**
- * Makes a call again and again until it succeeds or is refused for good. `waits(problem, until)` is told before each pause, with the
- * moment of the next try by `performance.now()`.
+ * Makes a call again and again until it succeeds or is refused for good, or `tries` are over. `waits(problem, until)` is told before
+ * each pause, with the moment of the next try by `performance.now()`.
  */
-export async function patiently(action, waits, signal) {
-  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+export async function patiently(action, waits, signal, tries = Infinity) {
+  for (let pause = FIRST_PAUSE_MS, nth = 1; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS), nth++) {
     signal?.throwIfAborted();
     try {
       return await action();
     } catch (problem) {
-      if (!(problem instanceof Problem) || !problem.passes) throw problem;
+      if (!(problem instanceof Problem) || !problem.passes || nth >= tries) throw problem;
       const wait = pauseAfter(problem.retryAfter, pause);
       waits(problem, performance.now() + wait);
       await sleep(wait, signal);

@@ -12,8 +12,9 @@ import { count, dateTime, digits, length, price, sentence, waiting } from "./wor
 const LOOK_MS = 2000;
 const LOOK_EARLY_MS = 5000;
 const TICK_MS = 200;
-/** A countdown of more than a day is told by its date as well. */
+/** A start that is further away than a day is told by its date as well; an end only once it is less than an hour away. */
 const FAR_MS = 86_400_000;
+const NEAR_MS = 3_600_000;
 
 let sale = null;
 let missing = null;
@@ -37,23 +38,25 @@ async function find() {
   return (await call("GET", `sales/${newest.id}`, { anonymous: true })).json;
 }
 
+async function lookOnce() {
+  const first = sale === null;
+  try {
+    sale = first ? await find() : (await call("GET", `sales/${sale.id}`, { anonymous: true })).json;
+    missing = null;
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    missing = error;
+  }
+  draw();
+  if (first && sale) findOrder();
+}
+
 /** Looks at the sale again and again, while the page is seen. */
 async function look() {
   for (;;) {
-    if (!document.hidden || sale === null) {
-      const first = sale === null;
-      try {
-        sale = first ? await find() : (await call("GET", `sales/${sale.id}`, { anonymous: true })).json;
-        missing = null;
-      } catch (error) {
-        if (!(error instanceof Problem)) throw error;
-        missing = error;
-      }
-      draw();
-      if (first && sale) findOrder();
-      // An address without a sale has none later either.
-      if (missing?.kind === "not-found") return;
-    }
+    if (!document.hidden || sale === null) await lookOnce();
+    // An address without a sale has none later either.
+    if (missing?.kind === "not-found") return;
     const pause = sale && phase() === "upcoming" ? LOOK_EARLY_MS : LOOK_MS;
     // Not all pages at the same moment.
     await sleep(pause * (0.8 + Math.random() * 0.4));
@@ -97,14 +100,15 @@ function buttonWords(now) {
 const quantity = () => Math.min(Math.max(1, Math.round(Number(byId("quantity").value)) || 1), sale.per_user_limit);
 
 async function start() {
-  const at = serverNow();
+  const clicked = performance.now();
   work = new AbortController();
   [step, problem] = [null, null];
   draw();
   byId("cancel-work").focus();
   try {
-    const { order, isNew } = await buy(sale, quantity(), showStep, work.signal);
-    take(order, sale.currency, isNew ? at : null);
+    const { order, isNew, sent, answered } = await buy(sale, quantity(), showStep, work.signal);
+    take(order, sale.currency, isNew ? { clicked, sent, answered } : null);
+    lookOnce();
     byId("order-title").focus();
     byId("order").scrollIntoView({ block: "nearest" });
   } catch (error) {
@@ -156,8 +160,7 @@ function drawStep() {
   setData(byId("place"), "state", place.state);
   setText(byId("ahead"), place.ahead === null || place.ahead === undefined ? "–" : count(place.ahead));
   setText(byId("wait"), typeof place.estimated_wait_seconds === "number" ? waiting(place.estimated_wait_seconds * 1000) : "–");
-  setText(byId("position"), place.position ? count(place.position) : t("room.no_position"));
-  setData(byId("position"), "drawn", place.position ? "yes" : "no");
+  setText(byId("position"), place.position ? count(place.position) : "–");
 }
 
 function stepWords() {
@@ -253,8 +256,7 @@ function tick() {
   const toRoom = before && opens !== null && serverNow() < opens;
   const until = toRoom ? opens : before ? Date.parse(sale.starts_at) : now === "closed" ? null : Date.parse(sale.ends_at);
   const left = until === null ? null : until - serverNow();
-  // The end of a sale is counted down only within its last day.
-  byId("countdown").hidden = left === null || (!before && left > FAR_MS);
+  byId("countdown").hidden = left === null || (!before && left > NEAR_MS);
   if (left !== null) {
     setText(byId("countdown-label"), t(toRoom ? "countdown.room" : before ? "countdown.start" : "countdown.end"));
     const parts = digits(left);

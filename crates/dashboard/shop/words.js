@@ -25,7 +25,7 @@ export const dateTime = (moment) => new Intl.DateTimeFormat(languageTag(), { dat
 /** A length of time: 4 ms, 1.24 s, 3 min 5 s. */
 export function length(milliseconds) {
   if (milliseconds < 1000) return t("milliseconds", { n: count(Math.round(milliseconds)) });
-  if (milliseconds < 60_000) return t("seconds", { n: new Intl.NumberFormat(languageTag(), { maximumFractionDigits: 2 }).format(milliseconds / 1000) });
+  if (milliseconds < 60_000) return t("seconds", { n: new Intl.NumberFormat(languageTag(), { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(milliseconds / 1000) });
   return waiting(milliseconds);
 }
 

@@ -94,7 +94,6 @@ export default {
   "room.ahead": "前面人数",
   "room.wait": "预计等待",
   "room.position": "你的位置",
-  "room.no_position": "抽签后公布",
 
   order: "你的订单",
   "order.amount": "{n} 件 · 共 {amount}",

@@ -152,7 +152,7 @@ async fn whoever_waits_in_the_room_sees_the_place_and_is_let_in_to_buy() {
     click(&browser, "buy").await;
     browser.wait_for("document.getElementById('place').dataset.state === 'waiting'").await;
     browser.wait_for("!document.getElementById('place').hidden").await;
-    assert_eq!(shown(&browser, "position").await, "after the draw");
+    assert_eq!(shown(&browser, "position").await, "–");
     browser.wait_for(&order_is("committed")).await;
     assert_quiet(&browser, &demonstration).await;
 }
