@@ -176,6 +176,11 @@ function setUp() {
   byId("cancel-order").addEventListener("click", () => change(async (waits) => put((await post("cancel", waits)).json)));
   byId("refund").addEventListener("click", () => change(async (waits) => put((await post("refund", waits)).json)));
   onLanguage(draw);
+  // A browser has six connections for all of its tabs, and nobody looks at this one now.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) following?.abort();
+    else if (order && !rests()) start();
+  });
 }
 
 const reasonKey = () => `reason.${order.reason}`;

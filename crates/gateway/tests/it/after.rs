@@ -99,7 +99,7 @@ async fn the_same_request_to_pay_has_the_same_answer_and_takes_the_money_once() 
     assert_eq!(pay(&gateway, 7, id, "key-1", body.clone()).await.expect(200).json, first.json);
     pay(&gateway, 7, id, "key-1", json!({"balance_cents": 250})).await.expect_problem(422, "key-reused");
     pay(&gateway, 7, id, "key-2", body).await.expect_problem(409, "order-state");
-    assert_eq!(bed.real.lifecycle.balance(seckill_core::UserId(7)).await.unwrap(), 100);
+    assert_eq!(bed.real.lifecycle.balance(UserId(7)).await.unwrap(), 100);
     assert_eq!(gateway.order(7, id).await.expect(200).json["status"], "paid");
     post(&gateway, 7, &format!("/api/v1/orders/{id}/cancel")).await.expect_problem(409, "order-state");
     let audit = gateway.get(&format!("/api/v1/sales/{sale}/audit")).await.expect(200);
@@ -180,17 +180,17 @@ async fn operators_see_and_decide() {
     gateway.stop().await;
 }
 
-/// The steps of an order's timeline: what happened, and how long after the step before.
+/// The steps of an order's timeline: what happened, and how many milliseconds after the step before.
 async fn steps(gateway: &Gateway, user: u64, id: OrderId) -> Vec<(String, Option<i64>)> {
     let timeline = gateway.get_as(user, &format!("/api/v1/orders/{id}/timeline")).await.expect(200).json;
-    let steps = timeline["steps"].as_array().unwrap();
-    let at = |step: &Value| step["at"].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let steps = timeline["steps"].as_array().expect("a list");
+    let text = |step: &Value, name: &str| step[name].as_str().expect("a text").to_owned();
+    let at = |step: &Value| text(step, "at").parse::<Timestamp>().expect("a time");
     for pair in steps.windows(2) {
         let passed = (at(&pair[1]) - at(&pair[0])).num_milliseconds();
         assert_eq!(pair[1]["since_previous_ms"], json!(passed), "{timeline}");
     }
-    let step = |step: &Value| (step["what"].as_str().unwrap().to_owned(), step["since_previous_ms"].as_i64());
-    steps.iter().map(step).collect()
+    steps.iter().map(|step| (text(step, "what"), step["since_previous_ms"].as_i64())).collect()
 }
 
 /// What subscribers write is in the ledger. Whoever watches an order on its way there does not ask it.

@@ -142,17 +142,34 @@ async fn the_ticket_is_paid_for_with_work_in_a_thread_of_its_own_which_can_be_st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_waits_in_the_room_sees_the_place_and_is_let_in_to_buy() {
-    let room = json!({"opens_before_ms": 60_000, "rate_per_second": 50});
-    let (demonstration, _, browser) = shop(json!({
-        "starts_at": soon(5), "require_ticket": true, "proof_of_work": true, "waiting_room": room,
-    }))
-    .await;
+    let admission = |opens_before_ms: u64, starts_at: Timestamp| {
+        json!({
+            "starts_at": starts_at, "require_ticket": true, "proof_of_work": true,
+            "waiting_room": {"opens_before_ms": opens_before_ms, "rate_per_second": 1},
+        })
+    };
+    // Before the draw.
+    let (demonstration, _, browser) = shop(admission(7_200_000, soon(3_600))).await;
     browser.wait_for(CAN_BUY).await;
     assert_eq!(shown(&browser, "buy").await, "Enter the waiting room");
     click(&browser, "buy").await;
     browser.wait_for("document.getElementById('place').dataset.state === 'waiting'").await;
-    browser.wait_for("!document.getElementById('place').hidden").await;
     assert_eq!(shown(&browser, "position").await, "–");
+    assert!(shown(&browser, "work-words").await.starts_with("The order is drawn at the start"));
+    click(&browser, "cancel-work").await;
+    browser.wait_for(CAN_BUY).await;
+    // After the start, behind others.
+    let gateway = demonstration.gateway.url();
+    let sale = open_sale(&gateway, admission(0, now())).await;
+    browser.goto(&format!("{gateway}/shop?sale={sale}")).await;
+    browser.wait_for(CAN_BUY).await;
+    for user in 1..=4 {
+        let enter = Client::new().post(format!("{gateway}/api/v1/sales/{sale}/waiting-room"));
+        assert_eq!(enter.bearer_auth(token(user)).send().await.unwrap().status(), 200);
+    }
+    click(&browser, "buy").await;
+    browser.wait_for("document.getElementById('place').dataset.state === 'waiting'").await;
+    assert_eq!(shown(&browser, "position").await, "5");
     browser.wait_for(&order_is("committed")).await;
     assert_quiet(&browser, &demonstration).await;
 }
@@ -162,14 +179,16 @@ async fn before_the_start_the_servers_clock_counts_down_however_wrong_the_device
     let demonstration = Demonstration::new(On::Embedded).await;
     let gateway = demonstration.gateway.url();
     let browser = Browser::start().await;
-    browser.run_first("{ const real = Date.now; Date.now = () => real() + 3600e3; }").await;
-    let starts = soon(6);
-    let sale = open_sale(&gateway, json!({"starts_at": starts})).await;
+    browser.run_first("{ const real = Date.now; Date.now = () => real() + 7200e3; }").await;
+    let sale = open_sale(&gateway, json!({"starts_at": soon(3_600)})).await;
     browser.goto(&format!("{gateway}/shop?sale={sale}")).await;
     browser.wait_for("document.getElementById('phase').dataset.phase === 'upcoming'").await;
     let left = browser.get("Number(document.getElementById('countdown').dataset.left)").await;
-    assert!(left.as_f64().is_some_and(|left| (1.0..=6.0).contains(&left)), "{left}");
+    assert!(left.as_f64().is_some_and(|left| (3_500.0..=3_601.0).contains(&left)), "{left}");
     assert_eq!(browser.get(CAN_BUY).await, false);
+    let starts = soon(4);
+    let sale = open_sale(&gateway, json!({"starts_at": starts})).await;
+    browser.goto(&format!("{gateway}/shop?sale={sale}")).await;
     browser.wait_for(CAN_BUY).await;
     assert!(now() >= starts, "the button was there before the start");
     click(&browser, "buy").await;
