@@ -9,3 +9,5 @@ mod feed;
 mod guard;
 mod labs;
 mod page;
+mod shop;
+mod shop_after;
