@@ -140,6 +140,23 @@ async fn a_paused_sale_is_tried_again_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_dies_and_a_sale_that_there_is_not_are_told() {
+    let (mut demonstration, _, browser) = shop(json!({})).await;
+    browser.goto(&format!("{}/shop?sale=77", demonstration.gateway.url())).await;
+    browser
+        .wait_for("document.getElementById('notice').textContent.startsWith('There is no such sale.')")
+        .await;
+    assert_eq!(browser.get("document.getElementById('product').hidden").await, true);
+    browser.goto(&format!("{}/shop", demonstration.gateway.url())).await;
+    browser.wait_for(CAN_BUY).await;
+    demonstration.gateway.kill().await;
+    browser
+        .wait_for("document.getElementById('notice').textContent.startsWith('The shop does not answer')")
+        .await;
+    assert_eq!(browser.get("document.getElementById('notice').hidden").await, false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_live_page_leads_to_the_shop_of_the_sale_that_it_shows() {
     let demonstration = Demonstration::new(On::Embedded).await;
     let gateway = demonstration.gateway.url();
