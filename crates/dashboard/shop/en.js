@@ -20,6 +20,7 @@ export default {
 
   "notice.loading": "Loading the sale …",
   "notice.no_sale": "There is no sale yet. This page shows the next one as soon as it is opened.",
+  "notice.away": "The shop does not answer at the moment. What you see may be old.",
   "notice.not_found": "There is no such sale. Check the address.",
 
   "phase.upcoming": "Starts soon",

@@ -41,6 +41,12 @@ export function take(next, moneyOf, moments = null) {
   if (next.order_id !== order?.order_id) [order, steps, problem] = [null, [], null];
   put(next);
   start();
+  const begun = payment().kept?.body;
+  if (begun) {
+    byId("way").value = begun.card ? "card" : "balance";
+    if (begun.card) byId("card").value = begun.card;
+    draw();
+  }
 }
 
 /** For a buyer who is another one now. */

@@ -38,6 +38,7 @@ async function find() {
   return (await call("GET", `sales/${newest.id}`, { anonymous: true })).json;
 }
 
+/** Looks at the sale, or for one. */
 async function lookOnce() {
   const first = sale === null;
   try {
@@ -175,8 +176,8 @@ function stepWords() {
 
 function draw() {
   byId("notice").hidden = sale !== null && missing === null;
-  if (missing) setText(byId("notice"), missing.kind === "not-found" ? t("notice.not_found") : missing.kind === "no-sale" ? t("notice.no_sale") : sentence(missing));
-  else if (!sale) setText(byId("notice"), t("notice.loading"));
+  const notices = { "not-found": "notice.not_found", "no-sale": "notice.no_sale" };
+  setText(byId("notice"), t(missing ? (notices[missing.kind] ?? "notice.away") : "notice.loading"));
   byId("product").hidden = sale === null;
   drawAccount();
   if (!sale) return;

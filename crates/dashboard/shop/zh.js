@@ -20,6 +20,7 @@ export default {
 
   "notice.loading": "正在加载……",
   "notice.no_sale": "还没有秒杀。有了新的秒杀，本页会自动显示。",
+  "notice.away": "商店暂时没有响应，显示的内容可能不是最新的。",
   "notice.not_found": "没有这场秒杀，请检查网址。",
 
   "phase.upcoming": "即将开始",

@@ -1,5 +1,5 @@
 //! The live page and its feed: they show what a system is doing, and change nothing. The controls are in `seckill-lab`. Beside them
-//! [`shop`], the page for buyers.
+//! [`shop()`], the page for buyers.
 //!
 //! In every process a [`Reporter`] publishes snapshots of that process. In gateways a [`Feed`] adds the snapshots of all
 //! processes up, and [`routes`] serves the page and the feed. None of it is on the path of an order.

@@ -40,6 +40,40 @@ async fn an_order_is_paid_by_card_and_its_money_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_payment_without_an_answer_is_sent_again_after_a_reload_and_charged_once() {
+    let demonstration = Demonstration::with_bank(On::Embedded).await;
+    let gateway = demonstration.gateway.url();
+    let sale = open_sale(&gateway, json!({"payment_window_ms": 3_600_000})).await;
+    let browser = visit(&gateway, sale).await;
+    browser.wait_for(CAN_BUY).await;
+    click(&browser, "buy").await;
+    browser.wait_for("!document.getElementById('pay-form').hidden").await;
+    // Every charge has its effect, and every answer is lost.
+    let lose = json!({"amount": 100, "seconds": 60});
+    let (status, answer) = demonstration.ask(Method::PUT, "/faults/bank_timeouts", &lose).await;
+    assert_eq!(status, 200, "{answer}");
+    demonstration.frame(|frame| frame.processes()[0]["faults"] == json!(["bank_timeouts"])).await;
+    fill(&browser, "card", "tok_mine").await;
+    click(&browser, "pay").await;
+    browser
+        .wait_for("document.getElementById('order-again').textContent.startsWith('The bank has not')")
+        .await;
+    let kept =
+        "Object.entries(sessionStorage).find(([name]) => name.startsWith('seckill.shop.payment.'))?.[1]";
+    let begun = browser.get(kept).await;
+    browser.goto(&format!("{gateway}/shop?sale={sale}")).await;
+    browser.wait_for("document.getElementById('card').value === 'tok_mine'").await;
+    click(&browser, "pay").await;
+    browser.wait_for("!document.getElementById('order-again').hidden").await;
+    assert_eq!(browser.get(kept).await, begun);
+    demonstration.ask(Method::DELETE, "/faults/bank_timeouts", &Value::Null).await;
+    browser.wait_for(&order_is("paid")).await;
+    let bank = demonstration.bank.as_ref().unwrap().url();
+    let totals: Value = reqwest::get(format!("{bank}/v1/totals")).await.unwrap().json().await.unwrap();
+    assert_eq!((&totals["charges"], &totals["charged_cents"]), (&json!(1), &json!(99_900)), "{totals}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unpaid_order_is_given_back_and_the_buyer_may_order_again() {
     let (demonstration, _, browser) = shop(json!({"stock": 1, "payment_window_ms": 3_600_000})).await;
     browser.wait_for(CAN_BUY).await;
@@ -55,6 +89,35 @@ async fn an_unpaid_order_is_given_back_and_the_buyer_may_order_again() {
     browser.wait_for(&order_is("committed")).await;
     assert_ne!(browser.get("document.getElementById('order').dataset.id").await, first);
     assert_quiet(&browser, &demonstration).await;
+}
+
+/// A browser has six connections for all of its tabs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_that_nobody_sees_holds_no_stream_and_catches_up_when_it_is_seen() {
+    let (demonstration, _, browser) = shop(json!({"payment_window_ms": 3_600_000})).await;
+    browser.wait_for(CAN_BUY).await;
+    click(&browser, "buy").await;
+    browser.wait_for("!document.getElementById('pay-form').hidden").await;
+    let ended =
+        "performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/events')).length";
+    assert_eq!(browser.get(ended).await, 0, "the order can be paid, so its stream goes on");
+    let hide = async |hidden: bool| {
+        browser
+            .get(&format!(
+                "(Object.defineProperty(document, 'hidden', {{ get: () => {hidden}, configurable: true }}), \
+                 document.dispatchEvent(new Event('visibilitychange')))"
+            ))
+            .await;
+    };
+    hide(true).await;
+    browser.wait_for(&format!("{ended} === 1")).await;
+    let id = browser.get("document.getElementById('order').dataset.id").await;
+    let token = browser.get("sessionStorage.getItem('seckill.shop.token')").await;
+    let cancel = format!("{}/api/v1/orders/{}/cancel", demonstration.gateway.url(), id.as_str().unwrap());
+    let cancelled = reqwest::Client::new().post(cancel).bearer_auth(token.as_str().unwrap()).send().await;
+    assert_eq!(cancelled.unwrap().status(), 200);
+    hide(false).await;
+    browser.wait_for(&order_is("cancelled")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,6 +137,23 @@ async fn a_paused_sale_is_tried_again_by_itself() {
     assert!(shown(&browser, "work-words").await.starts_with("The sale is paused."));
     change("resume").await;
     browser.wait_for(&order_is("committed")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_dies_and_a_sale_that_there_is_not_are_told() {
+    let (mut demonstration, _, browser) = shop(json!({})).await;
+    browser.goto(&format!("{}/shop?sale=77", demonstration.gateway.url())).await;
+    browser
+        .wait_for("document.getElementById('notice').textContent.startsWith('There is no such sale.')")
+        .await;
+    assert_eq!(browser.get("document.getElementById('product').hidden").await, true);
+    browser.goto(&format!("{}/shop", demonstration.gateway.url())).await;
+    browser.wait_for(CAN_BUY).await;
+    demonstration.gateway.kill().await;
+    browser
+        .wait_for("document.getElementById('notice').textContent.startsWith('The shop does not answer')")
+        .await;
+    assert_eq!(browser.get("document.getElementById('notice').hidden").await, false);
 }
 
 #[tokio::test(flavor = "multi_thread")]
