@@ -84,6 +84,7 @@ fn controls(contract: Contract) -> Contract {
         (Delete, "/faults/{name}", fault(change("End a fault", 200))),
         (Post, "/crash", with_body("Let one of the workers crash", 200, &[&BUSY, &NO_WORKER])),
         (Post, "/sales", with_body("Open a sale for the page", 201, &[])),
+        (Post, "/buyer", with_body("A token of a buyer whom nobody else plays", 201, &[])),
         (Get, "/load", read("The newest load run, in any gateway; `null`: there was none")),
         (Post, "/load", with_body("Start a load run", 202, &[&BUSY])),
         (Delete, "/load", change("Stop the load run", 200).problems(&[&BUSY, &NO_LOAD])),
