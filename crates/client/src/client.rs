@@ -52,17 +52,19 @@ impl Client {
     /// # Errors
     /// [`Error::Server`] for an address that is none of a gateway.
     pub fn over(http: reqwest::Client, server: Url) -> Result<Self, Error> {
-        let reason = match server.scheme() {
-            "http" | "https" if server.username().is_empty() && server.password().is_none() => {
-                return Ok(Self { http: Http { client: http, server, token: None, timeout: TIMEOUT } });
-            }
-            "http" | "https" => "it has a user name or a password, and a gateway takes tokens".to_owned(),
-            scheme => format!("{scheme} is not spoken here"),
+        let reason = if !matches!(server.scheme(), "http" | "https") {
+            format!("{} is not spoken here", server.scheme())
+        } else if !server.username().is_empty() || server.password().is_some() {
+            "it has a user name or a password, and a gateway takes tokens".to_owned()
+        } else if server.query().is_some() || server.fragment().is_some() {
+            "it has more than a host, a port and a path".to_owned()
+        } else {
+            return Ok(Self { http: Http { client: http, server, token: None, timeout: TIMEOUT } });
         };
         Err(Error::Server { server: shown(server), reason })
     }
 
-    /// The same client, with requests that may take so long. Event streams may take longer.
+    /// The same client, with requests that may take so long, and 120 s at the most without a byte. Streams may go on for longer.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.http.timeout = timeout;

@@ -36,7 +36,8 @@ impl Http {
             true => ids.next().map_or_else(String::new, |id| id.to_string()),
             false => segment.to_owned(),
         });
-        // Checked when the client was made. Whatever an id holds, it stays one segment.
+        // An address without segments was refused when the client was made. Whatever an id holds, it stays one segment; `.` and
+        // `..`, which are none, are left out, and no call that changes anything is at what is left.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
         }
@@ -88,46 +89,27 @@ impl Request<'_> {
 
     /// The whole answer, whatever its status.
     pub(crate) async fn send_for_any(self) -> Result<Answer, Error> {
-        let (call, server) = (self.call, self.http.server.to_string());
-        let timeout = self.http.timeout;
-        let mut response = self.start(Some(timeout)).await?;
-        let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| lost(call, &server, error))? {
-            if body.len() + piece.len() > MAX_ANSWER {
-                let (status, reason) =
-                    (response.status().as_u16(), format!("it is longer than {MAX_ANSWER} bytes"));
-                return Err(Error::Unreadable { call, server, status, reason });
-            }
-            body.extend_from_slice(&piece);
-        }
-        let headers = response.headers();
-        Ok(Answer {
-            call,
-            server,
-            status: response.status(),
-            replayed: headers.get("idempotent-replayed").is_some_and(|value| value == "true"),
-            retry_after: headers.get(RETRY_AFTER).and_then(seconds),
-            body,
-        })
+        let (call, server, timeout) = (self.call, self.http.server.to_string(), self.http.timeout);
+        let response = self.start(Some(timeout)).await?;
+        whole(call, server, response).await
     }
 
     /// The head of an answer whose body comes bit by bit and is no refusal.
     pub(crate) async fn stream(self) -> Result<Source, Error> {
         let (call, server, timeout) = (self.call, self.http.server.to_string(), self.http.timeout);
-        let response = match tokio::time::timeout(timeout, self.start(None)).await {
-            Ok(started) => started?,
-            Err(_) => {
-                let reason = format!("no answer within {} s", timeout.as_secs_f64());
-                return Err(Error::AnswerLost { call, server, reason });
-            }
+        let late = Error::AnswerLost {
+            call,
+            server: server.clone(),
+            reason: format!("there was none within {} s", timeout.as_secs_f64()),
         };
-        if response.status().is_success() {
-            return Ok(Source { call, server, response });
-        }
-        let (status, retry_after) =
-            (response.status(), response.headers().get(RETRY_AFTER).and_then(seconds));
-        let body = response.bytes().await.map_err(|error| lost(call, &server, error))?.to_vec();
-        Err(Answer { call, server, status, replayed: false, retry_after, body }.refusal())
+        let head = async {
+            let response = self.start(None).await?;
+            if response.status().is_success() {
+                return Ok(Source { call, server, response });
+            }
+            Err(whole(call, server, response).await?.refusal())
+        };
+        tokio::time::timeout(timeout, head).await.unwrap_or(Err(late))
     }
 
     async fn start(self, timeout: Option<Duration>) -> Result<Response, Error> {
@@ -163,6 +145,28 @@ impl Request<'_> {
             }
         })
     }
+}
+
+/// Reads an answer to its end.
+async fn whole(call: Call, server: String, mut response: Response) -> Result<Answer, Error> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(|error| lost(call, &server, error))? {
+        if body.len() + piece.len() > MAX_ANSWER {
+            let (status, reason) =
+                (response.status().as_u16(), format!("it is longer than {MAX_ANSWER} bytes"));
+            return Err(Error::Unreadable { call, server, status, reason });
+        }
+        body.extend_from_slice(&piece);
+    }
+    let headers = response.headers();
+    Ok(Answer {
+        call,
+        server,
+        status: response.status(),
+        replayed: headers.get("idempotent-replayed").is_some_and(|value| value == "true"),
+        retry_after: headers.get(RETRY_AFTER).and_then(seconds),
+        body,
+    })
 }
 
 /// Adds a token; `None`: no header can carry it.

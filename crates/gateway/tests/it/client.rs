@@ -347,7 +347,7 @@ async fn an_error_says_whether_something_may_have_happened() {
         matches!(unsendable, Error::Unsendable { .. }) && !unsendable.may_have_happened(),
         "{unsendable:?}"
     );
-    for server in ["ftp://127.0.0.1", "http://user:hunter2@127.0.0.1"] {
+    for server in ["ftp://127.0.0.1", "http://user:hunter2@127.0.0.1", "http://127.0.0.1/?a=b"] {
         let error = Client::new(server.parse().unwrap()).unwrap_err();
         assert!(matches!(error, Error::Server { .. }) && !error.to_string().contains("hunter2"), "{error}");
     }
