@@ -16,8 +16,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use seckill_core::money::SagaState;
-use seckill_core::{OrderId, Timestamp};
+use seckill_core::{OrderId, Timestamp, money::SagaState};
 
 use crate::exit;
 use crate::limits::LimitOptions;

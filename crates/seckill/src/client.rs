@@ -35,7 +35,7 @@ pub(crate) fn told(error: &anyhow::Error) -> String {
 }
 
 /// Why there is no answer, and what to do, by the commands of this program.
-pub(crate) fn explained(error: &Error) -> String {
+fn explained(error: &Error) -> String {
     match error {
         Error::Refused { call, problem } => refused(*call, problem),
         Error::NoConnection { server, reason } => no_answer(server, reason),

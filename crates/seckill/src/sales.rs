@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::cli::sales::{SaleFields, SaleRaiseArgs, SaleSetArgs};
 use crate::cli::{ReadArgs, RepairArgs, SaleArgs, SaleCommand, SaleCreateArgs};
-use crate::client::{admin, client, explained, print};
+use crate::client::{admin, client, print};
 use crate::{secrets, words};
 
 /// `seckill sale …`
@@ -92,10 +92,10 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
 
 /// Creates a sale under this key, and says on stderr when the request is sent again.
 pub(crate) async fn create_once(admin: &Admin, sale: &NewSale, key: &str) -> Result<SaleView> {
-    let again = |why: &Error| eprintln!("{}; trying again with the same key", explained(why));
+    let again = |why: &Error| eprintln!("{why}; trying again with the same key");
     match admin.create_sale(sale, key, again).await {
         Ok(made) => Ok(made.value),
-        Err(Error::Unsettled { last, .. }) => Err(anyhow!(explained(&last)).context(format!(
+        Err(Error::Unsettled { last, .. }) => Err(anyhow!("{last}").context(format!(
             "the sale may exist: `seckill sale list` shows it. The same command with --idempotency-key {key:?} and the same \
              --starts-at and --ends-at opens no second one"
         ))),
