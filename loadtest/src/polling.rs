@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
+use seckill_client::OrderRequest;
+use seckill_core::{OrderId, OrderStatus, SaleId};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::check::shop::Shop;
+use crate::check::shop::{self, Shop};
 use crate::error::Error;
 use crate::plan::tokens::Tokens;
-use crate::send::caller::{Caller, parsed, text};
-use crate::send::client::{Client, Clients};
+use crate::send::caller::Caller;
+use crate::send::client::Clients;
 use crate::send::template::Template;
 
 /// How long the last status of an order is waited for.
@@ -63,8 +65,14 @@ impl PollingReport {
 /// A buyer's order, and the token that it is asked for with.
 #[derive(Clone)]
 struct Bought {
-    path: String,
+    order: OrderId,
     token: HeaderValue,
+}
+
+impl Bought {
+    fn path(&self) -> String {
+        format!("/api/v1/orders/{}", self.order)
+    }
 }
 
 /// Makes a sale and plays it.
@@ -80,8 +88,9 @@ pub async fn play(
     let caller = Caller { target: clients.target().clone() };
     let lasts = plan.lasts + Duration::from_secs(3_600);
     let sale = Shop::new(clients).create(admin, plan.buyers.into(), 1, lasts).await?.id;
-    let bought = buy(&caller, &mut clients.another(), tokens, sale, plan.buyers).await?;
-    let before = reads(&caller, &mut clients.another()).await;
+    let bought = buy(&clients.typed(), tokens, sale, plan.buyers).await?;
+    let typed = clients.typed();
+    let before = reads(&typed).await;
     let begin = Instant::now();
     let answers = if plan.streams > 0 {
         hold_streams(&caller, &bought, plan).await?;
@@ -90,7 +99,7 @@ pub async fn play(
         poll(&caller, clients, &bought, begin + plan.lasts).await
     };
     let seconds = begin.elapsed().as_secs_f64();
-    let after = reads(&caller, &mut clients.another()).await;
+    let after = reads(&typed).await;
     let since = |(source, count): (String, u64)| {
         let before = before.get(&source).copied().unwrap_or_default();
         (source, count.saturating_sub(before))
@@ -102,7 +111,7 @@ pub async fn play(
         seconds,
         answers,
         reads: after.into_iter().map(since).collect(),
-        recorded: recorded(&caller, &mut clients.another(), &bought).await,
+        recorded: recorded(&typed, &bought).await,
         findings: Vec::new(),
     };
     Ok(judge(report, plan.limit))
@@ -113,8 +122,7 @@ fn refused(reason: String) -> Error {
 }
 
 async fn buy(
-    caller: &Caller,
-    client: &mut Client,
+    client: &seckill_client::Client,
     tokens: &Tokens,
     sale: u64,
     buyers: u32,
@@ -122,23 +130,17 @@ async fn buy(
     let mut bought = Vec::new();
     for buyer in 0..buyers {
         let token = tokens.header(buyer);
-        let answer = caller.post(client, &format!("/api/v1/sales/{sale}/orders"), &token, "{}").await;
-        let answer = answer.map_err(refused)?;
-        let json = parsed(&answer);
-        let order = json["order_id"].as_str().ok_or_else(|| refused(text(&answer)))?;
-        bought.push(Bought { path: format!("/api/v1/orders/{order}"), token });
+        let placed =
+            client.buyer(shop::token(&token)).order(SaleId(sale), &OrderRequest::default(), None).await;
+        let order = placed.map_err(|error| refused(error.to_string()))?.value.order_id;
+        bought.push(Bought { order, token });
     }
     Ok(bought)
 }
 
 /// The reads of orders so far, by source.
-async fn reads(caller: &Caller, client: &mut Client) -> BTreeMap<String, u64> {
-    let mut text = Vec::new();
-    let metrics = Template::get(&caller.target).anonymous(caller.uri("/metrics"));
-    if !matches!(client.stream(metrics, |piece| text.extend_from_slice(piece)).await, Ok(200)) {
-        return BTreeMap::new();
-    }
-    let series = String::from_utf8_lossy(&text).into_owned();
+async fn reads(client: &seckill_client::Client) -> BTreeMap<String, u64> {
+    let Ok(series) = client.metrics().await else { return BTreeMap::new() };
     let read = |line: &str| {
         let (source, count) = line.strip_prefix("seckill_order_reads_total{source=\"")?.split_once("\"} ")?;
         Some((source.to_owned(), count.parse().ok()?))
@@ -149,9 +151,9 @@ async fn reads(caller: &Caller, client: &mut Client) -> BTreeMap<String, u64> {
 /// Every buyer polls without a pause until `end`.
 async fn poll(caller: &Caller, clients: &Clients, bought: &[Bought], end: Instant) -> BTreeMap<u16, u64> {
     let mut pollers = JoinSet::new();
-    for Bought { path, token } in bought {
+    for one in bought {
         let (caller, mut client) = (caller.clone(), clients.another());
-        let (path, token) = (path.clone(), token.clone());
+        let (path, token) = (one.path(), one.token.clone());
         pollers.spawn(async move {
             let mut answers = BTreeMap::new();
             while Instant::now() < end {
@@ -172,10 +174,9 @@ async fn poll(caller: &Caller, clients: &Clients, bought: &[Bought], end: Instan
 async fn hold_streams(caller: &Caller, bought: &[Bought], plan: PollingPlan) -> Result<(), Error> {
     let clients = Clients::connect_with(caller.target.clone(), plan.streams, STREAM_TIMEOUT).await?;
     let mut holders = JoinSet::new();
-    for (mut client, Bought { path, token }) in
-        clients.into_clients().into_iter().zip(bought.iter().cycle().cloned())
-    {
-        let events = Template::get(&caller.target).request(caller.uri(&format!("{path}/events")), token);
+    for (mut client, one) in clients.into_clients().into_iter().zip(bought.iter().cycle()) {
+        let uri = caller.uri(&format!("{}/events", one.path()));
+        let events = Template::get(&caller.target).request(uri, one.token.clone());
         holders.spawn(async move { client.stream(events, |_| ()).await });
     }
     sleep(plan.lasts).await;
@@ -183,13 +184,14 @@ async fn hold_streams(caller: &Caller, bought: &[Bought], plan: PollingPlan) -> 
 }
 
 /// How many orders are seen to have been recorded.
-async fn recorded(caller: &Caller, client: &mut Client, bought: &[Bought]) -> u32 {
+async fn recorded(client: &seckill_client::Client, bought: &[Bought]) -> u32 {
     let end = Instant::now() + DRAIN;
     let mut recorded = 0;
-    for Bought { path, token } in bought {
+    for Bought { order, token } in bought {
+        let buyer = client.buyer(shop::token(token));
         while Instant::now() < end {
-            let answer = caller.get(client, path, token).await;
-            if answer.is_ok_and(|answer| answer.status == 200 && parsed(&answer)["status"] != "queued") {
+            let answer = buyer.order_status(*order).await;
+            if answer.is_ok_and(|order| order.status != OrderStatus::Queued) {
                 recorded += 1;
                 break;
             }

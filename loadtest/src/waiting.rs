@@ -6,23 +6,25 @@ pub mod draw;
 
 use std::time::{Duration, SystemTime};
 
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
+use seckill_client::{ChallengeView, InletState, OrderRequest, PlaceState, ProblemKind, RoomView};
+use seckill_core::{NewSale, SaleId};
 use seckill_token::challenge::{Challenge, solve};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::check::shop::{self, Shop};
 use crate::error::Error;
 use crate::plan::tokens::Tokens;
-use crate::send::caller::{Caller, parsed, text};
-use crate::send::client::{Answer, Client, Clients};
-use crate::send::template::Template;
+use crate::send::client::Clients;
 
 /// The most by which the inlet may leave its rate.
 const TOLERANCE: f64 = 0.05;
-/// The ticket of an order.
-const TICKET: HeaderName = HeaderName::from_static("seckill-ticket");
+/// The pauses between two looks of a buyer who waits.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often the shared document is read.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -78,23 +80,6 @@ impl WaitingReport {
     }
 }
 
-/// The shared document, as far as it is needed.
-#[derive(Debug, Clone, Deserialize)]
-struct Room {
-    state: String,
-    seed_hash: Option<String>,
-    seed: Option<String>,
-    drawn: Option<u64>,
-    admitted: u64,
-    as_of: Option<String>,
-}
-
-impl Room {
-    fn at(&self) -> Option<SystemTime> {
-        humantime::parse_rfc3339_weak(self.as_of.as_deref()?).ok()
-    }
-}
-
 /// A buyer's end.
 #[derive(Debug, Default)]
 struct Buyer {
@@ -118,16 +103,15 @@ pub async fn play(
     tokens: &Tokens,
     plan: WaitingPlan,
 ) -> Result<WaitingReport, Error> {
-    let caller = Caller { target: clients.target().clone() };
-    let mut client = clients.another();
-    let sale = caller.make_sale(&mut client, admin, plan).await?;
+    let client = clients.typed();
+    let sale = SaleId(Shop::new(clients).make(admin, new_sale(plan)?).await?.id);
     let begun = Instant::now();
     let mut buyers = JoinSet::new();
     for buyer in 0..plan.buyers {
-        let (caller, client, token) = (caller.clone(), clients.another(), tokens.header(buyer));
-        buyers.spawn(async move { caller.buy(client, sale, token, begun + plan.deadline).await });
+        let asking = client.buyer(shop::token(&tokens.header(buyer)));
+        buyers.spawn(async move { buy(&asking, sale, begun + plan.deadline).await });
     }
-    let mut rooms: Vec<Room> = Vec::new();
+    let mut rooms: Vec<RoomView> = Vec::new();
     let mut ended = Vec::new();
     // Not begun anew by every buyer who ends.
     let mut looks = tokio::time::interval(LOOK);
@@ -138,162 +122,133 @@ pub async fn play(
                 Some(Err(panic)) => return Err(refused(format!("a buyer failed: {panic}"))),
                 None => break,
             },
-            _ = looks.tick() => rooms.push(caller.room(&mut client, sale).await?),
+            _ = looks.tick() => rooms.push(room(&client, sale).await?),
         }
     }
-    rooms.push(caller.room(&mut client, sale).await?);
-    Ok(judge(sale, plan, &rooms, &ended))
+    rooms.push(room(&client, sale).await?);
+    Ok(judge(sale.0, plan, &rooms, &ended))
 }
 
-fn refused(reason: String) -> Error {
-    Error::Shop { doing: "play a waiting room", reason }
+fn refused(reason: impl std::fmt::Display) -> Error {
+    Error::Shop { doing: "play a waiting room", reason: reason.to_string() }
 }
 
-impl Caller {
-    async fn make_sale(
-        &self,
-        client: &mut Client,
-        admin: &HeaderValue,
-        plan: WaitingPlan,
-    ) -> Result<u64, Error> {
-        let at = |after: Duration| humantime::format_rfc3339_millis(SystemTime::now() + after).to_string();
-        let body = json!({
-            "name": "Load test", "stock": plan.stock, "require_ticket": true, "proof_of_work": plan.proof_of_work,
-            "starts_at": at(plan.starts_in), "ends_at": at(plan.starts_in + plan.deadline + Duration::from_secs(60)),
-            "waiting_room": {"opens_before_ms": 86_400_000, "rate_per_second": plan.rate},
-        });
-        let request = Template::post(&self.target, body.to_string());
-        let answer = client.send(request.request(self.uri("/api/v1/sales"), admin.clone())).await;
-        let answer = answer.map_err(|failure| refused(failure.to_string()))?;
-        match (answer.status, parsed(&answer)["id"].as_u64()) {
-            (201, Some(id)) => Ok(id),
-            (status, _) => Err(refused(format!("the sale is not made: {status} {}", text(&answer)))),
-        }
-    }
+fn new_sale(plan: WaitingPlan) -> Result<NewSale, Error> {
+    let at = |after: Duration| humantime::format_rfc3339_millis(SystemTime::now() + after).to_string();
+    let sale = json!({
+        "name": "Load test", "stock": plan.stock, "require_ticket": true, "proof_of_work": plan.proof_of_work,
+        "starts_at": at(plan.starts_in), "ends_at": at(plan.starts_in + plan.deadline + Duration::from_secs(60)),
+        "waiting_room": {"opens_before_ms": 86_400_000, "rate_per_second": plan.rate},
+    });
+    serde_json::from_value(sale).map_err(refused)
+}
 
-    async fn room(&self, client: &mut Client, sale: u64) -> Result<Room, Error> {
-        let uri = self.uri(&format!("/api/v1/sales/{sale}/waiting-room"));
-        let answer = client.send(Template::get(&self.target).anonymous(uri)).await;
-        let answer = answer.map_err(|failure| refused(failure.to_string()))?;
-        serde_json::from_slice(&answer.body).map_err(|error| refused(format!("{error}: {}", text(&answer))))
-    }
+async fn room(client: &seckill_client::Client, sale: SaleId) -> Result<RoomView, Error> {
+    client.waiting_room(sale).await.map_err(refused)
+}
 
-    async fn ask(
-        &self,
-        client: &mut Client,
-        template: Template,
-        path: &str,
-        token: &HeaderValue,
-        ticket: Option<&str>,
-    ) -> Result<Answer, String> {
-        let ticket = ticket.map(HeaderValue::try_from).transpose().map_err(|error| error.to_string())?;
-        self.send(client, &template, path, token, ticket.map(|ticket| (TICKET, ticket))).await
+async fn buy(asking: &seckill_client::Buyer, sale: SaleId, deadline: Instant) -> Buyer {
+    let mut buyer = Buyer::default();
+    if let Err(failure) = try_buy(asking, sale, deadline, &mut buyer).await {
+        buyer.failure = Some(failure);
     }
+    buyer
+}
 
-    async fn buy(&self, mut client: Client, sale: u64, token: HeaderValue, deadline: Instant) -> Buyer {
-        let mut buyer = Buyer::default();
-        if let Err(failure) = self.try_buy(&mut client, sale, &token, deadline, &mut buyer).await {
-            buyer.failure = Some(failure);
-        }
-        buyer
-    }
-
-    async fn try_buy(
-        &self,
-        client: &mut Client,
-        sale: u64,
-        token: &HeaderValue,
-        deadline: Instant,
-        buyer: &mut Buyer,
-    ) -> Result<(), String> {
-        let path = |rest: &str| format!("/api/v1/sales/{sale}{rest}");
-        let post = |body: &str| Template::post(&self.target, body.to_owned());
-        let get = || Template::get(&self.target);
-        let entered = self.ask(client, post("{}"), &path("/waiting-room"), token, None).await?;
-        buyer.number = parsed(&entered)["number"].as_u64().ok_or_else(|| text(&entered))?;
-        // What a script does that does not wait: neither may work.
-        let early = self.ask(client, post("{}"), &path("/ticket"), token, None).await?;
-        buyer.before_admission = early.status == 200 && !self.is_admitted(client, sale, token).await?;
-        let bare = self.ask(client, post("{}"), &path("/orders"), token, None).await?;
-        buyer.without_ticket = matches!(bare.status, 200 | 202);
-        loop {
-            let me = self.ask(client, get(), &path("/waiting-room/me"), token, None).await?;
-            let json = parsed(&me);
-            buyer.position = json["position"].as_u64();
-            match json["state"].as_str() {
-                Some("admitted") => break,
-                Some("waiting") => {}
-                _ if matches!(me.status, 429 | 503) => {}
-                _ => return Err(format!("the turn has passed: {}", text(&me))),
-            }
-            if json["room"] == "sold_out" {
-                buyer.sold_out = true;
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err("the turn has not come in time".into());
-            }
-            let refresh = json["cfWaitingRoom"]["refreshIntervalSeconds"].as_u64();
-            sleep(Duration::from_secs(refresh.or(me.retry_after).unwrap_or(1).clamp(1, 5))).await;
-        }
-        let mut body = "{}".to_owned();
-        let ticket = loop {
-            let answer = self.ask(client, post(&body), &path("/ticket"), token, None).await?;
-            let json = parsed(&answer);
-            match (json["ticket"].as_str(), json["type"].as_str()) {
-                (Some(ticket), _) => break ticket.to_owned(),
-                (_, Some("/problems/proof-required")) if Instant::now() < deadline => {
-                    body = self.solution(client, &path("/challenge"), token).await?;
+async fn try_buy(
+    asking: &seckill_client::Buyer,
+    sale: SaleId,
+    deadline: Instant,
+    buyer: &mut Buyer,
+) -> Result<(), String> {
+    let one = OrderRequest::default();
+    buyer.number = asking.enter(sale).await.map_err(|error| error.to_string())?.number;
+    // What a script does that does not wait: neither may work.
+    let early = asking.ticket(sale, None).await.is_ok();
+    buyer.before_admission =
+        early && asking.place(sale).await.map_err(|error| error.to_string())?.state != PlaceState::Admitted;
+    buyer.without_ticket = asking.order(sale, &one, None).await.is_ok();
+    loop {
+        let wait = match asking.place(sale).await {
+            Ok(place) => {
+                buyer.position = place.position;
+                match place.state {
+                    PlaceState::Admitted => break,
+                    PlaceState::Expired => return Err("the turn has passed".into()),
+                    PlaceState::Waiting if place.room == InletState::SoldOut => {
+                        buyer.sold_out = true;
+                        return Ok(());
+                    }
+                    PlaceState::Waiting => Duration::from_secs(place.cloudflare.refresh_interval_seconds),
                 }
-                // Another gateway may have heard of the admission a moment later.
-                (_, Some("/problems/not-admitted")) if Instant::now() < deadline => {
-                    sleep(Duration::from_secs(1)).await;
-                }
-                _ => return Err(text(&answer)),
             }
+            Err(error) if matches!(error.status(), Some(429 | 503)) => {
+                error.problem().and_then(|problem| problem.retry_after).unwrap_or(LEAST_PAUSE)
+            }
+            Err(error) => return Err(error.to_string()),
         };
-        buyer.ticket = true;
-        let ordered = self.ask(client, post("{}"), &path("/orders"), token, Some(&ticket)).await?;
-        buyer.ordered = matches!(ordered.status, 200 | 202);
-        buyer.sold_out = parsed(&ordered)["type"] == "/problems/sold-out";
-        if buyer.ordered || buyer.sold_out { Ok(()) } else { Err(text(&ordered)) }
+        if Instant::now() >= deadline {
+            return Err("the turn has not come in time".into());
+        }
+        sleep(wait.clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
     }
+    let ticket = ticket(asking, sale, deadline).await?;
+    buyer.ticket = true;
+    match asking.order(sale, &one, Some(&ticket)).await {
+        Ok(_) => buyer.ordered = true,
+        Err(error) if error.kind() == Some(&ProblemKind::SoldOut) => buyer.sold_out = true,
+        Err(error) => return Err(error.to_string()),
+    }
+    Ok(())
+}
 
-    async fn is_admitted(&self, client: &mut Client, sale: u64, token: &HeaderValue) -> Result<bool, String> {
-        let path = format!("/api/v1/sales/{sale}/waiting-room/me");
-        let me = self.ask(client, Template::get(&self.target), &path, token, None).await?;
-        Ok(parsed(&me)["state"] == "admitted")
+/// The ticket of a buyer who has been admitted, with the work done that it costs.
+async fn ticket(asking: &seckill_client::Buyer, sale: SaleId, deadline: Instant) -> Result<String, String> {
+    let mut solution = None;
+    loop {
+        let error = match asking.ticket(sale, solution.as_deref()).await {
+            Ok(view) => return Ok(view.ticket),
+            Err(error) => error,
+        };
+        match error.kind() {
+            Some(ProblemKind::ProofRequired) if Instant::now() < deadline => {
+                solution = Some(solve_challenge(asking, sale).await?);
+            }
+            // Another gateway may have heard of the admission a moment later.
+            Some(ProblemKind::NotAdmitted) if Instant::now() < deadline => sleep(LEAST_PAUSE).await,
+            _ => return Err(error.to_string()),
+        }
     }
+}
 
-    /// The body of a request for a ticket, with the work done.
-    async fn solution(&self, client: &mut Client, path: &str, token: &HeaderValue) -> Result<String, String> {
-        let answer = self.ask(client, Template::get(&self.target), path, token, None).await?;
-        let challenge: Challenge = serde_json::from_slice(&answer.body).map_err(|_| text(&answer))?;
-        let solved = tokio::task::spawn_blocking(move || solve(&challenge)).await;
-        let solution = solved.ok().flatten().ok_or("the challenge has no solution")?;
-        Ok(json!({"altcha": solution.to_payload()}).to_string())
-    }
+async fn solve_challenge(asking: &seckill_client::Buyer, sale: SaleId) -> Result<String, String> {
+    let challenge = asking.challenge(sale).await.map_err(|error| error.to_string())?;
+    let ChallengeView { algorithm, challenge, maxnumber, salt, signature } = challenge;
+    let challenge = Challenge { algorithm, challenge, maxnumber, salt, signature };
+    let solved = tokio::task::spawn_blocking(move || solve(&challenge)).await;
+    let solution = solved.ok().flatten().ok_or("the challenge has no solution")?;
+    Ok(solution.to_payload())
 }
 
 /// Buyers a second that were admitted between the first and the last moment at which the inlet moved; `None`: too few moments.
-fn measured_rate(rooms: &[Room]) -> Option<f64> {
+fn measured_rate(rooms: &[RoomView]) -> Option<f64> {
     let moved: Vec<_> = rooms
         .windows(2)
-        .filter(|pair| pair[0].state == "admitting" && pair[1].admitted > pair[0].admitted)
+        .filter(|pair| pair[0].state == InletState::Admitting && pair[1].admitted > pair[0].admitted)
         .collect();
     // The first and the last moves are cut off by the draw and by the last buyer.
     let moved = moved.get(1..moved.len().saturating_sub(1)).filter(|moved| moved.len() >= 2)?;
     let (first, last) = (&moved.first()?[0], &moved.last()?[1]);
-    let seconds = last.at()?.duration_since(first.at()?).ok()?.as_secs_f64();
+    let seconds = (last.as_of? - first.as_of?).to_std().ok()?.as_secs_f64();
     Some((last.admitted - first.admitted) as f64 / seconds)
 }
 
-fn judge(sale: u64, plan: WaitingPlan, rooms: &[Room], ended: &[Buyer]) -> WaitingReport {
+fn judge(sale: u64, plan: WaitingPlan, rooms: &[RoomView], ended: &[Buyer]) -> WaitingReport {
     let count =
         |is: &dyn Fn(&&Buyer) -> bool| u32::try_from(ended.iter().filter(is).count()).unwrap_or(u32::MAX);
     let hash = rooms.iter().find_map(|room| room.seed_hash.clone());
     let last = rooms.last();
-    let seed = last.and_then(|room| draw::seed(room.seed.as_deref()?));
+    let seed = last.and_then(|room| draw::seed(&String::from(room.seed?)));
     let seed_as_committed = seed.is_some_and(|seed| Some(draw::hash(&seed)) == hash);
     let drawn = last.and_then(|room| room.drawn).unwrap_or(0);
     let is_wrong = |buyer: &&Buyer| match (seed, buyer.position) {

@@ -60,7 +60,7 @@ pub(crate) struct App {
     streams: Arc<Semaphore>,
     orders: Arc<dyn OrderService>,
     outcomes: orders::Outcomes,
-    views: copies::Copies<sales::SaleView>,
+    views: copies::Copies<seckill_api::SaleView>,
     audits: audits::Audits,
     /// Whether it sells straight into the ledger.
     direct: bool,

@@ -5,13 +5,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use seckill_api::Reconciled;
 use seckill_core::{
     AbortPoint, AuditReport, Backend, Claim, Dependency, Fault, GateCondition, HolderPage, MAX_BATCH_ORDERS,
     OrderBatch, Sale, SaleId, SaleState, Verdict, abort_point,
 };
-use serde::Serialize;
 use tokio::time::Instant;
-use utoipa::ToSchema;
 
 use crate::directory::Directory;
 
@@ -25,15 +24,6 @@ const REST: u32 = 19;
 const PAGE: usize = 400;
 /// How long after its end a sale is closed out at the earliest.
 const CLOSE_OUT_AFTER: chrono::Duration = chrono::Duration::hours(1);
-
-/// What a reconciliation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
-pub struct Reconciled {
-    /// Orders at the gate that were compared with the ledger.
-    pub compared: u64,
-    /// Orders that were sent again.
-    pub sent_again: u64,
-}
 
 /// Looks after every sale of `directory`; never returns. May be dropped at any point: what was sent again is taken once.
 pub async fn run(backend: Backend, directory: &Directory) {

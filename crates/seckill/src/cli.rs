@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use seckill_core::Timestamp;
+use seckill_core::{OrderId, Timestamp, money::SagaState};
 
 use crate::exit;
 use crate::limits::LimitOptions;
@@ -375,7 +375,7 @@ pub(crate) enum OrderCommand {
 pub(crate) struct OrderShowArgs {
     /// The order's id, as its buyer was answered with
     #[arg(value_parser = words::order_id)]
-    pub(crate) id: String,
+    pub(crate) id: OrderId,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
     #[command(flatten)]
@@ -422,12 +422,12 @@ pub(crate) enum RefundState {
 }
 
 impl RefundState {
-    pub(crate) fn as_str(self) -> &'static str {
+    pub(crate) fn wire(self) -> SagaState {
         match self {
-            Self::Held => "held",
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
+            Self::Held => SagaState::Held,
+            Self::Running => SagaState::Running,
+            Self::Succeeded => SagaState::Succeeded,
+            Self::Failed => SagaState::Failed,
         }
     }
 }
@@ -436,7 +436,7 @@ impl RefundState {
 pub(crate) struct RefundDecisionArgs {
     /// The order's id, as `seckill refund list` prints it
     #[arg(value_parser = words::order_id)]
-    pub(crate) order: String,
+    pub(crate) order: OrderId,
     /// Why, 200 characters at the most; kept with the refund
     #[arg(long)]
     pub(crate) reason: Option<String>,

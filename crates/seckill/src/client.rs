@@ -1,218 +1,103 @@
-//! A client of a gateway, and the commands that only ask it: audit, health.
+//! Asking a gateway: the client, the words for what it cannot answer, and the commands that only ask: audit, health.
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
-use axum::body::Bytes;
+use anyhow::Result;
 use comfy_table::{Table, presets};
-use reqwest::{Method, StatusCode};
-use seckill_core::{AuditReport, NewSale, Verdict};
-use secrecy::{ExposeSecret, SecretString};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use url::Url;
+use seckill_client::{AuditView, Call, Client, Error, Problem, ProblemKind, Readiness};
+use seckill_core::{AuditReport, SaleId, Verdict};
+use secrecy::SecretString;
+use serde::Serialize;
 
-use crate::cli::AuditArgs;
+use crate::cli::{AdminArgs, AuditArgs};
 use crate::exit;
 use crate::options::ServerOptions;
 use crate::secrets;
 
-/// How often the creation of a sale is sent, and the shortest pause between two times.
-const CREATE_TRIES: u32 = 5;
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long a gateway may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a health check waits.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client of one gateway.
-pub(crate) struct Api {
-    http: reqwest::Client,
-    server: Url,
+/// A client of the gateway that a command names.
+pub(crate) fn client(args: ServerOptions) -> Result<Client> {
+    Ok(Client::new(args.server)?)
 }
 
-impl Api {
-    pub(crate) fn new(server: Url) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .no_proxy()
-            .build()
-            .context("cannot make an HTTP client")?;
-        Ok(Self { http, server })
-    }
+/// The same with the admin token that the command has.
+pub(crate) fn admin(server: ServerOptions, args: &AdminArgs) -> Result<seckill_client::Admin> {
+    Ok(client(server)?.admin(secrets::admin_token(&args.secrets, &args.data_dir)?))
+}
 
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.read(&self.send(Method::GET, path, None, None).await?.1)
-    }
+/// Why a command has failed, for the one who gave it.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    error.downcast_ref().map_or_else(|| format!("{error:#}"), explained)
+}
 
-    /// Creates a sale once: where an answer is lost, the same request is sent again under the same key.
-    pub(crate) async fn create_sale<T: DeserializeOwned>(
-        &self,
-        sale: &NewSale,
-        admin: &SecretString,
-        key: &str,
-    ) -> Result<T> {
-        const PATH: &str = "/api/v1/sales";
-        let body = serde_json::to_value(sale)?;
-        for attempt in 1_u32.. {
-            let (why, last) = match self
-                .attempt(Method::POST, PATH, Some(admin), Some(&body), Some(key))
-                .await
-            {
-                Ok((status, body)) if status.is_success() => return self.read(&body),
-                // Once it is open whether the sale exists, a server that is away does not settle it.
-                Ok((status, body)) if is_unsettled(&body) || (attempt > 1 && status.is_server_error()) => {
-                    (problem(PATH, status, &body), anyhow!("{}", problem(PATH, status, &body)))
-                }
-                Ok((status, body)) => bail!("{}", problem(PATH, status, &body)),
-                // Nobody listens there, so nothing has happened.
-                Err(error) if attempt == 1 && error.is_connect() => {
-                    return Err(error).with_context(|| self.hint());
-                }
-                Err(error) => (error.to_string(), anyhow::Error::new(error).context(self.hint())),
-            };
-            if attempt == CREATE_TRIES {
-                return Err(last.context(format!(
-                    "the sale may exist: `seckill sale list` shows it. The same command with --idempotency-key {key:?} and the same \
-                     --starts-at and --ends-at opens no second one"
-                )));
-            }
-            eprintln!("{why}; trying again with the same key");
-            tokio::time::sleep(RETRY_AFTER * attempt).await;
+/// Why there is no answer, and what to do, by the commands of this program.
+fn explained(error: &Error) -> String {
+    match error {
+        Error::Refused { call, problem } => refused(*call, problem),
+        Error::NoConnection { server, reason } => no_answer(server, reason),
+        Error::AnswerLost { call, server, reason } if call.method == "GET" => no_answer(server, reason),
+        Error::AnswerLost { server, reason, .. } => {
+            format!(
+                "{}; it may be done all the same: look, or give the command again",
+                no_answer(server, reason)
+            )
         }
-        unreachable!("the last attempt has returned")
-    }
-
-    /// Sends a change as an admin: whether it is at work already, and what it made.
-    pub(crate) async fn change<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        admin: &SecretString,
-        body: Option<Value>,
-    ) -> Result<(bool, T)> {
-        let (status, body) = self.send(method, path, Some(admin), body).await?;
-        Ok((status != StatusCode::ACCEPTED, self.read(&body)?))
-    }
-
-    /// Sends a request without a body as an admin. An answer without a body reads as `null`.
-    pub(crate) async fn order<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        admin: &SecretString,
-    ) -> Result<T> {
-        self.read(&self.send(method, path, Some(admin), None).await?.1)
-    }
-
-    /// The same with a body.
-    pub(crate) async fn order_with<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        admin: &SecretString,
-        body: Option<Value>,
-    ) -> Result<T> {
-        self.read(&self.send(method, path, Some(admin), body).await?.1)
-    }
-
-    /// The status and the body of an answer that is no refusal. Not generic, so that it is compiled once and not for each kind of
-    /// answer.
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        token: Option<&SecretString>,
-        body: Option<Value>,
-    ) -> Result<(StatusCode, Bytes)> {
-        let answer = self.attempt(method, path, token, body.as_ref(), None).await;
-        let (status, body) = answer.with_context(|| self.hint())?;
-        if !status.is_success() {
-            bail!("{}", problem(path, status, &body));
+        Error::Unreadable { status: 200..300, server, reason, .. } => {
+            format!("{server} did not answer as a gateway does: {reason}")
         }
-        Ok((status, body))
-    }
-
-    /// The status and the body of any answer.
-    async fn attempt(
-        &self,
-        method: Method,
-        path: &str,
-        token: Option<&SecretString>,
-        body: Option<&Value>,
-        key: Option<&str>,
-    ) -> reqwest::Result<(StatusCode, Bytes)> {
-        // The server's address has no path of its own, and every path here begins with a slash.
-        let url = format!("{}{path}", self.server.as_str().trim_end_matches('/'));
-        let mut request = self.http.request(method, url);
-        if let Some(token) = token {
-            request = request.bearer_auth(token.expose_secret());
+        Error::Unreadable { status, .. } => {
+            format!("the server answered with status {status}; is it a seckill gateway?")
         }
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await?;
-        Ok((answer.status(), answer.bytes().await?))
-    }
-
-    fn hint(&self) -> String {
-        format!("no answer from {}; does `seckill gateway` run there? (--server)", self.server)
-    }
-
-    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T> {
-        let json = if body.is_empty() { b"null".as_slice() } else { body };
-        serde_json::from_slice(json)
-            .with_context(|| format!("{} did not answer as a gateway does", self.server))
+        _ => error.to_string(),
     }
 }
 
-/// Whether a refusal leaves open what has happened, so that the same request has to be sent again.
-fn is_unsettled(body: &[u8]) -> bool {
-    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-    let kind = problem["type"].as_str().unwrap_or_default();
-    matches!(kind.rsplit('/').next(), Some("sale-unknown" | "request-under-way"))
+fn no_answer(server: &str, reason: &str) -> String {
+    format!("no answer from {server}; does `seckill gateway` run there? (--server): {reason}")
 }
 
 /// What a refusal says, and what to do about it.
-fn problem(path: &str, status: StatusCode, body: &[u8]) -> String {
-    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-    let (Some(title), Some(detail)) = (problem["title"].as_str(), problem["detail"].as_str()) else {
-        return format!("the server answered {status}; is it a seckill gateway?");
-    };
-    let kind = problem["type"].as_str().unwrap_or_default();
-    let kind = kind.rsplit('/').next().unwrap_or_default();
-    let at = |prefix| path.starts_with(prefix);
-    let advice = match (kind, at("/api/v1/parked")) {
-        ("not-found", true) => "`seckill parked list` shows what is parked",
-        ("not-found", _) if at("/api/v1/outbox") => {
+fn refused(call: Call, problem: &Problem) -> String {
+    let at = |prefix| call.path.starts_with(prefix);
+    let advice = match &problem.kind {
+        ProblemKind::NotFound if at("/api/v1/parked") => "`seckill parked list` shows what is parked",
+        ProblemKind::NotFound if at("/api/v1/outbox") => {
             "`seckill outbox list` shows what is parked, and with --state what is pending and sent"
         }
-        ("not-found", _) if at("/api/v1/subscribers") => {
+        ProblemKind::NotFound if at("/api/v1/subscribers") => {
             "a name is known from its first `seckill subscribe` until it is removed"
         }
-        ("not-found", _) if at("/api/v1/orders") || at("/api/v1/refunds") => {
+        ProblemKind::NotFound if at("/api/v1/orders") || at("/api/v1/refunds") => {
             "give the id that the buyer was answered with; an order is known once it is in the database"
         }
-        ("order-state", _) if at("/api/v1/refunds") => "`seckill refund list` shows the refunds that wait",
-        ("not-found", false) => "`seckill sale list` shows the newest sales",
-        ("unauthenticated", _) => {
+        ProblemKind::OrderState if at("/api/v1/refunds") => {
+            "`seckill refund list` shows the refunds that wait"
+        }
+        ProblemKind::NotFound => "`seckill sale list` shows the newest sales",
+        ProblemKind::Unauthenticated => {
             "give the admin token of this gateway: --admin-token, --admin-token-file or SECKILL_ADMIN_TOKEN, or --data-dir with \
              the folder of an embedded gateway"
         }
-        ("rebuilding", _) => {
+        ProblemKind::Rebuilding => {
             "`seckill sale show` says how far the rebuild is; try again when the sale is open"
         }
-        ("unavailable", _) => "/readyz of the gateway says which server is down, and its log says why",
-        _ => return format!("{title}: {detail}"),
+        ProblemKind::Unavailable => "/readyz of the gateway says which server is down, and its log says why",
+        _ => return problem.to_string(),
     };
-    if kind == "not-found" { format!("{detail} {advice}") } else { format!("{title}: {detail} {advice}") }
+    if problem.kind == ProblemKind::NotFound {
+        format!("{} {advice}", problem.detail)
+    } else {
+        format!("{problem} {advice}")
+    }
 }
 
-pub(crate) fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) -> Result<()> {
-    let text = if json { serde_json::to_string_pretty(value)? } else { table().to_string() };
+/// To stdout: the answer as JSON, or a table of it.
+pub(crate) fn print(json: bool, answer: &impl Serialize, table: impl FnOnce() -> Table) -> Result<()> {
+    let text = if json { serde_json::to_string_pretty(answer)? } else { table().to_string() };
     match writeln!(std::io::stdout(), "{text}") {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -222,15 +107,15 @@ pub(crate) fn print(json: bool, value: &Value, table: impl FnOnce() -> Table) ->
 
 /// `seckill audit`
 pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
-    let api = Api::new(args.sale.read.server.server)?;
+    let client = client(args.sale.read.server)?;
     let admin = match args.fresh {
         true => Some(secrets::admin_token(&args.admin.secrets, &args.admin.data_dir)?),
         false => None,
     };
-    let report = audit_at_rest(&api, args.sale.id, admin.as_ref(), args.wait.unwrap_or_default()).await?;
-    let value = serde_json::to_value(&report)?;
-    print(args.sale.read.json, &value, || audit_table(&report))?;
-    Ok(match report.verdict {
+    let sale = SaleId(args.sale.id);
+    let audit = audit_at_rest(&client, sale, admin.as_ref(), args.wait.unwrap_or_default()).await?;
+    print(args.sale.read.json, &audit, || audit_table(&audit.report))?;
+    Ok(match audit.report.verdict {
         Verdict::Violated | Verdict::Lost => ExitCode::from(exit::INVARIANT_VIOLATED),
         _ => ExitCode::SUCCESS,
     })
@@ -288,20 +173,19 @@ fn audit_table(report: &AuditReport) -> Table {
 
 /// The audit of a sale once nothing is in flight, or the newest one after `wait`.
 async fn audit_at_rest(
-    api: &Api,
-    sale: u64,
+    client: &Client,
+    sale: SaleId,
     admin: Option<&SecretString>,
     wait: Duration,
-) -> Result<AuditReport> {
+) -> Result<AuditView> {
     let deadline = Instant::now() + wait;
-    let path = format!("/api/v1/sales/{sale}/audit");
     loop {
-        let report: AuditReport = match admin {
-            Some(admin) => api.order(Method::GET, &format!("{path}?fresh=true"), admin).await?,
-            None => api.get(&path).await?,
+        let audit = match admin {
+            Some(token) => client.admin(token.clone()).fresh_audit(sale).await?,
+            None => client.audit(sale).await?,
         };
-        if report.verdict != Verdict::InFlight || Instant::now() >= deadline {
-            return Ok(report);
+        if audit.report.verdict != Verdict::InFlight || Instant::now() >= deadline {
+            return Ok(audit);
         }
         // The gateway makes one summary a second at the most.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -309,11 +193,11 @@ async fn audit_at_rest(
 }
 
 /// `seckill healthcheck`
-pub(crate) async fn healthcheck(args: &ServerOptions) -> Result<ExitCode> {
-    let api = Api::new(args.server.clone())?;
-    let answer = api.http.get(api.server.join("/readyz")?).timeout(Duration::from_secs(5)).send().await;
-    let answer = answer.with_context(|| format!("no answer from {}", args.server))?;
-    let ready = answer.status().is_success();
-    println!("{}", answer.text().await?);
-    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(exit::FAULT) })
+pub(crate) async fn healthcheck(args: ServerOptions) -> Result<ExitCode> {
+    let report = client(args)?.with_timeout(HEALTH_TIMEOUT).readiness().await?;
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(match report.status {
+        Readiness::Ready | Readiness::Degraded => ExitCode::SUCCESS,
+        Readiness::Unready | Readiness::Draining => ExitCode::from(exit::FAULT),
+    })
 }

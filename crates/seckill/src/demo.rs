@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use loadtest::{Clients, Plan, Played, SaleReport, Session, Target, Tokens, Watched};
+use seckill_client::Client;
 use seckill_core::{SaleId, UserId};
 use seckill_lab::demo_sale;
-use serde::Deserialize;
 
 use crate::cli::demo::DemoArgs;
-use crate::client::Api;
-use crate::{exit, secrets, telemetry};
+use crate::{exit, sales, secrets, telemetry};
 use live::LiveLine;
 use system::System;
 use verdict::Outcome;
@@ -104,19 +103,13 @@ async fn play(system: &System, args: &DemoArgs, sale: SaleId) -> Result<Outcome>
 }
 
 async fn open_sale(system: &System, args: &DemoArgs) -> Result<SaleId> {
-    #[derive(Deserialize)]
-    struct Created {
-        id: SaleId,
-        epoch: u32,
-    }
-    let api = Api::new(system.server.clone())?;
     let mut sale = demo_sale("Demo", args.stock);
     if args.lifecycle {
         sale.price_cents = lifecycle::PRICE_CENTS;
         sale.payment_window_ms = u64::try_from(args.payment_window.as_millis()).ok();
     }
-    let created: Created =
-        api.create_sale(&sale, &system.admin_token, &uuid::Uuid::now_v7().to_string()).await?;
+    let admin = Client::new(system.server.clone())?.admin(system.admin_token.clone());
+    let created = sales::create_once(&admin, &sale, &uuid::Uuid::now_v7().to_string()).await?.sale;
     if created.epoch == 0 {
         bail!("the gate could not be filled for the sale; is Redis there? see the log above");
     }

@@ -87,10 +87,10 @@ async fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Token(args) => token::token(&args),
-        Command::Healthcheck(args) => client::healthcheck(&args).await,
+        Command::Healthcheck(args) => client::healthcheck(args).await,
     };
     ended.unwrap_or_else(|error| {
-        eprintln!("seckill: {error:#}");
+        eprintln!("seckill: {}", client::told(&error));
         ExitCode::from(exit::FAULT)
     })
 }

@@ -3,17 +3,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use comfy_table::{Table, presets};
-use reqwest::Method;
-use seckill_core::{NewSale, Sale, now};
-use serde_json::{Value, json};
+use seckill_client::{Admin, Changed, Error, SalePatch, SaleView};
+use seckill_core::{NewSale, Sale, SaleId, now};
 use uuid::Uuid;
 
 use crate::cli::sales::{SaleFields, SaleRaiseArgs, SaleSetArgs};
-use crate::cli::{AdminArgs, ReadArgs, RepairArgs, SaleArgs, SaleCommand, SaleCreateArgs, SaleReadArgs};
-use crate::client::{Api, print};
-use crate::repair::admin;
+use crate::cli::{ReadArgs, RepairArgs, SaleArgs, SaleCommand, SaleCreateArgs};
+use crate::client::{admin, client, print};
 use crate::{secrets, words};
 
 /// `seckill sale …`
@@ -21,59 +19,50 @@ pub(crate) async fn sale(args: SaleArgs) -> Result<ExitCode> {
     match args.command {
         SaleCommand::Create(args) => create(*args).await?,
         SaleCommand::List(ReadArgs { server, json }) => {
-            let list: Value = Api::new(server.server)?.get("/api/v1/sales").await?;
-            let sales = list["sales"].as_array().cloned().unwrap_or_default();
-            print(json, &list, || table(&sales))?;
+            let list = client(server)?.sales().await?;
+            print(json, &list, || table(&list.sales))?;
         }
         SaleCommand::Show(args) => {
-            let sale: Value = Api::new(args.read.server.server)?.get(&path(args.id, "")).await?;
-            print(args.read.json, &sale, || table(std::slice::from_ref(&sale)))?;
+            let shown = client(args.read.server)?.sale(SaleId(args.id)).await?;
+            print(args.read.json, &shown, || table([&shown.sale]))?;
         }
-        SaleCommand::Set(SaleSetArgs { sale, fields, admin }) => {
+        SaleCommand::Set(SaleSetArgs { sale, fields, admin: args }) => {
             let SaleFields { name, product, ends_at } = fields;
-            let wanted = [("name", json!(name)), ("product", json!(product)), ("ends_at", json!(ends_at))];
-            let wanted: Value = wanted.into_iter().filter(|(_, value)| !value.is_null()).collect();
-            change(sale, &admin, Method::PATCH, "", Some(wanted)).await?;
+            let patch = SalePatch { name, product, ends_at, stock: None };
+            let changed = admin(sale.read.server, &args)?.change_sale(SaleId(sale.id), &patch).await?;
+            print_changed(sale.read.json, &changed)?;
         }
-        SaleCommand::RaiseStock(SaleRaiseArgs { sale, to, admin }) => {
-            change(sale, &admin, Method::PATCH, "", Some(json!({"stock": to}))).await?;
+        SaleCommand::RaiseStock(SaleRaiseArgs { sale, to, admin: args }) => {
+            let patch = SalePatch { stock: Some(to), ..SalePatch::default() };
+            let changed = admin(sale.read.server, &args)?.change_sale(SaleId(sale.id), &patch).await?;
+            print_changed(sale.read.json, &changed)?;
         }
-        SaleCommand::Pause(args) => post(args, "/pause").await?,
-        SaleCommand::Resume(args) => post(args, "/resume").await?,
-        SaleCommand::Close(args) => post(args, "/close").await?,
+        SaleCommand::Pause(RepairArgs { sale, admin: args }) => {
+            print_changed(sale.read.json, &admin(sale.read.server, &args)?.pause(SaleId(sale.id)).await?)?;
+        }
+        SaleCommand::Resume(RepairArgs { sale, admin: args }) => {
+            print_changed(sale.read.json, &admin(sale.read.server, &args)?.resume(SaleId(sale.id)).await?)?;
+        }
+        SaleCommand::Close(RepairArgs { sale, admin: args }) => {
+            print_changed(sale.read.json, &admin(sale.read.server, &args)?.close(SaleId(sale.id)).await?)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn path(sale: u64, what: &str) -> String {
-    format!("/api/v1/sales/{sale}{what}")
-}
-
-async fn post(args: RepairArgs, what: &str) -> Result<()> {
-    change(args.sale, &args.admin, Method::POST, what, None).await
-}
-
-/// Sends a change and prints the sale as it is then.
-async fn change(
-    args: SaleReadArgs,
-    admin_args: &AdminArgs,
-    method: Method,
-    what: &str,
-    body: Option<Value>,
-) -> Result<()> {
-    let (api, admin) = (Api::new(args.read.server.server)?, admin(admin_args)?);
-    let (at_work, sale): (bool, Value) = api.change(method, &path(args.id, what), &admin, body).await?;
-    if !at_work {
+/// The sale as it is after a change.
+fn print_changed(json: bool, Changed { sale, applied }: &Changed) -> Result<()> {
+    if !applied {
         eprintln!(
             "the change is recorded; buyers feel it once the gate can be reached, which the gateways look after by themselves"
         );
     }
-    print(args.read.json, &sale, || table(std::slice::from_ref(&sale)))
+    print(json, sale, || table([&sale.sale]))
 }
 
 async fn create(args: SaleCreateArgs) -> Result<()> {
-    let api = Api::new(args.read.server.server)?;
-    if args.if_none && has_sales(&api).await? {
+    let client = client(args.read.server)?;
+    if args.if_none && !client.sales().await?.sales.is_empty() {
         eprintln!("there is a sale already; none was opened");
         return Ok(());
     }
@@ -95,30 +84,36 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
         proof_of_work: admission.proof_of_work,
         waiting_room: admission.waiting_room,
     };
-    let admin = secrets::admin_token(&args.secrets, &args.data_dir)?;
+    let admin = client.admin(secrets::admin_token(&args.secrets, &args.data_dir)?);
     let key = args.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());
-    let created: Value = api.create_sale(&sale, &admin, &key).await?;
-    print(args.read.json, &created, || table(std::slice::from_ref(&created)))
+    let created = create_once(&admin, &sale, &key).await?;
+    print(args.read.json, &created, || table([&created.sale]))
 }
 
-async fn has_sales(api: &Api) -> Result<bool> {
-    let list: Value = api.get("/api/v1/sales").await?;
-    Ok(list["sales"].as_array().is_some_and(|sales| !sales.is_empty()))
+/// Creates a sale under this key, and says on stderr when the request is sent again.
+pub(crate) async fn create_once(admin: &Admin, sale: &NewSale, key: &str) -> Result<SaleView> {
+    let again = |why: &Error| eprintln!("{why}; trying again with the same key");
+    match admin.create_sale(sale, key, again).await {
+        Ok(made) => Ok(made.value),
+        Err(Error::Unsettled { last, .. }) => Err(anyhow!("{last}").context(format!(
+            "the sale may exist: `seckill sale list` shows it. The same command with --idempotency-key {key:?} and the same \
+             --starts-at and --ends-at opens no second one"
+        ))),
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn table(sales: &[Value]) -> Table {
+fn table<'a>(sales: impl IntoIterator<Item = &'a Sale>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header([
         "id", "name", "stock", "sold", "orders", "rejected", "price", "starts", "ends", "state",
     ]);
     for sale in sales {
-        // A newer server may send more fields; a sale without the known ones is left out.
-        let Ok(sale) = serde_json::from_value::<Sale>(sale.clone()) else { continue };
         let state = if sale.paused { "paused" } else { sale.state.as_str() };
         table.add_row([
             sale.id.to_string(),
-            sale.name,
+            sale.name.clone(),
             sale.stock.to_string(),
             sale.sold.to_string(),
             sale.orders.to_string(),

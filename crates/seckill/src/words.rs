@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use seckill_core::SubscriberName;
+use seckill_client::Rate;
+use seckill_core::{OrderId, SubscriberName};
 use url::Url;
 use uuid::Uuid;
 
@@ -21,10 +22,9 @@ pub(crate) fn key_name(text: &str) -> Result<String, String> {
     if good { Ok(text.to_owned()) } else { Err(form.to_owned()) }
 }
 
-/// An order's id. It becomes a part of a path.
-pub(crate) fn order_id(text: &str) -> Result<String, String> {
-    let id: Result<seckill_core::OrderId, _> = text.parse();
-    id.map(|id| id.to_string()).map_err(|_| {
+/// An order's id.
+pub(crate) fn order_id(text: &str) -> Result<OrderId, String> {
+    text.parse().map_err(|_| {
         "an order's id looks like 01a21a7f-fed2-771c-85bf-a914b6af2a2f; the buyer was answered with it"
             .to_owned()
     })
@@ -49,11 +49,11 @@ pub(crate) enum WantedRate {
 
 impl WantedRate {
     /// As the gateway takes it.
-    pub(crate) fn to_json(self) -> serde_json::Value {
+    pub(crate) fn wire(self) -> Option<Rate> {
         match self {
-            Self::PerSecond(rate) => rate.into(),
-            Self::Unlimited => "unlimited".into(),
-            Self::Default => serde_json::Value::Null,
+            Self::PerSecond(rate) => Some(Rate::Number(rate)),
+            Self::Unlimited => Some(Rate::Word("unlimited".to_owned())),
+            Self::Default => None,
         }
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn drain_rate(text: &str) -> Result<WantedRate, String> {
     }
 }
 
-/// The id of an event. It becomes a part of a path.
+/// The id of an event.
 pub(crate) fn event_id(text: &str) -> Result<Uuid, String> {
     text.parse().map_err(|_| {
         "an event's id looks like 01a21a7f-fed2-771c-85bf-a914b6af2a2f; `seckill outbox list` shows the ids".to_owned()

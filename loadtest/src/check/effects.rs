@@ -27,6 +27,13 @@ pub struct EffectCheck {
     pub actual: i64,
 }
 
+impl From<seckill_core::effects::EffectCheck> for EffectCheck {
+    fn from(check: seckill_core::effects::EffectCheck) -> Self {
+        let seckill_core::effects::EffectCheck { subscriber, event, expected, actual } = check;
+        Self { subscriber, event, expected, actual }
+    }
+}
+
 impl EffectCheck {
     /// Whether each event had one effect.
     pub fn is_right(&self) -> bool {

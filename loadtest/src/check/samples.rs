@@ -32,10 +32,9 @@ const CLOCKS_AGREE: Duration = Duration::from_secs(1);
 impl Sample {
     fn of(view: &SaleView) -> Self {
         let now = SystemTime::now();
-        let read_at = view.as_of.as_deref().and_then(|at| humantime::parse_rfc3339(at).ok());
-        let agrees = |at: &SystemTime| now.duration_since(*at).is_ok_and(|age| age < CLOCKS_AGREE);
+        let agrees = now.duration_since(view.as_of).is_ok_and(|age| age < CLOCKS_AGREE);
         Self {
-            at: read_at.filter(agrees).unwrap_or(now),
+            at: if agrees { view.as_of } else { now },
             committed: view.orders,
             rejected: view.rejected_orders,
             reserved: view.reserved_orders,

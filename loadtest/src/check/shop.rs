@@ -2,55 +2,72 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Request;
 use hyper::header::HeaderValue;
-use serde::de::DeserializeOwned;
+use seckill_client::Client;
+use seckill_core::{Mode, NewSale, Phase, SaleId, SaleState, Timestamp};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check::effects::EffectCheck;
 use crate::error::Error;
 use crate::plan::tokens::Tokens;
-use crate::send::client::{Answer, Client, Clients};
-use crate::send::target::Target;
-use crate::send::template::Template;
+use crate::send::client::Clients;
 
-/// The state of a sale whose gate is being rebuilt, and an audit's word for it.
+/// An audit's word for a sale whose gate is being rebuilt.
 const REBUILDING: &str = "rebuilding";
 
-/// A sale as the server shows it to everybody. Fields that the server leaves out are `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// A sale as the server shows it to everybody, as far as a load test needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaleView {
     pub id: u64,
     /// Units on sale.
     pub stock: u64,
-    #[serde(default)]
+    /// Orders in the ledger.
     pub orders: u64,
-    #[serde(default)]
     pub rejected_orders: u64,
     /// Units that the gate has not reserved.
     pub remaining: Option<u64>,
     pub reserved_orders: Option<u64>,
-    /// `upcoming`, `open` or `closed`.
-    pub phase: Option<String>,
-    /// What the gate can be used for: `open`, `rebuilding` or `closed_out`.
-    pub state: Option<String>,
-    /// `queue`, or `direct` for a sale without a gate and a queue.
-    pub mode: Option<String>,
-    /// The first moment of the sale, RFC 3339.
-    pub starts_at: Option<String>,
-    /// The first moment after the sale, RFC 3339.
-    pub ends_at: Option<String>,
-    /// When the server read these fields, RFC 3339.
-    pub as_of: Option<String>,
+    pub phase: Phase,
+    /// What the gate can be used for.
+    pub state: SaleState,
+    pub mode: Mode,
+    /// The first moment of the sale.
+    pub starts_at: Timestamp,
+    /// The first moment after the sale.
+    pub ends_at: Timestamp,
+    /// When the server read these fields.
+    pub as_of: SystemTime,
     /// The price of one unit, in hundredths.
-    pub price_cents: Option<u64>,
+    pub price_cents: u64,
     /// How long after its commit an order can be paid, in milliseconds; `None`: the sale has no payments.
     pub payment_window_ms: Option<u64>,
     /// How often the gate has been filled; 0: it takes no orders yet.
-    pub epoch: Option<u32>,
+    pub epoch: u32,
+}
+
+impl From<seckill_client::SaleView> for SaleView {
+    fn from(view: seckill_client::SaleView) -> Self {
+        let seckill_client::SaleView { sale, phase, as_of, remaining, reserved_orders, .. } = view;
+        Self {
+            id: sale.id.0,
+            stock: sale.stock.into(),
+            orders: sale.orders,
+            rejected_orders: sale.rejected_orders,
+            remaining: remaining.map(u64::from),
+            reserved_orders,
+            phase,
+            state: sale.state,
+            mode: sale.mode,
+            starts_at: sale.starts_at,
+            ends_at: sale.ends_at,
+            as_of: as_of.into(),
+            price_cents: sale.price_cents,
+            payment_window_ms: sale.payment_window_ms,
+            epoch: sale.epoch,
+        }
+    }
 }
 
 impl SaleView {
@@ -61,12 +78,12 @@ impl SaleView {
 
     /// Whether the sale has a gate: a direct sale has none.
     pub fn has_gate(&self) -> bool {
-        self.mode.as_deref() != Some("direct")
+        self.mode != Mode::Direct
     }
 
     /// Whether the sale's gate is being rebuilt, so that nobody can buy and orders may still be on their way.
     pub fn is_rebuilding(&self) -> bool {
-        self.state.as_deref() == Some(REBUILDING)
+        self.state == SaleState::Rebuilding
     }
 
     /// The payment window of a sale whose orders can be paid.
@@ -74,7 +91,7 @@ impl SaleView {
     /// # Errors
     /// [`Error::NoPayments`] for a sale without a payment window, or whose units cost nothing.
     pub fn check_payments(&self) -> Result<Duration, Error> {
-        let window = self.payment_window_ms.filter(|_| self.price_cents.is_some_and(|price| price > 0));
+        let window = self.payment_window_ms.filter(|_| self.price_cents > 0);
         window.map(Duration::from_millis).ok_or(Error::NoPayments { sale: self.id })
     }
 
@@ -83,20 +100,17 @@ impl SaleView {
     /// # Errors
     /// [`Error::NotOpen`] with what to do about it.
     pub fn check_open(&self) -> Result<(), Error> {
-        let times = || {
-            let time = |time: &Option<String>| {
-                time.clone().unwrap_or_else(|| "a time that the server does not report".to_owned())
-            };
-            (time(&self.starts_at), time(&self.ends_at))
-        };
-        let reason = match (self.phase.as_deref(), self.epoch) {
-            (Some("upcoming"), _) => format!("it opens at {}; wait, or give another --sale", times().0),
-            (Some("closed"), _) => format!("it closed at {}; give another --sale", times().1),
-            _ if self.is_rebuilding() => "its gate is being rebuilt; wait until it is open again".to_owned(),
-            (_, Some(0)) if self.has_gate() => {
+        let time = |at: Timestamp| humantime::format_rfc3339_seconds(at.into());
+        let reason = match self.phase {
+            Phase::Upcoming => format!("it opens at {}; wait, or give another --sale", time(self.starts_at)),
+            Phase::Closed => format!("it closed at {}; give another --sale", time(self.ends_at)),
+            Phase::Open if self.is_rebuilding() => {
+                "its gate is being rebuilt; wait until it is open again".to_owned()
+            }
+            Phase::Open if self.epoch == 0 && self.has_gate() => {
                 "its gate is not filled yet; check that the server reaches its gate".to_owned()
             }
-            _ => return Ok(()),
+            Phase::Open => return Ok(()),
         };
         Err(Error::NotOpen { sale: self.id, reason })
     }
@@ -192,16 +206,15 @@ pub enum AuditState {
     NotKnown,
 }
 
-/// The requests about a sale. They have their own connection, so that they never wait behind the buyers.
+/// The requests about a sale, by the typed client. It has connections of its own, so that they never wait behind the buyers.
 pub struct Shop {
     client: Client,
-    target: Target,
 }
 
 impl Shop {
     /// Connects with the first question.
     pub fn new(clients: &Clients) -> Self {
-        Self { client: clients.another(), target: clients.target().clone() }
+        Self { client: clients.typed() }
     }
 
     /// The sale; `None`: there is none with that id.
@@ -209,7 +222,8 @@ impl Shop {
     /// # Errors
     /// [`Error::Shop`] when the server gives no answer that can be read.
     pub async fn sale(&mut self, id: u64) -> Result<Option<SaleView>, Error> {
-        self.get(&format!("/api/v1/sales/{id}"), "look at the sale").await
+        let sale = found("look at the sale", self.client.sale(SaleId(id)).await)?;
+        Ok(sale.map(SaleView::from))
     }
 
     /// The sale's audit; `None`: the server has none.
@@ -217,7 +231,10 @@ impl Shop {
     /// # Errors
     /// [`Error::Shop`] when the server gives no answer that can be read.
     pub async fn audit(&mut self, id: u64) -> Result<Option<Audit>, Error> {
-        self.get(&format!("/api/v1/sales/{id}/audit"), "audit the sale").await
+        const DOING: &str = "audit the sale";
+        let Some(audit) = found(DOING, self.client.audit(SaleId(id)).await)? else { return Ok(None) };
+        let read = serde_json::to_value(audit).and_then(serde_json::from_value);
+        read.map(Some).map_err(|error| refused(DOING, error.to_string()))
     }
 
     /// Makes a sale that is open from now on, for the time given.
@@ -231,7 +248,7 @@ impl Shop {
         per_user_limit: u32,
         lasts: Duration,
     ) -> Result<SaleView, Error> {
-        self.make(admin, new_sale(stock, per_user_limit, lasts)).await
+        self.make(admin, new_sale(stock, per_user_limit, lasts)?).await
     }
 
     /// Makes such a sale whose orders cost `price_cents` a unit and can be paid within `window` after their commit.
@@ -247,22 +264,20 @@ impl Shop {
         price_cents: u64,
         window: Duration,
     ) -> Result<SaleView, Error> {
-        let mut body = new_sale(stock, per_user_limit, lasts);
-        body["price_cents"] = price_cents.into();
-        body["payment_window_ms"] = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).into();
-        self.make(admin, body).await
+        let payment_window_ms = Some(u64::try_from(window.as_millis()).unwrap_or(u64::MAX));
+        let sale = new_sale(stock, per_user_limit, lasts)?;
+        self.make(admin, NewSale { price_cents, payment_window_ms, ..sale }).await
     }
 
-    async fn make(&mut self, admin: &HeaderValue, body: Value) -> Result<SaleView, Error> {
-        const DOING: &str = "make a sale";
-        let uri = self.uri("/api/v1/sales");
-        let request = Template::post(&self.target, body.to_string()).request(uri, admin.clone());
-        let answer =
-            self.client.send(request).await.map_err(|failure| refused(DOING, failure.to_string()))?;
-        match answer.status {
-            201 | 200 => parse(DOING, &answer),
-            401 | 403 => Err(refused(DOING, "the server does not take the admin token".to_owned())),
-            _ => Err(refused(DOING, described(&answer))),
+    /// Makes this sale. The request is sent once: a load test that does not know whether its sale exists makes another one.
+    pub(crate) async fn make(&mut self, admin: &HeaderValue, sale: NewSale) -> Result<SaleView, Error> {
+        let admin = self.client.admin(token(admin));
+        match admin.create_sale_once(&sale, None).await {
+            Ok(made) => Ok(made.value.into()),
+            Err(error) if is_unwelcome(&error) => {
+                Err(refused(MAKING, "the server does not take the admin token".to_owned()))
+            }
+            Err(error) => Err(refused(MAKING, described(&error))),
         }
     }
 
@@ -271,9 +286,9 @@ impl Shop {
     /// # Errors
     /// [`Error::Shop`] when the server refuses it. A server without a list of a sale's orders is not an error.
     pub async fn check_admin(&mut self, admin: &HeaderValue, sale: u64) -> Result<(), Error> {
-        let uri = self.uri(&format!("/api/v1/sales/{sale}/audit/orders"));
-        let request = Template::head(&self.target).request(uri, admin.clone());
-        self.check(request, "look orders up", "the server does not take the admin token").await
+        // The list is dropped with its first line.
+        let list = self.client.admin(token(admin)).recorded_orders(SaleId(sale)).await;
+        accepted("look orders up", "the server does not take the admin token", list)
     }
 
     /// Checks that the server accepts the first buyer's token. Otherwise the run would only measure refusals.
@@ -283,23 +298,8 @@ impl Shop {
     pub async fn check_buyers(&mut self, tokens: &Tokens, sale: u64) -> Result<(), Error> {
         const REASON: &str = "the server does not take their tokens; give the secret that it signs with, like \
                               --jwt-secret SECRET, or tokens that have not run out";
-        let uri = self.uri(&format!("/api/v1/sales/{sale}/orders/mine"));
-        let request = Template::head(&self.target).request(uri, tokens.header(0));
-        self.check(request, "send buyers", REASON).await
-    }
-
-    async fn check(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        doing: &'static str,
-        otherwise: &str,
-    ) -> Result<(), Error> {
-        let answer =
-            self.client.send(request).await.map_err(|failure| refused(doing, failure.to_string()))?;
-        match answer.status {
-            401 | 403 => Err(refused(doing, otherwise.to_owned())),
-            _ => Ok(()),
-        }
+        let orders = self.client.buyer(token(&tokens.header(0))).orders(SaleId(sale)).await;
+        accepted("send buyers", REASON, orders)
     }
 
     /// What the refund events of the sale have caused at the server's own subscribers; `None`: the server has no such counts.
@@ -311,52 +311,24 @@ impl Shop {
         admin: &HeaderValue,
         sale: u64,
     ) -> Result<Option<Vec<EffectCheck>>, Error> {
-        let uri = self.uri(&format!("/api/v1/sales/{sale}/audit/effects"));
-        let request = Template::get(&self.target).request(uri, admin.clone());
-        let list: Option<EffectList> = self.ask(request, Self::READING_EFFECTS).await?;
-        Ok(list.map(|list| list.effects))
+        let effects = self.client.admin(token(admin)).effects(SaleId(sale)).await;
+        let list = found(Self::READING_EFFECTS, effects)?;
+        Ok(list.map(|list| list.effects.into_iter().map(EffectCheck::from).collect()))
     }
 
     pub(super) const READING_EFFECTS: &str = "read the effects of the sale's refund events";
-
-    async fn get<T: DeserializeOwned>(
-        &mut self,
-        path: &str,
-        doing: &'static str,
-    ) -> Result<Option<T>, Error> {
-        let request = Template::get(&self.target).anonymous(self.uri(path));
-        self.ask(request, doing).await
-    }
-
-    async fn ask<T: DeserializeOwned>(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        doing: &'static str,
-    ) -> Result<Option<T>, Error> {
-        let answer =
-            self.client.send(request).await.map_err(|failure| refused(doing, failure.to_string()))?;
-        match answer.status {
-            200 => parse(doing, &answer).map(Some),
-            404 => Ok(None),
-            _ => Err(refused(doing, described(&answer))),
-        }
-    }
-
-    fn uri(&self, path: &str) -> hyper::http::uri::Uri {
-        self.target.path(path).try_into().expect("the path of a URL, and a number, make a path")
-    }
 }
 
-#[derive(Deserialize)]
-struct EffectList {
-    effects: Vec<EffectCheck>,
-}
+const MAKING: &str = "make a sale";
 
-fn new_sale(stock: u64, per_user_limit: u32, lasts: Duration) -> Value {
+fn new_sale(stock: u64, per_user_limit: u32, lasts: Duration) -> Result<NewSale, Error> {
+    let stock = u32::try_from(stock)
+        .map_err(|_| refused(MAKING, format!("{stock} units are more than a sale may have")))?;
     let ends_at = humantime::format_rfc3339_seconds(SystemTime::now() + lasts).to_string();
-    serde_json::json!({
+    let sale = serde_json::json!({
         "name": "Load test", "stock": stock, "per_user_limit": per_user_limit, "ends_at": ends_at,
-    })
+    });
+    serde_json::from_value(sale).map_err(|error| refused(MAKING, error.to_string()))
 }
 
 /// A bearer token as a header's value.
@@ -368,20 +340,48 @@ pub fn bearer(token: &str) -> Result<HeaderValue, Error> {
     value.filter(|_| !token.is_empty()).ok_or(Error::AdminToken)
 }
 
+/// The token of such a value.
+pub(crate) fn token(bearer: &HeaderValue) -> SecretString {
+    bearer.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().into()
+}
+
 fn refused(doing: &'static str, reason: String) -> Error {
     Error::Shop { doing, reason }
 }
 
-fn parse<T: DeserializeOwned>(doing: &'static str, answer: &Answer) -> Result<T, Error> {
-    serde_json::from_slice(&answer.body)
-        .map_err(|error| refused(doing, format!("the server's answer cannot be read: {error}")))
+/// Tells what the server does not have from what it does not tell.
+fn found<T>(doing: &'static str, answer: Result<T, seckill_client::Error>) -> Result<Option<T>, Error> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.status() == Some(404) => Ok(None),
+        Err(error) => Err(refused(doing, described(&error))),
+    }
 }
 
-/// An answer in one line: the status, and the start of the body.
-fn described(answer: &Answer) -> String {
-    let text = String::from_utf8_lossy(&answer.body);
-    let start: String = text.chars().take(300).collect();
-    format!("the server answers {} {start}", answer.status)
+/// Whether the server does not take a token.
+fn is_unwelcome(error: &seckill_client::Error) -> bool {
+    matches!(error.status(), Some(401 | 403))
+}
+
+/// That a token is taken; whatever else is wrong shows later.
+fn accepted<T>(
+    doing: &'static str,
+    otherwise: &str,
+    answer: Result<T, seckill_client::Error>,
+) -> Result<(), Error> {
+    match answer {
+        Err(error) if is_unwelcome(&error) => Err(refused(doing, otherwise.to_owned())),
+        Err(error) if error.status().is_none() => Err(refused(doing, described(&error))),
+        _ => Ok(()),
+    }
+}
+
+/// Why there is no answer, in one line.
+fn described(error: &seckill_client::Error) -> String {
+    match error.status() {
+        Some(status) => format!("the server answers {status} {error}"),
+        None => error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -390,19 +390,34 @@ mod tests {
 
     #[test]
     fn a_sale_that_takes_no_orders_has_the_reason() {
-        let view = |extra: &str| {
-            let json = format!(r#"{{"id":1,"stock":5,"starts_at":"S","ends_at":"E"{extra}}}"#);
-            serde_json::from_str::<SaleView>(&json).unwrap().check_open()
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let open = SaleView {
+            id: 1,
+            stock: 5,
+            orders: 0,
+            rejected_orders: 0,
+            remaining: None,
+            reserved_orders: None,
+            phase: Phase::Open,
+            state: SaleState::Open,
+            mode: Mode::Queue,
+            starts_at: at(0).into(),
+            ends_at: at(60).into(),
+            as_of: at(1),
+            price_cents: 0,
+            payment_window_ms: None,
+            epoch: 1,
         };
-        assert!(view("").is_ok() && view(r#","phase":"open","epoch":1"#).is_ok());
-        assert!(view(r#","phase":"open","mode":"direct","epoch":0"#).is_ok());
-        for (extra, reason) in [
-            (r#","phase":"upcoming""#, "opens at S"),
-            (r#","phase":"closed""#, "closed at E"),
-            (r#","phase":"open","state":"rebuilding""#, "being rebuilt"),
-            (r#","phase":"open","epoch":0"#, "gate is not filled"),
+        assert!(open.check_open().is_ok());
+        assert!(SaleView { mode: Mode::Direct, epoch: 0, ..open }.check_open().is_ok());
+        for (view, reason) in [
+            (SaleView { phase: Phase::Upcoming, ..open }, "opens at 1970-01-01T00:00:00Z"),
+            (SaleView { phase: Phase::Closed, ..open }, "closed at 1970-01-01T00:01:00Z"),
+            (SaleView { state: SaleState::Rebuilding, ..open }, "being rebuilt"),
+            (SaleView { epoch: 0, ..open }, "gate is not filled"),
         ] {
-            assert!(view(extra).unwrap_err().to_string().contains(reason), "{extra}");
+            let refused = view.check_open().unwrap_err().to_string();
+            assert!(refused.contains(reason), "{refused}");
         }
     }
 }

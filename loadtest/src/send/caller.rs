@@ -1,6 +1,7 @@
-//! Single requests of one buyer or admin, for the scenarios that are more than a schedule of orders.
+//! Single requests of one buyer that are part of the load, for the scenarios that are more than a schedule of orders. Like these they
+//! are sent on [connections](crate::send::client) of their own, and counted by their status.
 
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::http::Uri;
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ impl Caller {
         path: &str,
         token: &HeaderValue,
     ) -> Result<Answer, String> {
-        self.send(client, &Template::get(&self.target), path, token, None).await
+        self.send(client, &Template::get(&self.target), path, token).await
     }
 
     pub(crate) async fn post(
@@ -35,21 +36,19 @@ impl Caller {
         token: &HeaderValue,
         body: &str,
     ) -> Result<Answer, String> {
-        self.send(client, &Template::post(&self.target, body.to_owned()), path, token, None).await
+        self.send(client, &Template::post(&self.target, body.to_owned()), path, token).await
     }
 
     /// # Errors
     /// There is no answer; why.
-    pub(crate) async fn send(
+    async fn send(
         &self,
         client: &mut Client,
         template: &Template,
         path: &str,
         token: &HeaderValue,
-        header: Option<(HeaderName, HeaderValue)>,
     ) -> Result<Answer, String> {
-        let mut request = template.request(self.uri(path), token.clone());
-        request.headers_mut().extend(header.map(|(name, value)| (Some(name), value)));
+        let request = template.request(self.uri(path), token.clone());
         client.send(request).await.map_err(|failure| failure.to_string())
     }
 }
@@ -57,9 +56,4 @@ impl Caller {
 /// The body as JSON; `Null` where it is none.
 pub(crate) fn parsed(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_default()
-}
-
-/// Status and body, for messages.
-pub(crate) fn text(answer: &Answer) -> String {
-    format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body))
 }

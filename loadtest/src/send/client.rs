@@ -1,6 +1,9 @@
 //! One HTTP/1.1 keep-alive connection, and a set of them.
 //!
-//! The task that uses a connection also drives it, so an answer costs one wake-up.
+//! The task that uses a connection also drives it, so an answer costs one wake-up. That is why orders are not sent by the typed
+//! client of the API: a load test needs most of its machine for buyers, must know when the first byte of a request leaves, and
+//! must count an answer that no client can read. What is read beside the run, and what admins do, goes by the
+//! [typed client](Clients::typed).
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -212,6 +215,13 @@ impl Clients {
     /// Where the requests go.
     pub fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// A client of the API's calls beside the measured ones, with connections and the time-out of its own.
+    pub(crate) fn typed(&self) -> seckill_client::Client {
+        let url = self.target.to_string().parse().expect("a target is a URL");
+        let client = seckill_client::Client::new(url).expect("a target is plain http without a user name");
+        client.with_timeout(self.timeout)
     }
 
     /// The clients one by one, for those who send requests of their own.

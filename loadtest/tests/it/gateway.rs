@@ -221,7 +221,9 @@ fn view(app: &App) -> Json<Value> {
     let state = if app.lie == Lie::Rebuilding && books.promised > 0 { "rebuilding" } else { "open" };
     let (mode, epoch) = if app.lie == Lie::Direct { ("direct", 0) } else { ("queue", 1) };
     Json(json!({
-        "id": 1, "stock": books.stock, "orders": orders, "rejected_orders": 0, "reserved_orders": reserved,
+        "id": 1, "name": "Load test", "product": "Load test", "currency": "USD", "per_user_limit": 1, "sold": orders,
+        "created_at": "2099-01-01T00:00:00Z", "as_of": humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        "stock": books.stock, "orders": orders, "rejected_orders": 0, "reserved_orders": reserved,
         "remaining": reserved.map(|reserved| books.stock.saturating_sub(reserved)), "phase": phase, "mode": mode,
         "price_cents": books.payments.price_cents,
         "payment_window_ms": Some(books.payments.window_ms as u64).filter(|window| *window > 0),
@@ -244,6 +246,8 @@ async fn audit(State(app): State<App>) -> Response {
         _ => ("clean", true, Some(0)),
     };
     Json(json!({
+        "sale_id": 1, "stock": books.stock, "sold": books.rows().count(), "queued_batches": 0, "rejected_units": 0,
+        "as_of": humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         "oversold": 0, "duplicates": 0, "conserved": conserved, "verdict": verdict, "findings": [],
         "money": books.payments.money(), "returning": books.payments.returning(),
         "in_flight": in_flight, "committed_orders": books.rows().count(), "rejected_orders": 0,

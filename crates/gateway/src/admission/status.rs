@@ -1,9 +1,9 @@
 //! What is said of a waiting room: the document that is the same for everybody, and where one buyer stands.
 
 use axum::body::Bytes;
-use seckill_core::waiting::{RoomState, Seed, Standing};
-use seckill_core::{Sale, SaleId, Timestamp};
-use serde::Serialize;
+use seckill_api::{CloudflareView, InletState, PlaceState, PlaceView, QueueingMethod, RoomView};
+use seckill_core::waiting::{RoomState, Standing};
+use seckill_core::{Sale, Timestamp};
 
 use super::rooms::{Latest, opens_at};
 
@@ -25,51 +25,23 @@ pub(crate) enum Inlet {
 }
 
 impl Inlet {
-    pub(crate) fn as_str(self) -> &'static str {
+    fn state(self) -> InletState {
         match self {
-            Self::Gathering => "gathering",
-            Self::Admitting => "admitting",
-            Self::Paused(_) => "paused",
-            Self::SoldOut => "sold_out",
-            Self::Ended => "ended",
+            Self::Gathering => InletState::Gathering,
+            Self::Admitting => InletState::Admitting,
+            Self::Paused(_) => InletState::Paused,
+            Self::SoldOut => InletState::SoldOut,
+            Self::Ended => InletState::Ended,
         }
     }
 }
 
-/// A room, the same for everybody.
-#[derive(Debug, Serialize)]
-struct Document {
-    sale_id: SaleId,
-    /// `upcoming`: not open yet; or what the inlet does.
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    opens_at: Option<Timestamp>,
-    starts_at: Timestamp,
-    ends_at: Timestamp,
-    /// The SHA-256 of the seed; from the opening of the room on.
-    seed_hash: Option<String>,
-    /// The seed itself; from the draw on.
-    seed: Option<Seed>,
-    /// Arrivals that took part in the draw.
-    drawn: Option<u64>,
-    arrivals: u64,
-    admitted: u64,
-    waiting: u64,
-    rate_per_second: u32,
-    /// How long somebody who arrives now will wait; `null`: not known.
-    estimated_wait_seconds: Option<u64>,
-    refresh_interval_seconds: u64,
-    /// The store's clock.
-    as_of: Option<Timestamp>,
-}
-
 /// The document of a room, as JSON.
 pub(crate) fn document(sale: &Sale, state: &RoomState, inlet: Inlet) -> Bytes {
-    json(&Document {
-        state: inlet.as_str(),
+    json(&RoomView {
+        state: inlet.state(),
         reason: match inlet {
-            Inlet::Paused(why) => Some(why),
+            Inlet::Paused(why) => Some(why.to_owned()),
             _ => None,
         },
         seed_hash: Some(state.spec.seed.hash()),
@@ -92,10 +64,10 @@ pub(crate) fn upcoming_document(sale: &Sale) -> Bytes {
     json(&upcoming(sale))
 }
 
-fn upcoming(sale: &Sale) -> Document {
-    Document {
+fn upcoming(sale: &Sale) -> RoomView {
+    RoomView {
         sale_id: sale.id,
-        state: "upcoming",
+        state: InletState::Upcoming,
         reason: None,
         opens_at: opens_at(sale),
         starts_at: sale.starts_at,
@@ -113,7 +85,7 @@ fn upcoming(sale: &Sale) -> Document {
     }
 }
 
-fn json(document: &Document) -> Bytes {
+fn json(document: &RoomView) -> Bytes {
     serde_json::to_vec(document).expect("plain fields can be written as JSON").into()
 }
 
@@ -133,60 +105,16 @@ fn wait_seconds(state: &RoomState, inlet: Inlet, ahead: u64) -> Option<u64> {
     }
 }
 
-/// Where one buyer stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Me {
-    sale_id: SaleId,
-    /// `waiting`, `admitted` or `expired`.
-    state: &'static str,
-    /// What the inlet does.
-    room: &'static str,
-    /// The number of the arrival, from 1 on.
-    number: u64,
-    /// Counted from 1; `null` before the draw.
-    position: Option<u64>,
-    /// Buyers in front of this one.
-    ahead: Option<u64>,
-    estimated_wait_seconds: Option<u64>,
-    /// Until when a ticket can be fetched and used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    admitted_until: Option<Timestamp>,
-    /// The same by the names that clients of Cloudflare's waiting room know.
-    #[serde(rename = "cfWaitingRoom")]
-    known_names: KnownNames,
-}
-
-/// A part of Cloudflare's `cfWaitingRoom`. Times are whole minutes there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct KnownNames {
-    in_waiting_room: bool,
-    wait_time_known: bool,
-    wait_time: u64,
-    wait_time_formatted: String,
-    queue_is_full: bool,
-    queue_all: bool,
-    last_updated: Option<Timestamp>,
-    refresh_interval_seconds: u64,
-    queueing_method: &'static str,
-    #[serde(rename = "isFIFOQueue")]
-    is_fifo_queue: bool,
-    is_random_queue: bool,
-    is_event_active: bool,
-    is_event_prequeueing: bool,
-    time_until_event_start: u64,
-}
-
 /// Where the holder of a number stands.
-pub(crate) fn me(sale: &Sale, latest: &Latest, number: u64) -> Me {
+pub(crate) fn me(sale: &Sale, latest: &Latest, number: u64) -> PlaceView {
     let (state, inlet) = (&latest.state, latest.inlet);
-    let (word, position, until_ms) = match latest.standing(number) {
-        Standing::BeforeTheDraw => ("waiting", None, None),
-        Standing::Waiting { position } => ("waiting", Some(position), None),
-        Standing::Admitted { position, until_ms } => ("admitted", Some(position), Some(until_ms)),
-        Standing::Expired { position } => ("expired", Some(position), None),
+    let (place, position, until_ms) = match latest.standing(number) {
+        Standing::BeforeTheDraw => (PlaceState::Waiting, None, None),
+        Standing::Waiting { position } => (PlaceState::Waiting, Some(position), None),
+        Standing::Admitted { position, until_ms } => (PlaceState::Admitted, Some(position), Some(until_ms)),
+        Standing::Expired { position } => (PlaceState::Expired, Some(position), None),
     };
-    let waits = word == "waiting";
+    let waits = place == PlaceState::Waiting;
     let ahead = position.filter(|_| waits).map(|position| position.saturating_sub(state.admitted() + 1));
     // Before the draw every position is as likely as any other: the middle one is what to expect.
     let expected = ahead.unwrap_or(state.waiting() / 2);
@@ -195,16 +123,16 @@ pub(crate) fn me(sale: &Sale, latest: &Latest, number: u64) -> Me {
     let minutes = wait.unwrap_or(0).div_ceil(60);
     let drawn = position.is_some_and(|position| state.drawn.is_some_and(|drawn| position <= drawn));
     let gathering = state.drawn.is_none();
-    Me {
+    PlaceView {
         sale_id: sale.id,
-        state: word,
-        room: inlet.as_str(),
+        state: place,
+        room: inlet.state(),
         number,
         position,
         ahead,
         estimated_wait_seconds: wait,
         admitted_until: until_ms.and_then(moment),
-        known_names: KnownNames {
+        cloudflare: CloudflareView {
             in_waiting_room: waits,
             wait_time_known: wait.is_some(),
             wait_time: minutes,
@@ -213,7 +141,7 @@ pub(crate) fn me(sale: &Sale, latest: &Latest, number: u64) -> Me {
             queue_all: true,
             last_updated: moment(state.now_ms),
             refresh_interval_seconds: refresh,
-            queueing_method: if gathering || drawn { "random" } else { "fifo" },
+            queueing_method: if gathering || drawn { QueueingMethod::Random } else { QueueingMethod::Fifo },
             is_fifo_queue: !gathering && !drawn,
             is_random_queue: gathering || drawn,
             is_event_active: !gathering,
@@ -223,15 +151,8 @@ pub(crate) fn me(sale: &Sale, latest: &Latest, number: u64) -> Me {
     }
 }
 
-impl Me {
-    /// Whether an event stream that has shown `last` has something new to show now.
-    pub(crate) fn is_news_after(&self, last: &Self) -> bool {
-        (self.state, self.room, self.position, self.admitted_until)
-            != (last.state, last.room, last.position, last.admitted_until)
-    }
-
-    /// Seconds after which to ask again.
-    pub(crate) fn refresh_seconds(&self) -> u64 {
-        self.known_names.refresh_interval_seconds
-    }
+/// Whether an event stream that has shown `last` has something new to show now.
+pub(crate) fn is_news(now: &PlaceView, last: &PlaceView) -> bool {
+    (now.state, now.room, now.position, now.admitted_until)
+        != (last.state, last.room, last.position, last.admitted_until)
 }

@@ -10,13 +10,10 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use futures_util::stream;
-use seckill_core::effects::EffectCheck;
-use seckill_core::{
-    AuditReport, Backend, Claim, Dependency, Fault, LedgerOrder, OrderId, SaleId, Timestamp, now,
-};
-use serde::{Deserialize, Serialize};
+use seckill_api::{AuditView, EffectList};
+use seckill_core::{AuditReport, Backend, Claim, Dependency, Fault, LedgerOrder, OrderId, SaleId, now};
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use utoipa::ToSchema;
 
 use super::auth::{Admin, Audit};
 use super::copies::Copies;
@@ -33,15 +30,6 @@ const PAGE_READ: Duration = Duration::from_secs(30);
 const PAGE: u32 = 5_000;
 /// The first line of that audit; times are milliseconds since 1970.
 const HEAD: &str = "order_id,user_id,quantity,status,accepted_at_ms,recorded_at_ms\n";
-
-/// An audit, and when it was begun.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct AuditView {
-    #[serde(flatten)]
-    report: AuditReport,
-    #[schema(value_type = String, format = DateTime)]
-    as_of: Timestamp,
-}
 
 /// What the audits of a gateway are read with.
 pub(super) struct Audits {
@@ -175,13 +163,6 @@ fn line(LedgerOrder { claim, status, recorded_at, .. }: &LedgerOrder) -> String 
     let status = status.as_str();
     let (accepted, recorded) = (accepted_at.timestamp_millis(), recorded_at.timestamp_millis());
     format!("{order_id},{user_id},{quantity},{status},{accepted},{recorded}\n")
-}
-
-/// What the refund events of a sale have caused at the subscribers that are part of seckill.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EffectList {
-    sale_id: SaleId,
-    effects: Vec<EffectCheck>,
 }
 
 /// `GET /api/v1/sales/{id}/audit/effects`: empty for a sale without payments, which has no such events. Read anew for each call.

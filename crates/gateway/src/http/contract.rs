@@ -174,13 +174,6 @@ impl Call {
         self
     }
 
-    /// Answers with a JSON object whose members the documentation describes.
-    pub(super) fn answers_object(mut self, status: u16, description: &'static str) -> Self {
-        let object = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Object)).build();
-        self.answers.push(Answer { status, description, content: Some((JSON, object.into())) });
-        self
-    }
-
     /// Answers with a text of this media type.
     pub(super) fn answers_text(
         mut self,
@@ -232,7 +225,7 @@ impl Call {
         }
         let mut by_status: BTreeMap<u16, BTreeMap<&str, &Kind>> = BTreeMap::new();
         for kind in self.problems {
-            by_status.entry(kind.status()).or_default().insert(kind.slug(), kind);
+            by_status.entry(kind.status).or_default().insert(kind.slug, kind);
         }
         for (status, kinds) in by_status {
             operation = operation.response(status.to_string(), problems(kinds.values().copied()));
@@ -243,10 +236,10 @@ impl Call {
 
 /// The answer with one of these problems, which have one status, and an example of each.
 fn problems<'a>(kinds: impl Iterator<Item = &'a Kind> + Clone) -> ResponseBuilder {
-    let titles: Vec<_> = kinds.clone().map(|kind| format!("`{}`: {}", kind.slug(), kind.title())).collect();
+    let titles: Vec<_> = kinds.clone().map(|kind| format!("`{}`: {}", kind.slug, kind.title)).collect();
     let examples = kinds.map(|kind| {
-        let example = ExampleBuilder::new().summary(kind.title()).value(Some(kind.example())).build();
-        (kind.slug(), RefOr::T(example))
+        let example = ExampleBuilder::new().summary(kind.title).value(Some(problem::example(kind))).build();
+        (kind.slug, RefOr::T(example))
     });
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name(PROBLEM)))
@@ -260,7 +253,7 @@ fn problem_schema() -> Schema {
     let text = || ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).build();
     let number = || ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
     let slugs: Vec<Value> =
-        problem::KINDS.iter().map(|kind| json!(format!("/problems/{}", kind.slug()))).collect();
+        problem::KINDS.iter().map(|kind| json!(format!("/problems/{}", kind.slug))).collect();
     let kind =
         ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).enum_values(Some(slugs)).build();
     ObjectBuilder::new()

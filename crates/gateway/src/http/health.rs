@@ -9,12 +9,11 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
+use seckill_api::{DependencyReport, DependencyStatus, Readiness, ReadinessReport};
 use seckill_core::{Backend, Dependency, Fault};
-use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
 
 use crate::directory::Directory;
 
@@ -32,26 +31,7 @@ pub struct Health {
     draining: CancellationToken,
     prometheus: PrometheusHandle,
     /// Held across the pings on purpose: those who ask meanwhile wait for the same answer.
-    last: Mutex<Option<(Instant, Report)>>,
-}
-
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct Report {
-    /// `ready`; `degraded`: works, with a dependency away that it can do without for a time; `unready`; `draining`.
-    status: &'static str,
-    backend: &'static str,
-    dependencies: BTreeMap<String, DependencyReport>,
-    /// What is wrong with the sales; not there where nothing is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sales: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct DependencyReport {
-    status: &'static str,
-    needed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    last: Mutex<Option<(Instant, ReadinessReport)>>,
 }
 
 impl Health {
@@ -87,7 +67,7 @@ impl Health {
         (probes, Router::new().route("/metrics", get(metrics)).with_state(health))
     }
 
-    async fn report(&self) -> Report {
+    async fn report(&self) -> ReadinessReport {
         let mut last = self.last.lock().await;
         if let Some((at, report)) = last.as_ref().filter(|(at, _)| at.elapsed() < REPORT_AGE) {
             tracing::trace!(age = ?at.elapsed(), "the last report serves");
@@ -98,46 +78,49 @@ impl Health {
         report
     }
 
-    async fn look(&self) -> Report {
+    async fn look(&self) -> ReadinessReport {
         let Backend { gate, queue, ledger, .. } = &self.backend;
         let (gate, queue, ledger) = tokio::join!(
             ping(Dependency::Gate, gate.ping()),
             ping(Dependency::Queue, queue.ping()),
             ping(Dependency::Ledger, ledger.ping()),
         );
-        let mut status = "ready";
+        let mut status = Readiness::Ready;
         let mut dependencies = BTreeMap::new();
         for (dependency, answer) in [gate, queue, ledger] {
             let needed = self.needs.contains(&dependency);
             if answer.is_err() {
-                status = if needed || status == "unready" { "unready" } else { "degraded" };
+                status = status.max(if needed { Readiness::Unready } else { Readiness::Degraded });
             }
             let report = DependencyReport {
-                status: if answer.is_ok() { "up" } else { "down" },
+                status: if answer.is_ok() { DependencyStatus::Up } else { DependencyStatus::Down },
                 needed,
                 reason: answer.err().map(|fault| fault.to_string()),
             };
             dependencies.insert(dependency.to_string(), report);
         }
         let (sales_status, sales) = self.look_at_sales();
-        // The worse of the two.
-        let rank = |status| ["ready", "degraded", "unready"].iter().position(|known| *known == status);
-        let status = if rank(sales_status) > rank(status) { sales_status } else { status };
-        Report { status, backend: self.backend.name, dependencies, sales }
+        ReadinessReport {
+            // The worse of the two.
+            status: status.max(sales_status),
+            backend: self.backend.name.to_owned(),
+            dependencies,
+            sales,
+        }
     }
 
-    fn look_at_sales(&self) -> (&'static str, Option<String>) {
-        let Some(directory) = &self.sales else { return ("ready", None) };
+    fn look_at_sales(&self) -> (Readiness, Option<String>) {
+        let Some(directory) = &self.sales else { return (Readiness::Ready, None) };
         if !directory.is_filled() {
             return (
-                "unready",
+                Readiness::Unready,
                 Some("no sale is known yet: neither the database nor other gateways could be asked".into()),
             );
         }
         match directory.unsellable() {
-            None => ("ready", None),
+            None => (Readiness::Ready, None),
             Some((unsellable, open)) => {
-                let status = if unsellable == open { "unready" } else { "degraded" };
+                let status = if unsellable == open { Readiness::Unready } else { Readiness::Degraded };
                 (
                     status,
                     Some(format!(
@@ -157,14 +140,14 @@ async fn ping(
     (dependency, timeout(PING_TIMEOUT, answer).await.unwrap_or_else(|_| Err(late())))
 }
 
-async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, Json<Report>) {
+async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, Json<ReadinessReport>) {
     let mut report = health.report().await;
     if health.draining.is_cancelled() {
-        report.status = "draining";
+        report.status = Readiness::Draining;
     }
     let status = match report.status {
-        "ready" | "degraded" => StatusCode::OK,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+        Readiness::Ready | Readiness::Degraded => StatusCode::OK,
+        Readiness::Unready | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(report))
 }

@@ -6,13 +6,15 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use seckill_core::money::{MoneyBack, Parts, Saga, SagaKind, SagaState};
-use seckill_core::{
-    Changed, FieldError, Notice, OrderId, OrderStatus, PaymentAnswer, PaymentRequest, Timestamp, UserId,
+use seckill_api::{
+    BalanceView, Coupon, Gift, PaymentBody, PaymentStatus, PaymentView, RefundBody, RefundList, RefundView,
+    Timeline, TimelineStep,
 };
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-use uuid::Uuid;
+use seckill_core::money::{Parts, Saga, SagaKind, SagaState};
+use seckill_core::{
+    Changed, FieldError, Notice, OrderId, OrderStatus, PaymentAnswer, PaymentRequest, UserId,
+};
+use serde::Deserialize;
 
 use super::auth::{Admin, Buyer, Operate, Viewer};
 use super::body::{self, OrDefault};
@@ -23,31 +25,6 @@ use super::{App, Id, idempotency, status};
 const REASON: usize = 200;
 /// Refunds that one list shows.
 const LIMIT: u32 = 1_000;
-
-/// How a buyer wants to pay: in up to three ways, which add up to the order's amount.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PaymentBody {
-    /// What the bank knows the card by.
-    card: Option<String>,
-    /// Charged to the card; by default all that the other ways leave.
-    card_cents: Option<u64>,
-    #[serde(default)]
-    balance_cents: u64,
-    coupon: Option<String>,
-    #[serde(default)]
-    coupon_cents: u64,
-}
-
-/// A payment, as its buyer sees it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct PaymentView {
-    order_id: OrderId,
-    /// `paid` or `processing`.
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment_id: Option<Uuid>,
-}
 
 /// `POST /api/v1/orders/{id}/payment`
 pub(super) async fn pay(
@@ -60,22 +37,22 @@ pub(super) async fn pay(
     app.order_limit.check(user)?;
     let key = idempotency::needed(&headers)?;
     let order = status::find_now(&app, id, user).await?;
-    let sale = app.directory.desk(order.sale_id()).await?.ok_or(Refusal::NoSuchSale(order.sale_id()))?;
+    let sale = app.directory.desk(order.sale_id).await?.ok_or(Refusal::NoSuchSale(order.sale_id))?;
     if sale.sale.payment_window_ms.is_none() {
-        return Err(Refusal::NoPayments(order.sale_id()));
+        return Err(Refusal::NoPayments(order.sale_id));
     }
-    let amount = order.amount_cents().filter(|_| order.status() != OrderStatus::Queued);
+    let amount = order.amount_cents.filter(|_| order.status != OrderStatus::Queued);
     let Some(amount) = amount else {
-        return Err(Refusal::OrderState { order_id: id, status: order.status() });
+        return Err(Refusal::OrderState { order_id: id, status: order.status });
     };
-    let request = body.request(user, key, &sale.sale.currency, amount)?;
+    let request = request(body, user, key, &sale.sale.currency, amount)?;
     let answer = app.orders.pay(id, &request).await.map_err(|fault| unknown_or(fault, id))?;
     let view = |status, payment_id| Json(PaymentView { order_id: id, status, payment_id });
     match answer {
-        PaymentAnswer::Paid { payment_id } => Ok(view("paid", Some(payment_id)).into_response()),
+        PaymentAnswer::Paid { payment_id } => Ok(view(PaymentStatus::Paid, Some(payment_id)).into_response()),
         PaymentAnswer::Processing => {
             let wait = [(header::RETRY_AFTER, HeaderValue::from(2))];
-            Ok((StatusCode::ACCEPTED, wait, view("processing", None)).into_response())
+            Ok((StatusCode::ACCEPTED, wait, view(PaymentStatus::Processing, None)).into_response())
         }
         PaymentAnswer::Declined { reason } => Err(Refusal::PaymentDeclined { order_id: id, reason }),
         PaymentAnswer::TooLate { .. } => Err(Refusal::PaidTooLate(id)),
@@ -92,40 +69,38 @@ pub(super) async fn pay(
     }
 }
 
-impl PaymentBody {
-    fn request(
-        self,
-        user_id: UserId,
-        key: String,
-        currency: &str,
-        amount: u64,
-    ) -> Result<PaymentRequest, Refusal> {
-        let mut wrong = Vec::new();
-        let others = self.balance_cents.saturating_add(self.coupon_cents);
-        let rest = amount.saturating_sub(others);
-        let card_cents = self.card_cents.unwrap_or(if self.card.is_some() { rest } else { 0 });
-        if (card_cents > 0) != self.card.is_some() {
-            wrong.push(FieldError::new("card", "and card_cents are given together, or neither of them"));
-        }
-        if (self.coupon_cents > 0) != self.coupon.is_some() {
-            wrong.push(FieldError::new("coupon", "and coupon_cents are given together, or neither of them"));
-        }
-        for (field, text) in [("card", &self.card), ("coupon", &self.coupon)] {
-            if text.as_ref().is_some_and(|text| !is_plain(text, 64)) {
-                wrong.push(FieldError::new(field, "has 1 to 64 visible ASCII characters"));
-            }
-        }
-        if card_cents.checked_add(others) != Some(amount) {
-            let sum = format!("and the other parts must add up to {amount}, the order's amount");
-            wrong.push(FieldError::new("card_cents", sum));
-        }
-        if !wrong.is_empty() {
-            return Err(Refusal::Invalid(wrong));
-        }
-        let parts = Parts { card_cents, balance_cents: self.balance_cents, coupon_cents: self.coupon_cents };
-        let currency = currency.to_owned();
-        Ok(PaymentRequest { user_id, key, parts, currency, card: self.card, coupon: self.coupon })
+fn request(
+    body: PaymentBody,
+    user_id: UserId,
+    key: String,
+    currency: &str,
+    amount: u64,
+) -> Result<PaymentRequest, Refusal> {
+    let mut wrong = Vec::new();
+    let others = body.balance_cents.saturating_add(body.coupon_cents);
+    let rest = amount.saturating_sub(others);
+    let card_cents = body.card_cents.unwrap_or(if body.card.is_some() { rest } else { 0 });
+    if (card_cents > 0) != body.card.is_some() {
+        wrong.push(FieldError::new("card", "and card_cents are given together, or neither of them"));
     }
+    if (body.coupon_cents > 0) != body.coupon.is_some() {
+        wrong.push(FieldError::new("coupon", "and coupon_cents are given together, or neither of them"));
+    }
+    for (field, text) in [("card", &body.card), ("coupon", &body.coupon)] {
+        if text.as_ref().is_some_and(|text| !is_plain(text, 64)) {
+            wrong.push(FieldError::new(field, "has 1 to 64 visible ASCII characters"));
+        }
+    }
+    if card_cents.checked_add(others) != Some(amount) {
+        let sum = format!("and the other parts must add up to {amount}, the order's amount");
+        wrong.push(FieldError::new("card_cents", sum));
+    }
+    if !wrong.is_empty() {
+        return Err(Refusal::Invalid(wrong));
+    }
+    let parts = Parts { card_cents, balance_cents: body.balance_cents, coupon_cents: body.coupon_cents };
+    let currency = currency.to_owned();
+    Ok(PaymentRequest { user_id, key, parts, currency, card: body.card, coupon: body.coupon })
 }
 
 fn is_plain(text: &str, longest: usize) -> bool {
@@ -141,24 +116,14 @@ fn unknown_or(fault: seckill_core::Fault, order: OrderId) -> Refusal {
     }
 }
 
-/// Why a buyer wants the money back.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RefundBody {
-    #[serde(default)]
-    #[schema(max_length = 200)]
-    reason: String,
-}
-
-impl RefundBody {
-    fn reason(self, default: &str) -> Result<String, Refusal> {
-        let chars = self.reason.chars().count();
-        if chars > REASON {
-            let message = format!("has {chars} characters; allowed are {REASON} at the most");
-            return Err(Refusal::Invalid(vec![FieldError::new("reason", message)]));
-        }
-        Ok(if self.reason.trim().is_empty() { default.to_owned() } else { self.reason })
+/// Why a buyer wants the money back, or an operator decides so; where nothing is said, `default`.
+fn reason(body: RefundBody, default: &str) -> Result<String, Refusal> {
+    let chars = body.reason.chars().count();
+    if chars > REASON {
+        let message = format!("has {chars} characters; allowed are {REASON} at the most");
+        return Err(Refusal::Invalid(vec![FieldError::new("reason", message)]));
     }
+    Ok(if body.reason.trim().is_empty() { default.to_owned() } else { body.reason })
 }
 
 /// `POST /api/v1/orders/{id}/refund`: 202 and the order, whose status shows how far the refund is.
@@ -169,7 +134,7 @@ pub(super) async fn request_refund(
     OrDefault(body): OrDefault<RefundBody>,
 ) -> Result<impl IntoResponse, Refusal> {
     app.order_limit.check(user)?;
-    let reason = body.reason("the buyer wants the money back")?;
+    let reason = reason(body, "the buyer wants the money back")?;
     status::find_now(&app, id, user).await?;
     let changed = app.orders.request_refund(id, &reason).await.map_err(|fault| unknown_or(fault, id))?;
     done(changed, id)?;
@@ -195,20 +160,6 @@ fn held() -> SagaState {
     SagaState::Held
 }
 
-/// A refund, as an operator sees it.
-#[derive(Serialize, ToSchema)]
-pub(super) struct RefundView {
-    order_id: OrderId,
-    state: SagaState,
-    #[serde(flatten)]
-    refund: MoneyBack,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct RefundList {
-    refunds: Vec<RefundView>,
-}
-
 /// `GET /api/v1/refunds?state=held|running|succeeded|failed`: by order id, 1,000 at the most.
 pub(super) async fn refunds(
     State(app): State<Arc<App>>,
@@ -232,7 +183,7 @@ pub(super) async fn approve(
     _admin: Admin<Operate>,
     OrDefault(body): OrDefault<RefundBody>,
 ) -> Result<StatusCode, Refusal> {
-    decide(&app, id, true, &body.reason("approved by an operator")?).await
+    decide(&app, id, true, &reason(body, "approved by an operator")?).await
 }
 
 /// `POST /api/v1/refunds/{order}/deny`: refuses a refund that is held; the order stays paid.
@@ -242,22 +193,13 @@ pub(super) async fn deny(
     _admin: Admin<Operate>,
     OrDefault(body): OrDefault<RefundBody>,
 ) -> Result<StatusCode, Refusal> {
-    decide(&app, id, false, &body.reason("denied by an operator")?).await
+    decide(&app, id, false, &reason(body, "denied by an operator")?).await
 }
 
 async fn decide(app: &App, id: OrderId, approve: bool, reason: &str) -> Result<StatusCode, Refusal> {
     let changed = app.orders.decide_refund(id, approve, reason).await;
     done(changed.map_err(|fault| unknown_or(fault, id))?, id)?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Money that an operator gives to a user.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Gift {
-    /// In hundredths.
-    #[schema(minimum = 1, maximum = 100_000_000_000_u64)]
-    cents: u64,
 }
 
 /// The largest amount that is given at once, in hundredths.
@@ -269,12 +211,6 @@ fn gift(cents: u64) -> Result<i64, Refusal> {
         let message = format!("is {cents}; allowed are 1 to {LARGEST}");
         Refusal::Invalid(vec![FieldError::new("cents", message)])
     })
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct BalanceView {
-    user_id: UserId,
-    balance_cents: u64,
 }
 
 /// `POST /api/v1/users/{id}/balance`: adds to what a user has with us.
@@ -289,18 +225,6 @@ pub(super) async fn add_balance(
     transaction.change_balance(user, cents).await?;
     transaction.commit().await?;
     Ok(Json(BalanceView { user_id: user, balance_cents: app.backend.lifecycle.balance(user).await? }))
-}
-
-/// A coupon that an operator makes.
-#[derive(Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Coupon {
-    /// 1 to 64 visible ASCII characters.
-    #[schema(pattern = "^[!-~]{1,64}$")]
-    code: String,
-    /// In hundredths.
-    #[schema(minimum = 1, maximum = 100_000_000_000_u64)]
-    cents: u64,
 }
 
 /// `POST /api/v1/coupons`
@@ -322,25 +246,6 @@ pub(super) async fn add_coupon(
     Ok((StatusCode::CREATED, Json(coupon)))
 }
 
-/// What happened to an order, step by step.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Timeline {
-    order_id: OrderId,
-    status: OrderStatus,
-    steps: Vec<TimelineStep>,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct TimelineStep {
-    #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
-    /// Milliseconds since the step before; not in the first step.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since_previous_ms: Option<i64>,
-    /// `order.accepted`, or the type of the event that told of it.
-    what: String,
-}
-
 /// `GET /api/v1/orders/{id}/timeline`: for its buyer, and for operators.
 pub(super) async fn timeline(
     State(app): State<Arc<App>>,
@@ -352,17 +257,19 @@ pub(super) async fn timeline(
             app.read_limit.check(user)?;
             status::find(&app, id, user).await?
         }
-        Viewer::Admin => (&app.backend.ledger.order(id).await?.ok_or(Refusal::NoSuchOrder(id))?).into(),
+        Viewer::Admin => {
+            status::recorded(&app.backend.ledger.order(id).await?.ok_or(Refusal::NoSuchOrder(id))?)
+        }
     };
     let step = |at, what: &str| TimelineStep { at, since_previous_ms: None, what: what.to_owned() };
-    let mut steps = vec![step(order.accepted_at(), "order.accepted")];
-    if let Some(at) = order.recorded_at() {
-        let rejected = order.status() == OrderStatus::Rejected;
+    let mut steps = vec![step(order.accepted_at, "order.accepted")];
+    if let Some(at) = order.recorded_at {
+        let rejected = order.status == OrderStatus::Rejected;
         steps.push(step(at, if rejected { "order.rejected" } else { "order.committed" }));
     }
     // Before these states nothing has been written, and a crowd that watches its orders costs the ledger nothing.
     let early = [OrderStatus::Queued, OrderStatus::Committed, OrderStatus::Rejected];
-    if !early.contains(&order.status()) {
+    if !early.contains(&order.status) {
         if matches!(viewer, Viewer::Buyer(_)) {
             app.statuses.ledger_turn().await?;
         }
@@ -375,5 +282,5 @@ pub(super) async fn timeline(
     for (step, before) in steps.iter_mut().skip(1).zip(before) {
         step.since_previous_ms = Some((step.at - before).num_milliseconds());
     }
-    Ok(Json(Timeline { order_id: id, status: order.status(), steps }))
+    Ok(Json(Timeline { order_id: id, status: order.status, steps }))
 }

@@ -7,18 +7,17 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metrics::Counter;
+use seckill_api::{OrderRequest, OrderView, Placed};
 use seckill_core::{
     Changed, Claim, FieldError, LedgerOrder, Mode, OrderId, OrderStatus, Phase, Sale, SaleId, SaleState,
     UserId, now,
 };
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use utoipa::ToSchema;
 
 use super::auth::Buyer;
 use super::body::OrDefault;
 use super::problem::{REBUILD_SECONDS, Refusal};
-use super::status::{OrderView, find_now};
+use super::status::find_now;
 use super::tickets::TicketHolder;
 use super::{App, Id};
 use crate::handles::Handles;
@@ -27,35 +26,16 @@ use crate::ticket::{Answer, NotTaken, new_claim};
 /// How far the gate's clock may be ahead of ours: this long before a sale starts, the gate is asked after all.
 const CLOCK_SKEW: chrono::Duration = chrono::Duration::seconds(1);
 
-/// The body of an order. The quantity is any JSON number, so that the refusal of -1 or 1.5 says what is allowed.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct OrderRequest {
-    #[schema(value_type = Option<u32>, minimum = 1)]
-    quantity: Option<serde_json::Number>,
-}
-
-impl OrderRequest {
-    /// Units wanted: 1 where the body does not say.
-    fn quantity(&self, limit: u32) -> Result<u32, Refusal> {
-        let Some(number) = &self.quantity else { return Ok(1) };
-        let quantity = number.as_u64().and_then(|units| u32::try_from(units).ok());
-        quantity.filter(|units| (1..=limit).contains(units)).ok_or_else(|| over_limit(number, limit))
-    }
+/// Units wanted: 1 where the body does not say.
+fn quantity_of(request: &OrderRequest, limit: u32) -> Result<u32, Refusal> {
+    let Some(number) = &request.quantity else { return Ok(1) };
+    let quantity = number.as_u64().and_then(|units| u32::try_from(units).ok());
+    quantity.filter(|units| (1..=limit).contains(units)).ok_or_else(|| over_limit(number, limit))
 }
 
 fn over_limit(given: impl std::fmt::Display, limit: u32) -> Refusal {
     let message = format!("is {given}; allowed are 1 to {limit} units in this sale");
     Refusal::Invalid(vec![FieldError::new("quantity", message)])
-}
-
-/// An accepted or replayed order, as its buyer sees it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Placed {
-    order_id: OrderId,
-    sale_id: SaleId,
-    quantity: u32,
-    status: OrderStatus,
 }
 
 /// How many requests for an order ended how.
@@ -120,7 +100,7 @@ async fn try_place(
     app.order_limit.check(user)?;
     let desk = app.directory.desk(sale).await?.ok_or(Refusal::NoSuchSale(sale))?;
     holder.check(&desk.sale)?;
-    let quantity = request.quantity(desk.sale.per_user_limit)?;
+    let quantity = quantity_of(request, desk.sale.per_user_limit)?;
     // After its end a sale still answers those who hold an order, and only the gate knows who does.
     let phase = desk.sale.phase(now() + CLOCK_SKEW);
     if phase == Phase::Upcoming {
@@ -239,12 +219,12 @@ pub(super) async fn cancel(
 ) -> Result<Json<OrderView>, Refusal> {
     app.order_limit.check(user)?;
     let order = find_now(&app, id, user).await?;
-    let desk = app.directory.desk(order.sale_id()).await?.ok_or(Refusal::NoSuchSale(order.sale_id()))?;
+    let desk = app.directory.desk(order.sale_id).await?.ok_or(Refusal::NoSuchSale(order.sale_id))?;
     if desk.sale.payment_window_ms.is_none() {
-        return Err(Refusal::NoPayments(order.sale_id()));
+        return Err(Refusal::NoPayments(order.sale_id));
     }
-    if matches!(order.status(), OrderStatus::Queued | OrderStatus::Rejected) {
-        return Err(Refusal::OrderState { order_id: id, status: order.status() });
+    if matches!(order.status, OrderStatus::Queued | OrderStatus::Rejected) {
+        return Err(Refusal::OrderState { order_id: id, status: order.status });
     }
     match app.orders.cancel(id).await {
         Ok(Changed::Done) => find_now(&app, id, user).await.map(Json),

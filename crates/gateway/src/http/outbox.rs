@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use seckill_core::{FieldError, OutboxDepth, OutboxEvent, OutboxState, SubscriberName, Timestamp};
-use serde::{Deserialize, Serialize};
+use seckill_api::{OutboxEventView, OutboxList, Redriven, SubscriberView};
+use seckill_core::{FieldError, OutboxDepth, OutboxEvent, OutboxState, SubscriberName};
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::auth::{Admin, Operate};
@@ -30,53 +30,21 @@ fn parked() -> OutboxState {
 }
 
 /// One event of the outbox, as an operator sees it.
-#[derive(Serialize, ToSchema)]
-pub(super) struct EventView {
-    id: Uuid,
-    #[serde(rename = "type")]
-    kind: String,
-    subject: String,
-    state: OutboxState,
-    attempts: u32,
-    #[schema(value_type = String, format = DateTime)]
-    next_attempt_at: Timestamp,
-    #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    /// The CloudEvent.
-    #[schema(value_type = Object)]
-    event: Box<RawValue>,
-}
-
-impl From<OutboxEvent> for EventView {
-    fn from(event: OutboxEvent) -> Self {
-        let OutboxEvent { message, subject, state, attempts, next_attempt_at, created_at, error } = event;
-        // Whoever wrote the row wrote JSON; a row that somebody edited is shown as a string.
-        let event = RawValue::from_string(message.text).or_else(|_| RawValue::from_string("null".to_owned()));
-        Self {
-            id: message.id,
-            kind: message.kind,
-            subject,
-            state,
-            attempts,
-            next_attempt_at,
-            created_at,
-            error,
-            event: event.expect("null is JSON"),
-        }
+fn view(event: OutboxEvent) -> OutboxEventView {
+    let OutboxEvent { message, subject, state, attempts, next_attempt_at, created_at, error } = event;
+    // Whoever wrote the row wrote JSON; a row that somebody edited is shown as `null`.
+    let event = RawValue::from_string(message.text).or_else(|_| RawValue::from_string("null".to_owned()));
+    OutboxEventView {
+        id: message.id,
+        kind: message.kind,
+        subject,
+        state,
+        attempts,
+        next_attempt_at,
+        created_at,
+        error,
+        event: event.expect("null is JSON"),
     }
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct EventList {
-    /// Events that are neither sent nor parked.
-    pending: u64,
-    parked: u64,
-    /// When the oldest pending one was written.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    oldest_pending: Option<Timestamp>,
-    events: Vec<EventView>,
 }
 
 /// `GET /api/v1/outbox?state=parked|pending|sent`: oldest first, 1,000 at the most.
@@ -84,13 +52,13 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     _admin: Admin<Operate>,
     which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<EventList>, Refusal> {
+) -> Result<Json<OutboxList>, Refusal> {
     let allowed = "is none of these: pending, sent, parked";
     let Query(which) = which.map_err(|_| Refusal::Invalid(vec![FieldError::new("state", allowed)]))?;
     let OutboxDepth { pending, parked, oldest_pending, .. } = app.backend.outbox.depth().await?;
     let events = app.backend.outbox.list(which.state, LIMIT).await?;
-    let events = events.into_iter().map(EventView::from).collect();
-    Ok(Json(EventList { pending, parked, oldest_pending, events }))
+    let events = events.into_iter().map(view).collect();
+    Ok(Json(OutboxList { pending, parked, oldest_pending, events }))
 }
 
 /// `GET /api/v1/outbox/{id}`
@@ -100,7 +68,7 @@ pub(super) async fn show(
     _admin: Admin<Operate>,
 ) -> Result<impl axum::response::IntoResponse, Refusal> {
     let event = app.backend.outbox.find(id).await?;
-    event.map(EventView::from).map(Json).ok_or(Refusal::NoSuchEvent(id))
+    event.map(view).map(Json).ok_or(Refusal::NoSuchEvent(id))
 }
 
 /// `POST /api/v1/outbox/{id}/redrive`: published once more, at once.
@@ -125,14 +93,6 @@ pub(super) async fn discard(
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Refusal::NoSuchEvent(id)),
     }
-}
-
-/// What waits for one subscriber.
-#[derive(Serialize, ToSchema)]
-pub(super) struct SubscriberView {
-    name: String,
-    waiting_events: u64,
-    parked_events: u64,
 }
 
 fn name(text: &str) -> Result<SubscriberName, Refusal> {
@@ -160,11 +120,6 @@ pub(super) async fn unsubscribe(
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(Refusal::NoSuchSubscriber(text)),
     }
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct Redriven {
-    events: u64,
 }
 
 /// `POST /api/v1/subscribers/{name}/redrive`: gives it all events again that it had parked.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 mod admission;
 mod examples;
-mod kinds;
 
 use axum::Json;
 use axum::extract::Path;
@@ -15,8 +14,10 @@ use seckill_token::admin::Scope;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub(crate) use seckill_api::problem::*;
+
 pub(crate) use self::admission::NotAdmitted;
-pub(crate) use self::kinds::*;
+pub(super) use self::examples::example;
 use super::patience::Wait;
 
 /// Why a request is refused.
@@ -378,11 +379,12 @@ impl IntoResponse for Refusal {
 }
 
 /// `GET /problems`: every kind of problem.
-pub(crate) async fn list() -> Json<&'static [Kind]> {
-    Json(KINDS)
+pub(crate) async fn list() -> Json<Vec<KindView>> {
+    Json(KINDS.iter().map(KindView::from).collect())
 }
 
 /// `GET /problems/{slug}`: what a problem's `type` leads to.
-pub(crate) async fn show(Path(slug): Path<String>, uri: Uri) -> Result<Json<&'static Kind>, Refusal> {
-    KINDS.iter().find(|kind| kind.slug == slug).map(Json).ok_or(Refusal::NoSuchPath(uri))
+pub(crate) async fn show(Path(slug): Path<String>, uri: Uri) -> Result<Json<KindView>, Refusal> {
+    let kind = KINDS.iter().find(|kind| kind.slug == slug);
+    kind.map(|kind| Json(kind.into())).ok_or(Refusal::NoSuchPath(uri))
 }

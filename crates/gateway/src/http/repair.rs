@@ -7,14 +7,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use seckill_core::{GateCondition, Mode, ParkedMessage, Sale, SaleId, SaleState};
-use serde::Serialize;
-use utoipa::ToSchema;
+use seckill_api::{ParkedList, Reconciled};
+use seckill_core::{GateCondition, Mode, Sale, SaleId, SaleState};
 
 use super::auth::{Admin, Operate};
 use super::problem::Refusal;
 use super::{App, Id};
-use crate::reconcile::{self, Reconciled};
+use crate::reconcile;
 
 /// Parked messages that one list shows.
 const PARKED_LIMIT: usize = 1_000;
@@ -62,12 +61,6 @@ async fn gated(app: &App, id: SaleId) -> Result<Sale, Refusal> {
         return Err(Refusal::NoGate(id));
     }
     Ok(sale)
-}
-
-/// The messages that wait for a human.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ParkedList {
-    messages: Vec<ParkedMessage>,
 }
 
 /// `GET /api/v1/parked`: oldest first, 1,000 at the most.

@@ -2,6 +2,12 @@
 
 mod of_others;
 
+use seckill_api::{
+    AuditView, BalanceView, ChallengeView, Coupon, EffectList, Gift, KindView, OrderList, OrderRequest,
+    OrderView, OutboxEventView, OutboxList, ParkedList, PaymentBody, PaymentView, PlaceView, Placed,
+    ReadinessReport, Reconciled, Redriven, RefundBody, RefundList, RoomView, SaleList, SalePatch, SaleView,
+    SubscriberView, TicketRequest, TicketView, Timeline, WorkersBody, WorkersView,
+};
 use seckill_core::money::SagaState;
 use seckill_core::{NewSale, OrderId, OutboxState, Sale, SaleId, UserId};
 use utoipa::openapi::HttpMethod;
@@ -15,10 +21,9 @@ use super::problem::{
     SOLD_OUT, TICKET_INVALID, TICKET_REQUIRED, TICKETS_LATER, UNAUTHENTICATED, UNAVAILABLE,
 };
 use super::{
-    audits, health, money, orders, outbox, problem, repair, sale_changes, sales, status, tickets,
-    waiting_room, workers,
+    audits, money, orders, outbox, problem, repair, sale_changes, sales, status, tickets, waiting_room,
+    workers,
 };
-use crate::reconcile::Reconciled;
 
 const SALES: &str = "Sales";
 const ADMISSION: &str = "Admission";
@@ -50,27 +55,27 @@ fn sales(contract: Contract) -> Contract {
                     "Names this request: the same key opens no second sale",
                 )
                 .body::<NewSale>()
-                .answers::<sales::SaleView>(201, "The sale; `Location` has its path")
+                .answers::<SaleView>(201, "The sale; `Location` has its path")
                 .problems(&[&KEY_REUSED, &REQUEST_UNDER_WAY, &SALE_UNKNOWN, &UNAVAILABLE]),
         )
         .get(
             "/api/v1/sales",
             sales::list,
             Call::new(SALES, "The newest sales, newest first; at most a second old")
-                .answers::<sales::SaleList>(200, "The sales"),
+                .answers::<SaleList>(200, "The sales"),
         )
         .get(
             "/api/v1/sales/{id}",
             sales::show,
             of_one("One sale, and what its gate has left; at most a tenth of a second old")
-                .answers::<sales::SaleView>(200, "The sale"),
+                .answers::<SaleView>(200, "The sale"),
         )
         .get(
             "/api/v1/sales/{id}/audit",
             audits::audit,
             of_one("The invariants of a sale, at most a second old")
                 .query::<bool>("fresh", "Read anew; only with an admin token")
-                .answers::<audits::AuditView>(200, "The audit")
+                .answers::<AuditView>(200, "The audit")
                 .problems(&[&MALFORMED, &UNAUTHENTICATED, &MISSING_SCOPE]),
         )
         .get(
@@ -87,7 +92,7 @@ fn sales(contract: Contract) -> Contract {
             audits::effects,
             of_one("Whether each refund event had one effect at each built-in subscriber")
                 .admin()
-                .answers::<audits::EffectList>(200, "The effects"),
+                .answers::<EffectList>(200, "The effects"),
         )
 }
 
@@ -97,19 +102,15 @@ fn changes(contract: Contract) -> Contract {
         Call::new(SALES, summary)
             .path::<SaleId>("id", "The sale")
             .admin()
-            .answers::<sales::SaleView>(200, "The sale as it is now")
-            .answers::<sales::SaleView>(
-                202,
-                "The sale as it is now; its gate will apply the change in a moment",
-            )
+            .answers::<SaleView>(200, "The sale as it is now")
+            .answers::<SaleView>(202, "The sale as it is now; its gate will apply the change in a moment")
             .problems(&[&INVALID, &CLOSED_OUT, &CHANGE_UNKNOWN, &UNAVAILABLE, &REBUILDING])
     };
     contract
         .patch(
             "/api/v1/sales/{id}",
             sale_changes::patch,
-            change("Change a sale's name, product or end, or raise its stock")
-                .body::<sale_changes::SalePatch>(),
+            change("Change a sale's name, product or end, or raise its stock").body::<SalePatch>(),
         )
         .post("/api/v1/sales/{id}/pause", sale_changes::pause, change("Pause a sale"))
         .post("/api/v1/sales/{id}/resume", sale_changes::resume, change("Resume a paused sale"))
@@ -119,7 +120,7 @@ fn changes(contract: Contract) -> Contract {
             workers::show,
             Call::new(REPAIRS, "The drain rate and pause of the workers")
                 .admin()
-                .answers::<workers::WorkersView>(200, "What they are told, and what each of them does")
+                .answers::<WorkersView>(200, "What they are told, and what each of them does")
                 .problems(&[&UNAVAILABLE]),
         )
         .put(
@@ -127,8 +128,8 @@ fn changes(contract: Contract) -> Contract {
             workers::change,
             Call::new(REPAIRS, "Change the drain rate of the workers, pause or resume them")
                 .admin()
-                .body::<workers::WorkersBody>()
-                .answers::<workers::WorkersView>(200, "What they are told, and what each of them does")
+                .body::<WorkersBody>()
+                .answers::<WorkersView>(200, "What they are told, and what each of them does")
                 .problems(&[&REQUEST_UNDER_WAY, &UNAVAILABLE]),
         )
 }
@@ -145,8 +146,8 @@ fn admission(contract: Contract) -> Contract {
             tickets::fetch,
             of_sale("Fetch a ticket")
                 .buyer()
-                .optional_body::<tickets::TicketRequest>()
-                .answers::<tickets::Handed>(200, "The ticket")
+                .optional_body::<TicketRequest>()
+                .answers::<TicketView>(200, "The ticket")
                 .problems(&[&NO_TICKETS, &TICKETS_LATER, &CLOSED, &PROOF_REQUIRED, &PROOF_INVALID])
                 .problems(&[&NO_WAITING_ROOM, &ROOM_OPENS_LATER, &NOT_ADMITTED]),
         )
@@ -155,21 +156,21 @@ fn admission(contract: Contract) -> Contract {
             tickets::challenge,
             of_sale("The work that a ticket costs now, by ALTCHA's protocol")
                 .buyer()
-                .answers_object(200, "The challenge")
+                .answers::<ChallengeView>(200, "The challenge")
                 .problems(&[&NO_TICKETS]),
         )
         .get(
             "/api/v1/sales/{id}/waiting-room",
             waiting_room::show,
             of_room("The waiting room, the same for everybody; at most a second old")
-                .answers_object(200, "The room"),
+                .answers::<RoomView>(200, "The room"),
         )
         .post(
             "/api/v1/sales/{id}/waiting-room",
             waiting_room::enter,
             of_room("Enter the waiting room, once")
                 .buyer()
-                .answers_object(200, "The buyer's place")
+                .answers::<PlaceView>(200, "The buyer's place")
                 .problems(&[&ROOM_OPENS_LATER, &ROOM_FULL]),
         )
         .get(
@@ -177,7 +178,7 @@ fn admission(contract: Contract) -> Contract {
             waiting_room::mine,
             of_room("The buyer's place")
                 .buyer()
-                .answers_object(200, "The place")
+                .answers::<PlaceView>(200, "The place")
                 .problems(&[&ROOM_OPENS_LATER, &NOT_ADMITTED]),
         )
         .get(
@@ -205,9 +206,9 @@ fn orders(contract: Contract) -> Contract {
                 .path::<SaleId>("id", "The sale")
                 .buyer()
                 .optional_header("Seckill-Ticket", "^[!-~]{1,512}$", "The ticket, where the sale needs one")
-                .optional_body::<orders::OrderRequest>()
-                .answers::<orders::Placed>(202, "The order is queued; `Location` has its path")
-                .answers::<orders::Placed>(
+                .optional_body::<OrderRequest>()
+                .answers::<Placed>(202, "The order is queued; `Location` has its path")
+                .answers::<Placed>(
                     200,
                     "The buyer has this order here already; the header `Idempotent-Replayed` is `true`",
                 )
@@ -229,14 +230,10 @@ fn orders(contract: Contract) -> Contract {
             Call::new(ORDERS, "The buyer's orders in a sale")
                 .path::<SaleId>("id", "The sale")
                 .buyer()
-                .answers::<status::Mine>(200, "The orders, oldest first")
+                .answers::<OrderList>(200, "The orders, oldest first")
                 .problems(&[&UNAVAILABLE, &REBUILDING]),
         )
-        .get(
-            "/api/v1/orders/{id}",
-            status::show,
-            of_one("One order").answers::<status::OrderView>(200, "The order"),
-        )
+        .get("/api/v1/orders/{id}", status::show, of_one("One order").answers::<OrderView>(200, "The order"))
         .get(
             "/api/v1/orders/{id}/events",
             status::events,
@@ -248,7 +245,7 @@ fn orders(contract: Contract) -> Contract {
             "/api/v1/orders/{id}/cancel",
             orders::cancel,
             of_one("Give an unpaid order back")
-                .answers::<status::OrderView>(200, "The order as it is now")
+                .answers::<OrderView>(200, "The order as it is now")
                 .problems(&[&NO_PAYMENTS, &ORDER_STATE, &CHANGE_UNKNOWN]),
         )
 }
@@ -256,7 +253,7 @@ fn orders(contract: Contract) -> Contract {
 fn after_the_order(contract: Contract) -> Contract {
     let of_one = |summary| Call::new(AFTER, summary).path::<OrderId>("id", "The order");
     let decision = |summary| {
-        of_one(summary).admin().optional_body::<money::RefundBody>().answers_nothing(204, "Done").problems(&[
+        of_one(summary).admin().optional_body::<RefundBody>().answers_nothing(204, "Done").problems(&[
             &ORDER_STATE,
             &CHANGE_UNKNOWN,
             &UNAVAILABLE,
@@ -273,9 +270,9 @@ fn after_the_order(contract: Contract) -> Contract {
                     "^[!-~]{1,255}$",
                     "Names this payment: 1 to 255 visible ASCII characters",
                 )
-                .body::<money::PaymentBody>()
-                .answers::<money::PaymentView>(200, "It is paid")
-                .answers::<money::PaymentView>(202, "The bank has not answered yet; send the request again")
+                .body::<PaymentBody>()
+                .answers::<PaymentView>(200, "It is paid")
+                .answers::<PaymentView>(202, "The bank has not answered yet; send the request again")
                 .problems(&[&PAYMENT_DECLINED, &PAID_TOO_LATE, &BALANCE_TOO_LOW, &BAD_COUPON])
                 .problems(&[&PAYMENT_UNDER_WAY, &KEY_REUSED, &ORDER_STATE, &NO_PAYMENTS])
                 .problems(&[&CHANGE_UNKNOWN, &UNAVAILABLE, &REBUILDING]),
@@ -285,8 +282,8 @@ fn after_the_order(contract: Contract) -> Contract {
             money::request_refund,
             of_one("Ask for the money back")
                 .buyer()
-                .optional_body::<money::RefundBody>()
-                .answers::<status::OrderView>(202, "The order, whose status shows how far the refund is")
+                .optional_body::<RefundBody>()
+                .answers::<OrderView>(202, "The order, whose status shows how far the refund is")
                 .problems(&[&ORDER_STATE, &CHANGE_UNKNOWN, &UNAVAILABLE, &REBUILDING]),
         )
         .get(
@@ -294,7 +291,7 @@ fn after_the_order(contract: Contract) -> Contract {
             money::timeline,
             of_one("What happened to an order, step by step")
                 .buyer_or_admin()
-                .answers::<money::Timeline>(200, "The steps, by time")
+                .answers::<Timeline>(200, "The steps, by time")
                 .problems(&[&UNAVAILABLE, &REBUILDING]),
         )
         .get(
@@ -303,7 +300,7 @@ fn after_the_order(contract: Contract) -> Contract {
             Call::new(AFTER, "Refunds by order id, 1,000 at the most")
                 .admin()
                 .query::<SagaState>("state", "Which refunds; by default those that are `held`")
-                .answers::<money::RefundList>(200, "The refunds")
+                .answers::<RefundList>(200, "The refunds")
                 .problems(&[&UNAVAILABLE]),
         )
         .post("/api/v1/refunds/{id}/approve", money::approve, decision("Let a refund go on that is held"))
@@ -314,8 +311,8 @@ fn after_the_order(contract: Contract) -> Contract {
             Call::new(AFTER, "Add to what a user has with us")
                 .path::<UserId>("id", "The user")
                 .admin()
-                .body::<money::Gift>()
-                .answers::<money::BalanceView>(200, "What the user has now")
+                .body::<Gift>()
+                .answers::<BalanceView>(200, "What the user has now")
                 .problems(&[&UNAVAILABLE]),
         )
         .post(
@@ -323,8 +320,8 @@ fn after_the_order(contract: Contract) -> Contract {
             money::add_coupon,
             Call::new(AFTER, "Make a coupon")
                 .admin()
-                .body::<money::Coupon>()
-                .answers::<money::Coupon>(201, "The coupon")
+                .body::<Coupon>()
+                .answers::<Coupon>(201, "The coupon")
                 .problems(&[&UNAVAILABLE]),
         )
 }
@@ -362,7 +359,7 @@ fn repairs(contract: Contract) -> Contract {
             repair::parked,
             Call::new(REPAIRS, "Messages that wait for a human, oldest first, 1,000 at the most")
                 .admin()
-                .answers::<repair::ParkedList>(200, "The messages")
+                .answers::<ParkedList>(200, "The messages")
                 .problems(&[&UNAVAILABLE]),
         )
         .delete("/api/v1/parked/{id}", repair::discard, of_message("Remove a parked message for good"))
@@ -389,13 +386,13 @@ fn events(contract: Contract) -> Contract {
             Call::new(EVENTS, "Events of the outbox, oldest first, 1,000 at the most")
                 .admin()
                 .query::<OutboxState>("state", "Which events; by default those that are `parked`")
-                .answers::<outbox::EventList>(200, "The events")
+                .answers::<OutboxList>(200, "The events")
                 .problems(&[&UNAVAILABLE]),
         )
         .get(
             "/api/v1/outbox/{id}",
             outbox::show,
-            of_event("One event of the outbox").answers::<outbox::EventView>(200, "The event"),
+            of_event("One event of the outbox").answers::<OutboxEventView>(200, "The event"),
         )
         .delete(
             "/api/v1/outbox/{id}",
@@ -410,8 +407,7 @@ fn events(contract: Contract) -> Contract {
         .get(
             "/api/v1/subscribers/{name}",
             outbox::subscriber,
-            of_subscriber("What waits for a subscriber")
-                .answers::<outbox::SubscriberView>(200, "The subscriber"),
+            of_subscriber("What waits for a subscriber").answers::<SubscriberView>(200, "The subscriber"),
         )
         .delete(
             "/api/v1/subscribers/{name}",
@@ -422,7 +418,7 @@ fn events(contract: Contract) -> Contract {
             "/api/v1/subscribers/{name}/redrive",
             outbox::redrive_parked,
             of_subscriber("Give a subscriber all events again that it had parked")
-                .answers::<outbox::Redriven>(200, "How many"),
+                .answers::<Redriven>(200, "How many"),
         )
 }
 
@@ -431,14 +427,14 @@ fn others(contract: Contract) -> Contract {
         .get(
             "/problems",
             problem::list,
-            Call::new(OTHERS, "Every kind of problem").answers::<Vec<problem::Kind>>(200, "The kinds"),
+            Call::new(OTHERS, "Every kind of problem").answers::<Vec<KindView>>(200, "The kinds"),
         )
         .get(
             "/problems/{slug}",
             problem::show,
             Call::new(OTHERS, "One kind of problem, and what to do about it")
                 .path::<String>("slug", "The last part of a problem's `type`")
-                .answers::<problem::Kind>(200, "The kind"),
+                .answers::<KindView>(200, "The kind"),
         )
         .describe(
             HttpMethod::Get,
@@ -454,8 +450,8 @@ fn others(contract: Contract) -> Contract {
             HttpMethod::Get,
             "/readyz",
             Call::new(OTHERS, "Whether the process can work, and if not, why")
-                .answers::<health::Report>(200, "It can")
-                .answers::<health::Report>(503, "It cannot, or is shutting down"),
+                .answers::<ReadinessReport>(200, "It can")
+                .answers::<ReadinessReport>(503, "It cannot, or is shutting down"),
         )
         .describe(
             HttpMethod::Get,

@@ -7,38 +7,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use seckill_core::{Change, NotChanged, Sale, SaleChange, SaleChanged, SaleId, Timestamp, now};
-use serde::{Deserialize, Deserializer};
-use utoipa::ToSchema;
+use seckill_api::{SalePatch, SaleView};
+use seckill_core::{Change, NotChanged, Sale, SaleChange, SaleChanged, SaleId, now};
 
 use super::auth::{Admin, Sales};
 use super::problem::Refusal;
-use super::sales::{SaleView, read_sale};
+use super::sales::{self, read_sale};
 use super::{App, Id, body};
-
-/// The fields of a JSON merge patch (RFC 7396). None of them can be removed, so `null` is refused.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SalePatch {
-    /// 1 to 200 characters.
-    #[serde(default, deserialize_with = "present")]
-    name: Option<String>,
-    /// 1 to 200 characters.
-    #[serde(default, deserialize_with = "present")]
-    product: Option<String>,
-    /// All units on sale since the beginning, the sold ones included; never fewer than before.
-    #[serde(default, deserialize_with = "present")]
-    stock: Option<u32>,
-    /// Later than the sale's start, and not in the past.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    ends_at: Option<Timestamp>,
-}
-
-/// A value that may be left out, but must not be `null`.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
 
 /// `PATCH /api/v1/sales/{id}`: 200 and the sale; 202 where the gate has not applied the change yet.
 pub(super) async fn patch(
@@ -98,7 +73,7 @@ async fn change(app: Arc<App>, id: SaleId, change: SaleChange) -> Result<Respons
 async fn view(app: &App, sale: Sale) -> SaleView {
     match read_sale(&app.backend, sale.id).await {
         Ok(Some(view)) => view,
-        Ok(None) | Err(_) => SaleView::new(sale, now(), None),
+        Ok(None) | Err(_) => sales::view(sale, now(), None),
     }
 }
 

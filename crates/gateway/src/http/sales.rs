@@ -7,11 +7,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
+use seckill_api::{SaleList, SaleView};
 use seckill_core::{
-    Backend, Fault, FieldError, GateLevel, NewSale, Phase, RequestKey, Sale, SaleId, Timestamp, now,
+    Backend, Fault, FieldError, GateLevel, NewSale, RequestKey, Sale, SaleId, Timestamp, now,
 };
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::auth::{Admin, Sales};
 use super::copies::Copies;
@@ -23,23 +22,6 @@ use crate::directory::OnceCreated;
 const VIEW_AGE: Duration = Duration::from_millis(100);
 /// Sales that are read for their views at the same time.
 const MAX_READS: usize = 4;
-
-/// A sale, as anybody sees it.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct SaleView {
-    #[serde(flatten)]
-    sale: Sale,
-    phase: Phase,
-    /// When all of this was read; at most a tenth of a second ago.
-    #[schema(value_type = String, format = DateTime)]
-    as_of: Timestamp,
-    /// Units that the gate has not set aside; `null` while the gate cannot say.
-    remaining: Option<u32>,
-    /// Orders that the gate has set aside.
-    reserved_orders: Option<u64>,
-    /// Of these, orders that the queue has yet to confirm.
-    pending_orders: Option<u64>,
-}
 
 /// The views of sales, which everybody sees the same copy of.
 pub(super) fn views(backend: Backend) -> Copies<SaleView> {
@@ -55,19 +37,18 @@ pub(super) async fn read_sale(backend: &Backend, id: SaleId) -> Result<Option<Sa
     let as_of = now();
     let Some(sale) = backend.ledger.sale(id).await? else { return Ok(None) };
     let level = backend.gate.level(id).await.ok().flatten();
-    Ok(Some(SaleView::new(sale, as_of, level)))
+    Ok(Some(view(sale, as_of, level)))
 }
 
-impl SaleView {
-    pub(super) fn new(sale: Sale, as_of: Timestamp, level: Option<GateLevel>) -> Self {
-        Self {
-            phase: sale.phase(as_of),
-            as_of,
-            sale,
-            remaining: level.map(|level| level.remaining),
-            reserved_orders: level.map(|level| level.orders),
-            pending_orders: level.map(|level| level.pending_orders),
-        }
+/// A sale that was read at `as_of`, and what its gate has.
+pub(super) fn view(sale: Sale, as_of: Timestamp, level: Option<GateLevel>) -> SaleView {
+    SaleView {
+        phase: sale.phase(as_of),
+        as_of,
+        sale,
+        remaining: level.map(|level| level.remaining),
+        reserved_orders: level.map(|level| level.orders),
+        pending_orders: level.map(|level| level.pending_orders),
     }
 }
 
@@ -90,13 +71,13 @@ pub(super) async fn create(
     let (created, replayed) = created.await.map_err(|_| Refusal::SaleUnknown { has_key: false })??;
     let id = created.id;
     // The sale is there, whatever the back end says now: a refusal would have it made a second time.
-    let view = match read_sale(&app.backend, id).await {
+    let shown = match read_sale(&app.backend, id).await {
         Ok(Some(view)) => view,
-        Ok(None) | Err(_) => SaleView::new(created, now(), None),
+        Ok(None) | Err(_) => view(created, now(), None),
     };
     let location = HeaderValue::try_from(format!("/api/v1/sales/{id}")).expect("an id is plain text");
     let replayed = replayed.then_some([("idempotent-replayed", HeaderValue::from_static("true"))]);
-    Ok((StatusCode::CREATED, replayed, [(header::LOCATION, location)], Json(view)))
+    Ok((StatusCode::CREATED, replayed, [(header::LOCATION, location)], Json(shown)))
 }
 
 /// The sale, and whether it was there before this request.
@@ -140,12 +121,6 @@ async fn of_key(app: &App, key: Option<&RequestKey>) -> Result<Option<Sale>, Ref
         Some((sale, hash)) if hash == key.hash => Ok(Some(sale)),
         Some(_) => Err(Refusal::KeyReused),
     }
-}
-
-/// The newest sales.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SaleList {
-    sales: Vec<Sale>,
 }
 
 /// `GET /api/v1/sales`: newest first, at most a second old.

@@ -9,11 +9,8 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
-use seckill_core::{
-    CancelReason, LedgerOrder, OrderId, OrderStatus, RejectReason, SaleId, Timestamp, UserId,
-};
-use serde::Serialize;
-use utoipa::ToSchema;
+use seckill_api::{OrderList, OrderView, Reason};
+use seckill_core::{LedgerOrder, OrderId, OrderStatus, SaleId, UserId};
 
 use super::auth::Buyer;
 use super::problem::{REBUILD_SECONDS, Refusal};
@@ -25,102 +22,44 @@ const KEEP_ALIVE: Duration = Duration::from_secs(45);
 /// How long a stream waits, on average, before it asks again about an order whose state could not be read.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// An order, as its buyer sees it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct OrderView {
-    order_id: OrderId,
-    sale_id: SaleId,
-    quantity: u32,
-    status: OrderStatus,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    amount_cents: Option<u64>,
-    /// Why it was rejected or cancelled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
-    /// The last moment for paying it, while that has not happened.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pay_by: Option<Timestamp>,
-    /// When the gateway took the request.
-    #[schema(value_type = String, format = DateTime)]
-    accepted_at: Timestamp,
-    /// When the ledger recorded it, by the ledger's clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
-    recorded_at: Option<Timestamp>,
+/// A recorded order, as its buyer sees it.
+pub(super) fn recorded(order: &LedgerOrder) -> OrderView {
+    let LedgerOrder { sale_id, claim, amount_cents, status, rejected, cancelled, recorded_at, .. } = *order;
+    OrderView {
+        order_id: claim.order_id,
+        sale_id,
+        quantity: claim.quantity,
+        status,
+        amount_cents: rejected.is_none().then_some(amount_cents),
+        reason: rejected.map(Reason::Rejected).or(cancelled.map(Reason::Cancelled)),
+        pay_by: None,
+        accepted_at: claim.accepted_at,
+        recorded_at: Some(recorded_at),
+    }
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Reason {
-    Rejected(RejectReason),
-    Cancelled(CancelReason),
-}
-
-impl From<&LedgerOrder> for OrderView {
-    fn from(order: &LedgerOrder) -> Self {
-        let LedgerOrder { sale_id, claim, amount_cents, status, rejected, cancelled, recorded_at, .. } =
-            *order;
-        Self {
+fn known_order(known: &Known) -> OrderView {
+    match known {
+        Known::Recorded(order) => recorded(order),
+        Known::Queued { sale_id, claim } => OrderView {
             order_id: claim.order_id,
-            sale_id,
+            sale_id: *sale_id,
             quantity: claim.quantity,
-            status,
-            amount_cents: rejected.is_none().then_some(amount_cents),
-            reason: rejected.map(Reason::Rejected).or(cancelled.map(Reason::Cancelled)),
+            status: OrderStatus::Queued,
+            amount_cents: None,
+            reason: None,
             pay_by: None,
             accepted_at: claim.accepted_at,
-            recorded_at: Some(recorded_at),
-        }
+            recorded_at: None,
+        },
     }
 }
 
-impl From<&Known> for OrderView {
-    fn from(known: &Known) -> Self {
-        match known {
-            Known::Recorded(order) => order.into(),
-            Known::Queued { sale_id, claim } => Self {
-                order_id: claim.order_id,
-                sale_id: *sale_id,
-                quantity: claim.quantity,
-                status: OrderStatus::Queued,
-                amount_cents: None,
-                reason: None,
-                pay_by: None,
-                accepted_at: claim.accepted_at,
-                recorded_at: None,
-            },
-        }
-    }
-}
-
-impl OrderView {
-    pub(super) fn sale_id(&self) -> SaleId {
-        self.sale_id
-    }
-
-    pub(super) fn status(&self) -> OrderStatus {
-        self.status
-    }
-
-    pub(super) fn amount_cents(&self) -> Option<u64> {
-        self.amount_cents
-    }
-
-    pub(super) fn accepted_at(&self) -> Timestamp {
-        self.accepted_at
-    }
-
-    pub(super) fn recorded_at(&self) -> Option<Timestamp> {
-        self.recorded_at
-    }
-
-    /// Whether nothing more happens to it unless its buyer asks for it.
-    fn rests(&self) -> bool {
-        has_ended(self.status)
-            || self.status == OrderStatus::Paid
-            || (self.status == OrderStatus::Committed && self.pay_by.is_none())
-    }
+/// Whether nothing more happens to it unless its buyer asks for it.
+fn rests(order: &OrderView) -> bool {
+    has_ended(order.status)
+        || order.status == OrderStatus::Paid
+        || (order.status == OrderStatus::Committed && order.pay_by.is_none())
 }
 
 impl From<NotKnown> for Refusal {
@@ -157,7 +96,7 @@ pub(super) async fn find_now(app: &App, id: OrderId, user: UserId) -> Result<Ord
 
 /// Says until when an order can be paid, where its sale has payments.
 async fn view(app: &App, known: &Known) -> OrderView {
-    let view = OrderView::from(known);
+    let view = known_order(known);
     let (OrderStatus::Committed, Some(recorded_at)) = (view.status, view.recorded_at) else { return view };
     let sale = app.directory.desk(view.sale_id).await.ok().flatten();
     let window = sale.and_then(|desk| desk.sale.payment_window_ms);
@@ -167,22 +106,16 @@ async fn view(app: &App, known: &Known) -> OrderView {
     OrderView { pay_by, ..view }
 }
 
-/// A user's orders in one sale.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Mine {
-    orders: Vec<OrderView>,
-}
-
 /// `GET /api/v1/sales/{id}/orders/mine`
 pub(super) async fn mine(
     State(app): State<Arc<App>>,
     Id(sale): Id<SaleId>,
     Buyer(user): Buyer,
-) -> Result<Json<Mine>, Refusal> {
+) -> Result<Json<OrderList>, Refusal> {
     app.read_limit.check(user)?;
     app.directory.desk(sale).await?.ok_or(Refusal::NoSuchSale(sale))?;
     let orders = app.statuses.of_user(user, sale).await?;
-    Ok(Json(Mine { orders: orders.iter().map(|known| OrderView::from(&**known)).collect() }))
+    Ok(Json(OrderList { orders: orders.iter().map(|known| known_order(known)).collect() }))
 }
 
 /// `GET /api/v1/orders/{id}/events`: an event `status` whenever the order's status changes, up to its end.
@@ -215,28 +148,29 @@ fn status_events(
     user: UserId,
 ) -> impl Stream<Item = Event> + use<> {
     let event = |order: &OrderView| Event::default().event("status").json_data(order).unwrap_or_default();
-    let seen = (first.order_id, first.status, first.rests());
+    let seen = (first.order_id, first.status, rests(first));
     let opening = event(first);
-    let changes = stream::unfold((app, waiter, seen), move |(app, waiter, (id, status, rests))| async move {
-        if rests {
-            return None;
-        }
-        loop {
-            waiter.news().await;
-            let known = loop {
-                if let Ok(Some(known)) = app.statuses.find(id, user).await {
-                    break known;
-                }
-                // While a back end is away the stream waits.
-                tokio::time::sleep(AGAIN.mul_f64(rand::random_range(0.5..=1.5))).await;
-            };
-            waiter.told(known.stage());
-            if known.status() != status {
-                let order = view(&app, &known).await;
-                let seen = (id, order.status, order.rests());
-                return Some((event(&order), (app, waiter, seen)));
+    let changes =
+        stream::unfold((app, waiter, seen), move |(app, waiter, (id, status, at_rest))| async move {
+            if at_rest {
+                return None;
             }
-        }
-    });
+            loop {
+                waiter.news().await;
+                let known = loop {
+                    if let Ok(Some(known)) = app.statuses.find(id, user).await {
+                        break known;
+                    }
+                    // While a back end is away the stream waits.
+                    tokio::time::sleep(AGAIN.mul_f64(rand::random_range(0.5..=1.5))).await;
+                };
+                waiter.told(known.stage());
+                if known.status() != status {
+                    let order = view(&app, &known).await;
+                    let seen = (id, order.status, rests(&order));
+                    return Some((event(&order), (app, waiter, seen)));
+                }
+            }
+        });
     stream::once(async { opening }).chain(changes)
 }

@@ -7,10 +7,10 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::header::CACHE_CONTROL;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
-use seckill_core::{Phase, Sale, SaleId, SaleState, Timestamp, UserId, now};
+use seckill_api::{ChallengeView, TicketRequest, TicketView};
+use seckill_core::{Phase, Sale, SaleId, SaleState, UserId, now};
+use seckill_token::challenge::Challenge;
 use seckill_token::ticket::{Ticket, TicketError};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::auth::Buyer;
 use super::body::OrDefault;
@@ -66,16 +66,6 @@ fn refused(why: NotAdmitted) -> Refusal {
     refusal
 }
 
-/// A ticket, as its buyer sees it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Handed {
-    sale_id: SaleId,
-    ticket: String,
-    /// The first moment at which it is not valid any more.
-    #[schema(value_type = String, format = DateTime)]
-    expires_at: Timestamp,
-}
-
 /// `GET /api/v1/sales/{id}/challenge`: the work that a ticket costs now.
 pub(super) async fn challenge(
     State(app): State<Arc<App>>,
@@ -87,15 +77,9 @@ pub(super) async fn challenge(
     if !desk.sale.admission.proof_of_work {
         return Err(NotAdmitted::NoProofs(id).into());
     }
-    Ok(([(CACHE_CONTROL, "no-store")], Json(app.proofs.challenge(id, user))))
-}
-
-/// The body of a request for a ticket.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TicketRequest {
-    /// The solution of a challenge, as ALTCHA's clients send it.
-    altcha: Option<String>,
+    let Challenge { algorithm, challenge, maxnumber, salt, signature } = app.proofs.challenge(id, user);
+    let challenge = ChallengeView { algorithm, challenge, maxnumber, salt, signature };
+    Ok(([(CACHE_CONTROL, "no-store")], Json(challenge)))
 }
 
 /// `POST /api/v1/sales/{id}/ticket`
@@ -138,5 +122,5 @@ pub(super) async fn fetch(
     }
     let ticket = app.tickets.sign(sale, user, expires_at);
     metrics::counter!("seckill_tickets_total").increment(1);
-    Ok(([(CACHE_CONTROL, "no-store")], Json(Handed { sale_id: id, ticket, expires_at })))
+    Ok(([(CACHE_CONTROL, "no-store")], Json(TicketView { sale_id: id, ticket, expires_at })))
 }

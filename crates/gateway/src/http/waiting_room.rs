@@ -10,6 +10,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{StreamExt, stream};
+use seckill_api::PlaceView;
 use seckill_core::waiting::Standing;
 use seckill_core::{Dependency, Phase, SaleId, Timestamp, UserId, now};
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use super::auth::Buyer;
 use super::problem::{NotAdmitted, Refusal};
 use super::{App, Id};
 use crate::admission::rooms::{Latest, is_open, opens_at};
-use crate::admission::status::{self, Me};
+use crate::admission::status;
 use crate::directory::Desk;
 
 /// The longest time for which an event stream is silent about a room that moves.
@@ -93,7 +94,7 @@ pub(super) async fn mine(
     Ok(private(Json(status::me(&desk.sale, &room, number))))
 }
 
-fn private(body: Json<Me>) -> impl IntoResponse {
+fn private(body: Json<PlaceView>) -> impl IntoResponse {
     ([(CACHE_CONTROL, "private, no-store")], body)
 }
 
@@ -113,7 +114,7 @@ pub(super) async fn admitted_until(app: &App, desk: &Desk, user: UserId) -> Resu
         Standing::Admitted { until_ms, .. } => until_ms,
         Standing::Expired { .. } => return Err(NotAdmitted::TurnPassed.into()),
         Standing::BeforeTheDraw | Standing::Waiting { .. } => {
-            let seconds = status::me(&desk.sale, &room, number).refresh_seconds();
+            let seconds = status::me(&desk.sale, &room, number).cloudflare.refresh_interval_seconds;
             return Err(NotAdmitted::StillWaiting { seconds: seconds.min(MAX_RETRY_SECONDS) }.into());
         }
     };
@@ -145,7 +146,7 @@ pub(super) async fn events(
                 published.changed().await.ok()?;
                 let latest = published.borrow_and_update().latest.clone();
                 let me = status::me(&desk.sale, &latest, number);
-                if me.is_news_after(&last) || (me != last && shown.elapsed() >= SILENCE) {
+                if status::is_news(&me, &last) || (me != last && shown.elapsed() >= SILENCE) {
                     (last, shown) = (me, Instant::now());
                     return Some((last.clone(), (published, desk, last, shown)));
                 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use seckill_api::{Rate, WorkerView, WorkersBody, WorkersView};
 use seckill_core::{ControlPlane, DrainRate, Fault, FieldError, ProcessId, Settings};
-use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::{Instant, timeout_at};
-use utoipa::ToSchema;
 
 use super::auth::{Admin, Operate};
 use super::problem::Refusal;
@@ -21,29 +20,6 @@ const MAX_RATE: u32 = 1_000_000;
 const LISTEN: Duration = Duration::from_millis(700);
 /// How often a change is tried while others change the settings at the same time.
 const TRIES: usize = 8;
-
-/// What the workers are told, and what they do.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct WorkersView {
-    /// Counts the changes; 0 when there was none.
-    revision: u64,
-    /// Orders a second for each worker, or `unlimited`; `null`: each has the rate that it was started with.
-    #[schema(value_type = Option<String>)]
-    drain_rate: Option<DrainRate>,
-    paused: bool,
-    /// The workers that reported within the last moment.
-    workers: Vec<WorkerView>,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct WorkerView {
-    name: String,
-    /// In force: a rate, `unlimited`, or `paused`.
-    #[schema(value_type = String)]
-    drain_rate: DrainRate,
-    /// The revision that it has applied.
-    revision: u64,
-}
 
 /// `GET /api/v1/workers`: takes most of a second, because it listens to the workers.
 pub(super) async fn show(
@@ -68,30 +44,6 @@ async fn listen(control: &dyn ControlPlane) -> Result<Vec<WorkerView>, Fault> {
         }
     }
     Ok(workers.into_values().collect())
-}
-
-/// A number, or a word.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Rate {
-    Number(u32),
-    Word(String),
-}
-
-/// What to change; what is left out stays.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WorkersBody {
-    /// `null`: the rate that each worker was started with.
-    #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Rate>)]
-    drain_rate: Option<Option<Rate>>,
-    paused: Option<bool>,
-}
-
-/// Tells `null` from a field that was left out.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Rate>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// `PUT /api/v1/workers`: the settings, and what the workers do a moment later.

@@ -6,6 +6,7 @@ mod after;
 mod api;
 mod audits;
 mod auth;
+mod client;
 mod connections;
 mod contract;
 mod crowd;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueEnum};
-use seckill_core::{EventPattern, SubscriberName};
+use seckill_core::{EventPattern, OutboxState, SubscriberName};
 use url::Url;
 use uuid::Uuid;
 
@@ -129,11 +129,11 @@ pub(crate) enum OutboxStateArg {
 }
 
 impl OutboxStateArg {
-    pub(crate) fn as_str(self) -> &'static str {
+    pub(crate) fn wire(self) -> OutboxState {
         match self {
-            Self::Parked => "parked",
-            Self::Pending => "pending",
-            Self::Sent => "sent",
+            Self::Parked => OutboxState::Parked,
+            Self::Pending => OutboxState::Pending,
+            Self::Sent => OutboxState::Sent,
         }
     }
 }

@@ -8,17 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use console::style;
+use futures_util::TryStreamExt;
 use loadtest::{CancellationToken, Job, Order, Plan, Progress, Session};
-use reqwest::{Client, Method, Response, StatusCode};
+use seckill_client::{Admin, Client, PaymentBody, RecordedOrder};
 use seckill_core::money::Money;
-use seckill_core::{AuditReport, SaleId, UserId, Verdict};
-use secrecy::{ExposeSecret, SecretString};
+use seckill_core::{AuditReport, OrderId, OrderStatus, SaleId, UserId, Verdict};
+use secrecy::SecretString;
 use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use url::Url;
 
 use super::{STALLED, System, TOKEN_TTL, session};
 use crate::cli::demo::DemoArgs;
@@ -32,7 +31,6 @@ const HANDS: usize = 32;
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How often the orders in the ledger are read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a buyer does with an order. Of ten, five pay, one pays and wants the money back, one cancels, three do nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,8 +137,8 @@ pub(super) async fn play(system: &System, args: &DemoArgs, sale: SaleId) -> Resu
 }
 
 /// Promised orders that the ledger rejected; the audit counts them, too.
-fn rejected(waves: &[Wave], rows: &BTreeMap<String, Row>) -> u64 {
-    waves.iter().map(|wave| wave.count(rows, &["rejected"])).sum()
+fn rejected(waves: &[Wave], rows: &BTreeMap<OrderId, RecordedOrder>) -> u64 {
+    waves.iter().map(|wave| wave.count(rows, &[OrderStatus::Rejected])).sum()
 }
 
 /// All buyers who came at one time.
@@ -152,31 +150,25 @@ struct Wave {
 
 impl Wave {
     /// Its orders whose row has one of these states; without states, all that have a row.
-    fn count(&self, rows: &BTreeMap<String, Row>, states: &[&str]) -> u64 {
+    fn count(&self, rows: &BTreeMap<OrderId, RecordedOrder>, states: &[OrderStatus]) -> u64 {
         let has = |order: &&Order| {
-            rows.get(&order.order_id.to_string())
-                .is_some_and(|row| states.is_empty() || states.contains(&row.status.as_str()))
+            rows.get(&OrderId(order.order_id))
+                .is_some_and(|row| states.is_empty() || states.contains(&row.status))
         };
         self.orders.iter().filter(has).count() as u64
     }
 
-    fn funnel(&self, rows: &BTreeMap<String, Row>) -> Funnel {
-        let refunded = self.count(rows, &["refunded"]);
+    fn funnel(&self, rows: &BTreeMap<OrderId, RecordedOrder>) -> Funnel {
+        let refunded = self.count(rows, &[OrderStatus::Refunded]);
         Funnel {
             accepted: self.orders.len() as u64,
-            committed: self.count(rows, &[]) - self.count(rows, &["rejected"]),
-            paid: self.count(rows, &["paid"]) + refunded,
+            committed: self.count(rows, &[]) - self.count(rows, &[OrderStatus::Rejected]),
+            paid: self.count(rows, &[OrderStatus::Paid]) + refunded,
             cancelled: self.cancelled,
-            expired: self.count(rows, &["cancelled"]).saturating_sub(self.cancelled),
+            expired: self.count(rows, &[OrderStatus::Cancelled]).saturating_sub(self.cancelled),
             refunded,
         }
     }
-}
-
-/// An order in the ledger.
-struct Row {
-    user: u64,
-    status: String,
 }
 
 /// Has buyers act on each order that comes into the ledger and is not `known` yet, until all have `arrived`, every order has come to
@@ -184,33 +176,33 @@ struct Row {
 async fn follow(
     shop: &Arc<Shop>,
     plan: &Plan,
-    known: &mut BTreeSet<String>,
+    known: &mut BTreeSet<OrderId>,
     arrived: &CancellationToken,
     began: Instant,
 ) -> Result<u64> {
     let (cancelled, free) = (Arc::new(AtomicU64::new(0)), Arc::new(Semaphore::new(HANDS)));
     let (mut hands, mut said, mut moved, mut before) =
-        (JoinSet::new(), 0, Instant::now(), BTreeMap::<String, u64>::new());
+        (JoinSet::new(), 0, Instant::now(), BTreeMap::<&str, u64>::new());
     loop {
         let all_are_here = arrived.is_cancelled();
-        let mut states = BTreeMap::<String, u64>::new();
-        for (id, Row { user, status }) in shop.rows().await? {
-            if status == "committed" && known.insert(id.clone()) {
+        let mut states = BTreeMap::<&str, u64>::new();
+        for (id, RecordedOrder { user_id: user, status, .. }) in shop.rows().await? {
+            if status == OrderStatus::Committed && known.insert(id) {
                 let (shop, cancelled, free) = (Arc::clone(shop), Arc::clone(&cancelled), Arc::clone(&free));
-                let act = Act::of(user.saturating_sub(plan.first_user));
+                let act = Act::of(user.0.saturating_sub(plan.first_user));
                 hands.spawn(async move {
                     let _free = free.acquire().await?;
-                    let done = shop.act(act, user, &id).await?;
+                    let done = shop.act(act, user, id).await?;
                     cancelled.fetch_add((done && act == Act::Cancel).into(), Relaxed);
                     anyhow::Ok(())
                 });
             }
-            *states.entry(status).or_default() += 1;
+            *states.entry(status.as_str()).or_default() += 1;
         }
         while let Some(ended) = hands.try_join_next() {
             ended.context("a buyer panicked")??;
         }
-        let open = ["committed", "refunding"].iter().any(|status| states.contains_key(*status));
+        let open = ["committed", "refunding"].iter().any(|status| states.contains_key(status));
         if all_are_here && !open && hands.is_empty() && shop.audit().await?.verdict != Verdict::InFlight {
             return Ok(cancelled.load(Relaxed));
         }
@@ -230,100 +222,78 @@ async fn follow(
 
 /// What buyers and the operator of the demo ask of the gateway.
 struct Shop {
-    http: Client,
-    server: Url,
+    client: Client,
+    admin: Admin,
     sale: SaleId,
     jwt_secret: SecretString,
-    admin: SecretString,
+}
+
+/// What a buyer does with an order in one request.
+enum Step {
+    Pay,
+    Cancel,
+    Refund,
 }
 
 impl Shop {
     fn new(system: &System, sale: SaleId) -> Result<Self> {
-        let http =
-            Client::builder().timeout(TIMEOUT).no_proxy().build().context("cannot make an HTTP client")?;
-        let System { server, jwt_secret, admin_token, .. } = system;
-        let (server, jwt_secret, admin) = (server.clone(), jwt_secret.clone(), admin_token.clone());
-        Ok(Self { http, server, sale, jwt_secret, admin })
-    }
-
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        token: &str,
-        key: Option<&str>,
-        body: Option<Value>,
-    ) -> Result<Response> {
-        let mut request = self.http.request(method, self.server.join(path)?).bearer_auth(token);
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        request.send().await.with_context(|| format!("no answer to {path}"))
+        let client = Client::new(system.server.clone())?;
+        let admin = client.admin(system.admin_token.clone());
+        Ok(Self { client, admin, sale, jwt_secret: system.jwt_secret.clone() })
     }
 
     /// A buyer acts on an order; false: that was not possible any more.
-    async fn act(&self, act: Act, user: u64, order: &str) -> Result<bool> {
+    async fn act(&self, act: Act, user: UserId, order: OrderId) -> Result<bool> {
         match act {
             Act::Nothing => Ok(true),
-            Act::Cancel => self.step(user, order, "cancel", None).await,
+            Act::Cancel => self.step(user, order, Step::Cancel).await,
             Act::Pay => self.pay(user, order).await,
             Act::PayAndRefund => {
-                Ok(self.pay(user, order).await? && self.step(user, order, "refund", None).await?)
+                Ok(self.pay(user, order).await? && self.step(user, order, Step::Refund).await?)
             }
         }
     }
 
     /// A buyer's step with an order; false: that is not possible any more.
-    async fn step(&self, user: u64, order: &str, step: &str, body: Option<Value>) -> Result<bool> {
-        let token = secrets::sign(&self.jwt_secret, UserId(user), TOKEN_TTL)?;
-        let path = format!("/api/v1/orders/{order}/{step}");
+    async fn step(&self, user: UserId, order: OrderId, step: Step) -> Result<bool> {
+        let buyer = self.client.buyer(secrets::sign(&self.jwt_secret, user, TOKEN_TTL)?.into());
         let began = Instant::now();
         loop {
-            let answer = self.send(Method::POST, &path, &token, Some(order), body.clone()).await?;
-            let status = answer.status();
-            if status.is_success() {
-                return Ok(true);
+            let done = match step {
+                Step::Pay => {
+                    let payment = PaymentBody { balance_cents: PRICE_CENTS, ..PaymentBody::default() };
+                    buyer.pay(order, &payment, &order.to_string()).await.map(drop)
+                }
+                Step::Cancel => buyer.cancel(order).await.map(drop),
+                Step::Refund => buyer.refund(order, "").await.map(drop),
+            };
+            match done {
+                Ok(()) => return Ok(true),
+                Err(error) if error.status() == Some(409) => return Ok(false),
+                Err(error) if error.problem().is_none() || began.elapsed() > STALLED => {
+                    return Err(error).with_context(|| format!("a buyer cannot go on with order {order}"));
+                }
+                Err(_) => sleep(ASK_AGAIN).await,
             }
-            if status == StatusCode::CONFLICT {
-                return Ok(false);
-            }
-            if began.elapsed() > STALLED {
-                bail!("{path} is answered with {status}: {}", answer.text().await.unwrap_or_default());
-            }
-            sleep(ASK_AGAIN).await;
         }
     }
 
     /// Gives the buyer what the order costs, and pays with it.
-    async fn pay(&self, user: u64, order: &str) -> Result<bool> {
-        let path = format!("/api/v1/users/{user}/balance");
-        let gift = Some(json!({"cents": PRICE_CENTS}));
-        let given = self.send(Method::POST, &path, self.admin.expose_secret(), None, gift).await?;
-        given.error_for_status().context("a buyer could not be given a balance")?;
-        self.step(user, order, "payment", Some(json!({"balance_cents": PRICE_CENTS}))).await
-    }
-
-    async fn read(&self, path: &str) -> Result<Response> {
-        let answer = self.send(Method::GET, path, self.admin.expose_secret(), None, None).await?;
-        answer.error_for_status().with_context(|| format!("{path} cannot be read"))
+    async fn pay(&self, user: UserId, order: OrderId) -> Result<bool> {
+        let given = self.admin.give_balance(user, PRICE_CENTS).await;
+        given.context("a buyer could not be given a balance")?;
+        self.step(user, order, Step::Pay).await
     }
 
     async fn audit(&self) -> Result<AuditReport> {
-        Ok(self.read(&format!("/api/v1/sales/{}/audit", self.sale)).await?.json().await?)
+        Ok(self.client.audit(self.sale).await.context("the sale cannot be audited")?.report)
     }
 
     /// Every order in the ledger, by its id.
-    async fn rows(&self) -> Result<BTreeMap<String, Row>> {
-        let list = self.read(&format!("/api/v1/sales/{}/audit/orders", self.sale)).await?.text().await?;
-        let row = |line: &str| {
-            let mut fields = line.split(',');
-            let (id, user) = (fields.next()?.to_owned(), fields.next()?.parse().ok()?);
-            Some((id, Row { user, status: fields.nth(1)?.to_owned() }))
-        };
-        Ok(list.lines().skip(1).filter_map(row).collect())
+    async fn rows(&self) -> Result<BTreeMap<OrderId, RecordedOrder>> {
+        let rows = self.admin.recorded_orders(self.sale).await.context("the orders cannot be listed")?;
+        let rows = rows.map_ok(|row| (row.order_id, row)).try_collect().await;
+        rows.context("the list of the orders cannot be read")
     }
 }
 

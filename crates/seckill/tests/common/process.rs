@@ -5,7 +5,8 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use seckill_core::{AuditReport, Backend, Verdict};
+use seckill_client::{Admin, Buyer, Client, Error, Made, OrderRequest, Placed, ProblemKind, SaleView};
+use seckill_core::{AuditReport, Backend, OrderId, SaleId, Verdict};
 use seckill_testkit::{TestCluster, eventually};
 use seckill_token::Signer;
 use serde_json::Value;
@@ -175,6 +176,24 @@ impl Role {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
+    /// The typed client of this gateway, and of the probes of a worker.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.url().parse().unwrap()).unwrap()
+    }
+
+    pub(crate) fn admin(&self) -> Admin {
+        self.client().admin(ADMIN_TOKEN.into())
+    }
+
+    pub(crate) fn buyer(&self, user: u64) -> Buyer {
+        self.client().buyer(token(user).into())
+    }
+
+    /// The sale as everybody sees it.
+    pub(crate) async fn sale(&self, sale: u64) -> SaleView {
+        self.client().sale(SaleId(sale)).await.unwrap()
+    }
+
     /// Opens a sale through the command line; returns its id once it takes orders.
     pub(crate) async fn open_sale(&self, stock: u32) -> u64 {
         let (server, stock) = (self.url(), stock.to_string());
@@ -182,29 +201,39 @@ impl Role {
             run(&["sale", "create", "--name", "test", "--stock", &stock, "--server", &server, "--json"])
                 .await;
         assert!(output.status.success(), "{}", text(&output));
-        let sale: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(sale["epoch"], 1, "{sale}");
-        sale["id"].as_u64().unwrap()
+        let view: SaleView = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(view.sale.epoch, 1, "{view:?}");
+        view.sale.id.0
     }
 
     /// Places one order as `user`.
-    pub(crate) async fn order(&self, sale: u64, user: u64) -> (u16, Value) {
-        let request = reqwest::Client::new().post(format!("{}/api/v1/sales/{sale}/orders", self.url()));
-        let answer = request.bearer_auth(token(user)).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+    pub(crate) async fn order(&self, sale: u64, user: u64) -> Result<Made<Placed>, Error> {
+        self.buyer(user).order(SaleId(sale), &OrderRequest::default(), None).await
     }
 
     /// The audit once nothing moves any more.
     pub(crate) async fn audit_at_rest(&self, sale: u64) -> AuditReport {
-        eventually(2 * SOON, async || {
-            let (status, report) = self.get(&format!("/api/v1/sales/{sale}/audit")).await;
-            match serde_json::from_value::<AuditReport>(report.clone()) {
-                Ok(report) if status == 200 && at_rest(&report) => Ok(report),
-                _ => Err((status, report)),
-            }
+        let client = self.client();
+        eventually(2 * SOON, async || match client.audit(SaleId(sale)).await {
+            Ok(audit) if at_rest(&audit.report) => Ok(audit.report),
+            other => Err(other),
         })
         .await
     }
+}
+
+/// The order, which is a new one.
+#[track_caller]
+pub(crate) fn accepted(answer: Result<Made<Placed>, Error>) -> OrderId {
+    let made = answer.unwrap();
+    assert!(!made.replayed, "{made:?}");
+    made.value.order_id
+}
+
+/// With what a request was refused.
+#[track_caller]
+pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, Error>) -> ProblemKind {
+    answer.unwrap_err().kind().expect("a gateway has answered").clone()
 }
 
 /// Nothing moves any more: a broken promise, or every order recorded and settled. A row may be there before its reservation is

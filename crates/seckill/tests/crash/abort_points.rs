@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use seckill_core::{AbortPoint, Claim, OrderBatch, OrderId, SaleId, UserId, now};
+use seckill_core::{AbortPoint, Claim, OrderBatch, OrderId, SaleId, SaleState, UserId, now};
 use seckill_testkit::eventually;
 use serde_json::Value;
 use sqlx::mysql::MySqlConnection;
@@ -17,7 +17,7 @@ use crate::bed::{Bed, GATEWAY, HEALED, QUEUE, died, turn};
 use crate::buyers::Buyers;
 use crate::check::{check, clean};
 use crate::newer::{NEWER, channel, messages, rewrite};
-use crate::process::{ADMIN_TOKEN, Role, run, text};
+use crate::process::{Role, accepted, run, text};
 use crate::sales;
 
 const STOCK: u32 = 60;
@@ -185,11 +185,9 @@ async fn worker_dies_before_it_releases(point: AbortPoint) {
     let batch = OrderBatch::new(SaleId(sale), 1, vec![first]);
     backend.queue.publisher().await.unwrap().publish(&batch).await.unwrap();
     eventually(HEALED, async || backend.ledger.order(first.order_id).await.unwrap().ok_or("no row")).await;
-    let (status, answer) = gateway.order(sale, 7).await;
-    assert_eq!(status, 202, "{answer}");
+    let second = accepted(gateway.order(sale, 7).await);
     died(&mut victim, point).await;
     // Recorded, and the gate still holds it.
-    let second: OrderId = answer["order_id"].as_str().unwrap().parse().unwrap();
     let recorded = backend.ledger.order(second).await.unwrap().unwrap();
     assert!(recorded.rejected.is_some(), "{recorded:?}");
     let held = backend.gate.holdings(UserId(7), &[SaleId(sale)]).await.unwrap();
@@ -344,8 +342,8 @@ async fn gateway_dies_closing_out(point: AbortPoint) {
         level => Err(level),
     })
     .await;
-    let (_, shown) = fresh.get(&format!("/api/v1/sales/{sale}")).await;
-    assert_eq!(shown["state"], "closed_out", "{shown}");
+    let shown = fresh.sale(sale).await;
+    assert_eq!(shown.sale.state, SaleState::ClosedOut, "{shown:?}");
     buyers.send_to(&[&fresh]);
     buyers.retry_all().await;
     assert_eq!(check(&bed.urls, &fresh, sale, STOCK, &buyers).await, STOCK);
@@ -359,9 +357,7 @@ async fn repair(gateway: &Role, command: &str, sale: u64) {
 
 /// Asks for a rebuild and does not wait for its end.
 async fn repair_begins(gateway: &Role, sale: u64) {
-    let request = reqwest::Client::new().post(format!("{}/api/v1/sales/{sale}/rebuild", gateway.url()));
-    let answer = request.bearer_auth(ADMIN_TOKEN).send().await.unwrap();
-    assert_eq!(answer.status().as_u16(), 202);
+    gateway.admin().rebuild(SaleId(sale)).await.unwrap();
 }
 
 fn claim(user: u64) -> Claim {

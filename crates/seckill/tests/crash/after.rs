@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use seckill_core::{AbortPoint, AuditReport, Verdict};
+use seckill_client::{Buyer, Error, PaymentBody, PaymentStatus, PaymentView};
+use seckill_core::{AbortPoint, AuditReport, OrderId, OrderStatus, Verdict};
 use seckill_testkit::eventually;
 use serde_json::{Value, json};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Row};
-use uuid::Uuid;
 
 use crate::bed::{Bed, GATEWAY, HEALED, Servers, died, turn};
 use crate::buyers::Buyers;
 use crate::check::audit_now;
-use crate::process::{ADMIN_TOKEN, Role, Urls, token};
+use crate::process::{Role, Urls};
 
 const STOCK: u32 = 30;
 const PRICE: u64 = 1_234;
@@ -23,15 +23,12 @@ const LONG: Duration = Duration::from_secs(3_600);
 
 /// Opens a sale whose orders can be paid for `window`.
 pub(crate) async fn open_sale(gateway: &Role, stock: u64, price: u64, window: Duration) -> u64 {
-    let body = json!({
+    let sale = json!({
         "name": "after", "stock": stock, "price_cents": price, "payment_window_ms": window.as_millis() as u64,
         "ends_at": "2999-01-01T00:00:00Z",
     });
-    let request = reqwest::Client::new().post(format!("{}/api/v1/sales", gateway.url()));
-    let answer = request.bearer_auth(ADMIN_TOKEN).json(&body).send().await.unwrap();
-    let (status, sale): (_, Value) = (answer.status(), answer.json().await.unwrap());
-    assert_eq!(status, 201, "{sale}");
-    sale["id"].as_u64().unwrap()
+    let sale = serde_json::from_value(sale).unwrap();
+    gateway.admin().create_sale_once(&sale, None).await.unwrap().value.sale.id.0
 }
 
 /// What a statement counts or sums; a sum of no rows is 0.
@@ -136,34 +133,31 @@ async fn redis_emptied_while_units_are_returning() {
 }
 
 /// An order that is committed, and its buyer's id.
-async fn committed(gateway: &Role, sale: u64, user: u64) -> Uuid {
-    let order = Buyers::of(sale, &[gateway]).order(user).await.unwrap();
-    eventually(HEALED, async || match look_up(gateway, user, order).await {
-        found if found["status"] == "committed" => Ok(()),
-        found => Err(found),
-    })
-    .await;
+async fn committed(gateway: &Role, sale: u64, user: u64) -> OrderId {
+    let order = OrderId(Buyers::of(sale, &[gateway]).order(user).await.unwrap());
+    until_it_is(OrderStatus::Committed, &gateway.buyer(user), order).await;
     order
 }
 
-async fn look_up(gateway: &Role, user: u64, order: Uuid) -> Value {
-    let request = reqwest::Client::new().get(format!("{}/api/v1/orders/{order}", gateway.url()));
-    let Ok(answer) = request.bearer_auth(token(user)).send().await else { return Value::Null };
-    answer.json().await.unwrap_or_default()
+/// Waits until a buyer's order stands so.
+async fn until_it_is(status: OrderStatus, buyer: &Buyer, order: OrderId) {
+    eventually(HEALED, async || match buyer.order_status(order).await {
+        Ok(found) if found.status == status => Ok(()),
+        other => Err(other),
+    })
+    .await;
 }
 
-/// Pays by card; the status and the body, or `None` where no answer came.
-async fn pay(gateway: &Role, user: u64, order: Uuid, key: &str) -> Option<(u16, Value)> {
-    let request = reqwest::Client::new().post(format!("{}/api/v1/orders/{order}/payment", gateway.url()));
-    let request = request.bearer_auth(token(user)).header("Idempotency-Key", key);
-    let answer = request.json(&json!({"card": "tok_visa"})).send().await.ok()?;
-    Some((answer.status().as_u16(), answer.json().await.unwrap_or_default()))
+/// Pays by card.
+async fn pay(gateway: &Role, user: u64, order: OrderId, key: &str) -> Result<PaymentView, Error> {
+    let payment = PaymentBody { card: Some("tok_visa".to_owned()), ..PaymentBody::default() };
+    gateway.buyer(user).pay(order, &payment, key).await
 }
 
 /// Sends the same request until it has an answer that stands.
-async fn paid(gateway: &Role, user: u64, order: Uuid, key: &str) -> Value {
+async fn paid(gateway: &Role, user: u64, order: OrderId, key: &str) -> PaymentView {
     eventually(HEALED, async || match pay(gateway, user, order, key).await {
-        Some((200, answer)) if answer["status"] == "paid" => Ok(answer),
+        Ok(answer) if answer.status == PaymentStatus::Paid => Ok(answer),
         other => Err(other),
     })
     .await
@@ -189,7 +183,7 @@ pub(crate) async fn gateway_dies_while_an_order_is_paid(point: AbortPoint) {
     let sale = open_sale(&victim, STOCK.into(), PRICE, LONG).await;
     let order = committed(&victim, sale, 1).await;
     let answered = pay(&victim, 1, order, "key-1").await;
-    assert_eq!(answered, None, "{}", point.name());
+    assert!(matches!(answered, Err(Error::AnswerLost { .. })), "{}: {answered:?}", point.name());
     died(&mut victim, point).await;
     let fresh = bed.urls.gateway(&gateway_args).await;
     let first = paid(&fresh, 1, order, "key-1").await;
@@ -221,21 +215,13 @@ pub(crate) async fn somebody_dies_while_money_goes_back(point: AbortPoint) {
     let sale = open_sale(gateway, STOCK.into(), PRICE, LONG).await;
     let order = committed(gateway, sale, 1).await;
     paid(gateway, 1, order, "key-1").await;
-    let refund = |gateway: &Role| {
-        let request = reqwest::Client::new().post(format!("{}/api/v1/orders/{order}/refund", gateway.url()));
-        request.bearer_auth(token(1)).send()
-    };
-    let asked = refund(gateway).await;
+    let asked = gateway.buyer(1).refund(order, "").await;
     assert_eq!(asked.is_err(), in_gateway, "{asked:?}");
     died(&mut victim, point).await;
     let fresh = if in_gateway { bed.urls.gateway(&gateway_args).await } else { bed.urls.worker(args).await };
     let gateway = if in_gateway { &fresh } else { &other };
-    assert_eq!(refund(gateway).await.unwrap().status(), 202);
-    eventually(HEALED, async || match look_up(gateway, 1, order).await {
-        found if found["status"] == "refunded" => Ok(()),
-        found => Err(found),
-    })
-    .await;
+    gateway.buyer(1).refund(order, "").await.unwrap();
+    until_it_is(OrderStatus::Refunded, &gateway.buyer(1), order).await;
     let report = at_rest(&bed.urls, gateway, sale).await;
     assert_eq!((report.remaining, report.sold), (Some(STOCK), 0), "{report:?}");
     let money = report.money.unwrap();

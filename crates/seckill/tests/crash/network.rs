@@ -110,7 +110,7 @@ async fn reply_of_mysql_to_commit_is_lost() {
     })
     .await;
     assert_eq!(check(&bed.urls, &gateway, sale, STOCK, &buyers).await, 11);
-    let metrics = reqwest::get(format!("{}/metrics", worker.url())).await.unwrap().text().await.unwrap();
+    let metrics = worker.client().metrics().await.unwrap();
     assert!(metrics.lines().any(|line| line == "seckill_orders_redelivered_total 1"), "{metrics}");
     assert!(metrics.lines().any(|line| line == "seckill_orders_committed_total 10"), "{metrics}");
 }
@@ -124,7 +124,7 @@ async fn confirms_of_events_are_lost() {
     let gateway = bed.urls.gateway(GATEWAY).await;
     let worker = urls.worker(&[]).await;
     let metric = async |name: &str| {
-        let metrics = reqwest::get(format!("{}/metrics", worker.url())).await.unwrap().text().await.unwrap();
+        let metrics = worker.client().metrics().await.unwrap();
         let values = metrics
             .lines()
             .filter_map(|line| line.strip_prefix(name)?.rsplit(' ').next()?.parse::<u64>().ok());

@@ -88,7 +88,7 @@ async fn loses_what_waits(urls: &Urls, worker_away: bool, lose: impl AsyncFnOnce
 async fn lost_orders(gateway: &Role, expected: u64) {
     let expected = format!("seckill_lost_orders {expected}");
     eventually(HEALED, async || {
-        let metrics = reqwest::get(format!("{}/metrics", gateway.url())).await.unwrap().text().await.unwrap();
+        let metrics = gateway.client().metrics().await.unwrap();
         let shown = metrics.lines().find(|line| line.starts_with("seckill_lost_orders ")).map(str::to_owned);
         if shown.as_ref() == Some(&expected) { Ok(()) } else { Err(shown) }
     })

@@ -57,8 +57,8 @@ async fn durable_redis_is_trusted_after_a_restart() {
     load.await.unwrap();
     buyers.retry_all().await;
     assert_eq!(check(&servers.urls, &gateway, sale, STOCK, &buyers).await, STOCK);
-    let (_, shown) = gateway.get(&format!("/api/v1/sales/{sale}")).await;
-    assert_eq!((shown["epoch"].as_u64(), buyers.refusals("rebuilding")), (Some(1), 0), "{shown}");
+    let shown = gateway.sale(sale).await.sale;
+    assert_eq!((shown.epoch, buyers.refusals("rebuilding")), (1, 0), "{shown:?}");
 }
 
 /// Two gateways and two workers, and a gate that vanishes in the middle: it is rebuilt, and every unit is sold.

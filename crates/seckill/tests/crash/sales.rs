@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use seckill_core::{AbortPoint, SaleId, now};
+use seckill_client::{Error, Made, ProblemKind, SalePatch, SaleView};
+use seckill_core::{AbortPoint, NewSale, SaleId, now};
 use seckill_testkit::eventually;
 use seckill_testkit::proxy::{Direction, FaultProxy, Flow};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use crate::bed::{Bed, GATEWAY, HEALED, died, turn};
 use crate::buyers::Buyers;
 use crate::check::{check, ready};
-use crate::process::{ADMIN_TOKEN, Role, run, text};
+use crate::process::{Role, refusal, run, text};
 
 const STOCK: u32 = 60;
 const RAISED: u32 = 80;
@@ -18,24 +19,18 @@ const USERS: u64 = 80;
 const PAUSE: Duration = Duration::from_millis(10);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn body() -> Value {
-    json!({
-        "name": "test", "stock": STOCK,
-        "starts_at": now() - HOUR, "ends_at": now() + HOUR,
-    })
+fn new_sale() -> NewSale {
+    let sale = json!({"name": "test", "stock": STOCK, "starts_at": now() - HOUR, "ends_at": now() + HOUR});
+    serde_json::from_value(sale).unwrap()
 }
 
-/// The answer, or `None` where the gateway died before it gave one.
-async fn create(gateway: &Role, key: &str, body: &Value) -> Option<(u16, bool, Value)> {
-    let request =
-        reqwest::Client::new().post(format!("{}/api/v1/sales", gateway.url())).bearer_auth(ADMIN_TOKEN);
-    let answer = request.header("idempotency-key", key).json(body).send().await.ok()?;
-    let (status, replayed) = (answer.status().as_u16(), answer.headers().contains_key("idempotent-replayed"));
-    Some((status, replayed, answer.json().await.unwrap()))
+/// Sends the request once.
+async fn create(gateway: &Role, key: &str, sale: &NewSale) -> Result<Made<SaleView>, Error> {
+    gateway.admin().create_sale_once(sale, Some(key)).await
 }
 
 async fn sales(gateway: &Role) -> usize {
-    gateway.get("/api/v1/sales").await.1["sales"].as_array().unwrap().len()
+    gateway.client().sales().await.unwrap().sales.len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,20 +42,19 @@ async fn a_lost_reply_to_commit_opens_no_second_sale() {
     urls.mysql = proxy.url(&urls.mysql);
     let gateway = urls.gateway(GATEWAY).await;
     ready(&gateway).await;
-    let body = body();
+    let body = new_sale();
     let lose = || proxy.set(Direction::ToServer, Flow::CutReplyTo("COMMIT"));
     lose();
     // A new connection is cut, too, because its session is READ COMMITTED: then nothing was created, and the answer says so.
-    let (status, _, problem) = loop {
-        let answer = create(&gateway, "one", &body).await.unwrap();
-        if answer.2["type"] != "/problems/unavailable" {
-            break answer;
+    let refused = loop {
+        let refused = refusal(create(&gateway, "one", &body).await);
+        if refused != ProblemKind::Unavailable {
+            break refused;
         }
     };
-    assert_eq!((status, &problem["type"]), (503, &json!("/problems/sale-unknown")), "{problem}");
+    assert_eq!(refused, ProblemKind::SaleUnknown);
     proxy.set(Direction::ToServer, Flow::Pass);
-    let (status, replayed, sale) = create(&gateway, "one", &body).await.unwrap();
-    assert_eq!((status, replayed), (201, true), "{sale}");
+    assert!(create(&gateway, "one", &body).await.unwrap().replayed);
     // The command line sends the same again by itself.
     lose();
     let server = gateway.url();
@@ -92,15 +86,16 @@ pub(crate) async fn gateway_dies_creating(point: AbortPoint) {
     let bed = Bed::start().await;
     let mut victim = bed.urls.armed("gateway", GATEWAY, point, 1).await;
     let _worker = bed.urls.worker(&[]).await;
-    let body = body();
-    assert!(create(&victim, "one", &body).await.is_none(), "{} was passed", point.name());
+    let body = new_sale();
+    let lost = create(&victim, "one", &body).await;
+    assert!(matches!(lost, Err(Error::AnswerLost { .. })), "{} was passed: {lost:?}", point.name());
     died(&mut victim, point).await;
     let fresh = bed.urls.gateway(GATEWAY).await;
-    let (status, replayed, sale) = create(&fresh, "one", &body).await.unwrap();
-    assert_eq!((status, replayed), (201, true), "{sale}");
-    let sale = sale["id"].as_u64().unwrap();
-    eventually(HEALED, async || match fresh.get(&format!("/api/v1/sales/{sale}")).await {
-        (200, shown) if shown["epoch"] == 1 => Ok(()),
+    let made = create(&fresh, "one", &body).await.unwrap();
+    assert!(made.replayed, "{made:?}");
+    let sale = made.value.sale.id.0;
+    eventually(HEALED, async || match fresh.sale(sale).await.sale {
+        shown if shown.epoch == 1 => Ok(()),
         other => Err(other),
     })
     .await;
@@ -118,9 +113,9 @@ pub(crate) async fn gateway_dies_changing(point: AbortPoint) {
     let sale = victim.open_sale(STOCK).await;
     let buyers = Buyers::of(sale, &[&victim]);
     buyers.ordering(1..=USERS, PAUSE).await.unwrap();
-    let patch = reqwest::Client::new().patch(format!("{}/api/v1/sales/{sale}", victim.url()));
-    let answer = patch.bearer_auth(ADMIN_TOKEN).json(&json!({"stock": RAISED})).send().await;
-    assert!(answer.is_err(), "{answer:?}");
+    let raise = SalePatch { stock: Some(RAISED), ..SalePatch::default() };
+    let answer = victim.admin().change_sale(SaleId(sale), &raise).await;
+    assert!(matches!(answer, Err(Error::AnswerLost { .. })), "{answer:?}");
     died(&mut victim, point).await;
     let others = [bed.urls.gateway(GATEWAY).await, bed.urls.gateway(GATEWAY).await];
     let backend = bed.urls.backend();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seckill_core::{Claim, Decision, OrderId, SaleId, UserId, Verdict, now};
+use seckill_core::{Claim, Decision, OrderId, OrderStatus, SaleId, UserId, Verdict, now};
 use seckill_testkit::eventually;
 
 use crate::fleet::{check_in_sql, promised, send};
@@ -80,8 +80,8 @@ async fn an_embedded_gateway_killed_under_load_has_every_promised_order_after_th
     let server = gateway.url();
     let (run, ()) = tokio::join!(send(&server, sale, 1, 4_000, Duration::from_secs(2)), async {
         eventually(SOON, async || {
-            let (_, sale) = gateway.get(&format!("/api/v1/sales/{sale}")).await;
-            if sale["orders"].as_u64() >= Some(300) { Ok(()) } else { Err(sale) }
+            let shown = gateway.sale(sale).await.sale;
+            if shown.orders >= 300 { Ok(()) } else { Err(shown) }
         })
         .await;
         gateway.kill().await;
@@ -91,13 +91,11 @@ async fn an_embedded_gateway_killed_under_load_has_every_promised_order_after_th
     assert_eq!(report.verdict, Verdict::Clean, "{report:?}");
     let orders: Vec<_> = run.orders().into_iter().filter(|order| order.promised).collect();
     assert!(orders.len() >= 300, "only {} orders were promised", orders.len());
-    let http = reqwest::Client::new();
+    let client = gateway.client();
     for order in &orders {
-        let url = format!("{}/api/v1/orders/{}", gateway.url(), order.order_id);
-        let token = crate::process::token(1 + u64::from(order.buyer));
-        let answer = http.get(url).bearer_auth(token).send().await.unwrap();
-        let answer: serde_json::Value = answer.json().await.unwrap();
-        assert_eq!(answer["status"], "committed", "{answer}");
+        let buyer = client.buyer(crate::process::token(1 + u64::from(order.buyer)).into());
+        let shown = buyer.order_status(OrderId(order.order_id)).await.unwrap();
+        assert_eq!(shown.status, OrderStatus::Committed, "{shown:?}");
     }
     assert!(report.committed_orders >= orders.len() as u64);
 }

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use loadtest::Kind;
-use seckill_core::Verdict;
-use serde_json::Value;
+use seckill_client::{DependencyStatus, ProblemKind, Readiness};
+use seckill_core::{Mode, Verdict};
 
 use crate::fleet::{promised, send};
-use crate::process::{ADMIN_TOKEN, Urls};
+use crate::process::{Urls, refusal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_direct_gateway_sells_out_without_redis_rabbitmq_and_a_worker() {
@@ -24,12 +24,11 @@ async fn a_direct_gateway_sells_out_without_redis_rabbitmq_and_a_worker() {
         ..urls.clone()
     };
     let gateway = nowhere.gateway(&["--mode", "direct"]).await;
-    let body = serde_json::json!({"name": "test", "stock": STOCK, "ends_at": "2999-01-01T00:00:00Z"});
-    let request = reqwest::Client::new().post(format!("{}/api/v1/sales", gateway.url()));
-    let sale: Value =
-        request.bearer_auth(ADMIN_TOKEN).json(&body).send().await.unwrap().json().await.unwrap();
-    assert_eq!(sale["mode"], "direct", "{sale}");
-    let id = sale["id"].as_u64().unwrap();
+    let sale = serde_json::json!({"name": "test", "stock": STOCK, "ends_at": "2999-01-01T00:00:00Z"});
+    let sale = serde_json::from_value(sale).unwrap();
+    let sale = gateway.admin().create_sale_once(&sale, None).await.unwrap().value.sale;
+    assert_eq!(sale.mode, Mode::Direct, "{sale:?}");
+    let id = sale.id.0;
     // A gateway in queue mode, which does not sell the sales of direct gateways.
     let other = urls.gateway(&[]).await;
 
@@ -44,8 +43,7 @@ async fn a_direct_gateway_sells_out_without_redis_rabbitmq_and_a_worker() {
 
     let promised = promised(&[run]);
     assert_eq!(promised.len() as u64, STOCK);
-    let (status, body) = other.order(id, 5_000).await;
-    assert_eq!((status, &body["type"]), (503, &Value::from("/problems/unavailable")), "{body}");
+    assert_eq!(refusal(other.order(id, 5_000).await), ProblemKind::Unavailable);
     for gateway in [&gateway, &other] {
         let report = gateway.audit_at_rest(id).await;
         assert_eq!(
@@ -60,6 +58,7 @@ async fn a_direct_gateway_sells_out_without_redis_rabbitmq_and_a_worker() {
         let found = ledger.order(seckill_core::OrderId(order)).await.unwrap();
         assert!(found.is_some_and(|order| order.rejected.is_none()), "order {order} has no row");
     }
-    let (status, ready) = gateway.get("/readyz").await;
-    assert_eq!((status, &ready["dependencies"]["ledger"]["status"]), (200, &Value::from("up")), "{ready}");
+    let ready = gateway.client().readiness().await.unwrap();
+    assert!(matches!(ready.status, Readiness::Ready | Readiness::Degraded), "{ready:?}");
+    assert_eq!(ready.dependencies["ledger"].status, DependencyStatus::Up, "{ready:?}");
 }

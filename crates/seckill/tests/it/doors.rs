@@ -3,7 +3,7 @@
 use seckill_testkit::eventually;
 use serde_json::Value;
 
-use crate::process::{ADMIN_TOKEN, Role, SOON, run, text};
+use crate::process::{ADMIN_TOKEN, Role, SOON, accepted, run, text};
 
 /// Where the gateway serves admins, as it logs it.
 pub(crate) fn admin_url(gateway: &Role) -> String {
@@ -44,8 +44,7 @@ async fn with_a_listener_for_admins_buyers_see_neither_page_nor_metrics_nor_cont
     let created = run(&[&create[..], &[&admin, "--json"]].concat()).await;
     assert!(created.status.success(), "{}", text(&created));
     let sale: Value = serde_json::from_slice(&created.stdout).unwrap();
-    let (status, order) = gateway.order(sale["id"].as_u64().unwrap(), 7).await;
-    assert_eq!(status, 202, "{order}");
+    accepted(gateway.order(sale["id"].as_u64().unwrap(), 7).await);
     let log = gateway.log();
     assert!(log.contains("demonstration controls are on"), "{log}");
 }
@@ -62,7 +61,7 @@ async fn after_sigterm_orders_go_on_until_the_delay_is_over_or_a_second_signal_c
         other => Err(other),
     })
     .await;
-    assert_eq!(gateway.order(sale, 7).await.0, 202);
+    accepted(gateway.order(sale, 7).await);
     gateway.terminate().await;
     assert!(gateway.ended(SOON).await.success());
 }

@@ -8,7 +8,7 @@ use seckill_core::{Claim, Decision, OrderBatch, OrderId, SaleId, UserId, now};
 use seckill_testkit::eventually;
 use sqlx::{Connection, MySqlConnection};
 
-use crate::process::{Role, SOON, Urls};
+use crate::process::{Role, SOON, Urls, accepted};
 
 /// Every word of `text` that is named as seckill's metrics are.
 fn names(text: &str) -> BTreeSet<&str> {
@@ -29,7 +29,7 @@ fn wanted(folder: &Path, found: &mut BTreeSet<String>) {
 }
 
 async fn metrics(role: &Role) -> String {
-    reqwest::get(format!("{}/metrics", role.url())).await.unwrap().text().await.unwrap()
+    role.client().metrics().await.unwrap()
 }
 
 async fn sql(urls: &Urls, sql: &'static str) {
@@ -41,7 +41,7 @@ async fn sql(urls: &Urls, sql: &'static str) {
 /// a message that cannot be read; a database without a table.
 async fn make_everything_happen(urls: &Urls, gateway: &Role, worker: &Role) {
     let sale = gateway.open_sale(10).await;
-    assert_eq!(gateway.order(sale, 1).await.0, 202);
+    accepted(gateway.order(sale, 1).await);
     let backend = urls.backend();
     let claim = |user| Claim {
         order_id: OrderId::generate(),
@@ -59,8 +59,7 @@ async fn make_everything_happen(urls: &Urls, gateway: &Role, worker: &Role) {
     // An order that is reserved and not published.
     let reserved = backend.gate.reserve(SaleId(sale), 1, &[], &[claim(3)]).await.unwrap();
     assert_eq!(reserved.decisions, [Decision::Reserved]);
-    let (status, _) = gateway.get(&format!("/api/v1/sales/{sale}/audit")).await;
-    assert_eq!(status, 200);
+    gateway.client().audit(SaleId(sale)).await.unwrap();
 
     let counted = async |name: &str| {
         eventually(SOON, async || {

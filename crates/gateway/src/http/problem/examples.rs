@@ -7,22 +7,20 @@ use serde_json::{Value, json};
 use super::{Kind, NotAdmitted, REBUILD_SECONDS, Refusal};
 use crate::admission::proof::NoProof;
 
-impl Kind {
-    /// A problem of this kind, as it is answered.
-    pub(in crate::http) fn example(&self) -> Value {
-        let mut examples = examples().into_iter();
-        let refusal = examples.find(|refusal| refusal.kind().slug == self.slug);
-        let mut example = match refusal {
-            Some(refusal) => serde_json::to_value(refusal.body()).expect("a problem is plain JSON"),
-            // The kinds of others than the gateway.
-            None => json!({
-                "type": format!("/problems/{}", self.slug), "title": self.title, "status": self.status,
-                "detail": self.title,
-            }),
-        };
-        example["request_id"] = json!("0192f8c4-3f6b-7d1a-9d52-6f4a8b1c2d3e");
-        example
-    }
+/// A problem of this kind, as it is answered.
+pub(in crate::http) fn example(kind: &Kind) -> Value {
+    let mut examples = examples().into_iter();
+    let refusal = examples.find(|refusal| refusal.kind().slug == kind.slug);
+    let mut example = match refusal {
+        Some(refusal) => serde_json::to_value(refusal.body()).expect("a problem is plain JSON"),
+        // The kinds of others than the gateway.
+        None => json!({
+            "type": format!("/problems/{}", kind.slug), "title": kind.title, "status": kind.status,
+            "detail": kind.title,
+        }),
+    };
+    example["request_id"] = json!("0192f8c4-3f6b-7d1a-9d52-6f4a8b1c2d3e");
+    example
 }
 
 /// A refusal of each kind that the gateway knows.

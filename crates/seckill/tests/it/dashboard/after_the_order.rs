@@ -1,13 +1,14 @@
 //! What comes after the order on the page: its faults and the refunds that run.
 
-use reqwest::{Client, Method, RequestBuilder};
-use seckill_core::Verdict;
+use reqwest::{Client, Method};
+use seckill_client::{PaymentBody, PaymentStatus};
+use seckill_core::{OrderId, OrderStatus, Verdict};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::demonstration::{Demonstration, Frame, On};
 use super::page::{assert_quiet, click, fill, number, open};
-use crate::process::{ADMIN_TOKEN, token};
+use crate::process::{SOON, accepted};
 
 /// Refunds of more than this, in hundredths, are held for a person.
 const HELD_ABOVE: u64 = 100_000;
@@ -23,50 +24,39 @@ impl Shop<'_> {
         Shop { demonstration, http: Client::new() }
     }
 
-    fn post(&self, path: &str) -> RequestBuilder {
-        self.http.post(format!("{}/api/v1{path}", self.demonstration.gateway.url()))
-    }
-
     /// Opens a sale whose orders are to be paid.
     async fn sale(&self, price_cents: u64) -> u64 {
         let sale = json!({
             "name": "paid", "stock": 100, "price_cents": price_cents, "payment_window_ms": 3_600_000,
             "ends_at": "2999-01-01T00:00:00Z",
         });
-        let made = self.post("/sales").bearer_auth(ADMIN_TOKEN).json(&sale).send().await.unwrap();
-        let sale: Value = made.json().await.unwrap();
-        sale["id"].as_u64().unwrap_or_else(|| panic!("{sale}"))
+        let sale = serde_json::from_value(sale).unwrap();
+        self.demonstration.gateway.admin().create_sale_once(&sale, None).await.unwrap().value.sale.id.0
     }
 
-    /// The id of an order that is in the ledger.
-    async fn order(&self, sale: u64, user: u64) -> String {
-        let (status, order) = self.demonstration.gateway.order(sale, user).await;
-        assert_eq!(status, 202, "{order}");
-        let id = order["order_id"].as_str().unwrap().to_owned();
-        let url = format!("{}/api/v1/orders/{id}", self.demonstration.gateway.url());
-        seckill_testkit::eventually(crate::process::SOON, async || {
-            let shown: Value =
-                self.http.get(&url).bearer_auth(token(user)).send().await.unwrap().json().await.unwrap();
-            if shown["status"] == "committed" { Ok(()) } else { Err(shown) }
+    /// An order that is in the ledger.
+    async fn order(&self, sale: u64, user: u64) -> OrderId {
+        let gateway = &self.demonstration.gateway;
+        let order = accepted(gateway.order(sale, user).await);
+        let buyer = gateway.buyer(user);
+        seckill_testkit::eventually(SOON, async || match buyer.order_status(order).await {
+            Ok(shown) if shown.status == OrderStatus::Committed => Ok(()),
+            other => Err(other),
         })
         .await;
-        id
+        order
     }
 
     /// Pays by card; true: the bank has said so already.
-    async fn pay(&self, order: &str, user: u64) -> bool {
-        let pay = self.post(&format!("/orders/{order}/payment")).bearer_auth(token(user));
-        let pay = pay.header("Idempotency-Key", Uuid::now_v7().to_string()).json(&json!({"card": "tok_1"}));
-        let answer = pay.send().await.unwrap();
-        let (status, body) = (answer.status().as_u16(), answer.text().await.unwrap());
-        assert!(status == 200 || status == 202, "{status}: {body}");
-        status == 200
+    async fn pay(&self, order: OrderId, user: u64) -> bool {
+        let payment = PaymentBody { card: Some("tok_1".to_owned()), ..PaymentBody::default() };
+        let key = Uuid::now_v7().to_string();
+        let paid = self.demonstration.gateway.buyer(user).pay(order, &payment, &key).await.unwrap();
+        paid.status == PaymentStatus::Paid
     }
 
-    async fn refund(&self, order: &str, user: u64) {
-        let refund = self.post(&format!("/orders/{order}/refund")).bearer_auth(token(user));
-        let answer = refund.json(&json!({"reason": "a secret of the buyer"})).send().await.unwrap();
-        assert_eq!(answer.status(), 202, "{answer:?}");
+    async fn refund(&self, order: OrderId, user: u64) {
+        self.demonstration.gateway.buyer(user).refund(order, "a secret of the buyer").await.unwrap();
     }
 
     async fn bank_totals(&self) -> Value {
@@ -113,7 +103,7 @@ async fn the_faults_after_the_order_show_and_break_no_promise() {
         let mut paid_at_once = 0;
         for user in 1..=12 {
             let order = shop.order(sale, user).await;
-            paid_at_once += u64::from(shop.pay(&order, user).await);
+            paid_at_once += u64::from(shop.pay(order, user).await);
         }
         assert!(paid_at_once < 12, "no answer was lost");
         // Those whose answer was lost are paid once the bank was asked, also while the faults last.
@@ -130,7 +120,7 @@ async fn the_faults_after_the_order_show_and_break_no_promise() {
         switch_on(&demonstration, &[("relay_killed", json!({"seconds": 5}))]).await;
         for user in 13..=15 {
             let order = shop.order(sale, user).await;
-            assert!(shop.pay(&order, user).await);
+            assert!(shop.pay(order, user).await);
         }
         let pending = |frame: &Frame| frame.data["after"]["outbox_pending"].as_u64();
         demonstration.frame(|frame| pending(frame) > Some(0)).await;
@@ -172,7 +162,7 @@ async fn the_page_shows_the_steps_of_refunds_and_has_the_faults_in_a_group() {
         assert_eq!(browser.get("document.getElementById('refunds').hidden").await, true);
         let (dear, cheap) = (shop.sale(2 * HELD_ABOVE).await, shop.sale(999).await);
         let (held, running) = (shop.order(dear, 1).await, shop.order(cheap, 2).await);
-        assert!(shop.pay(&held, 1).await && shop.pay(&running, 2).await);
+        assert!(shop.pay(held, 1).await && shop.pay(running, 2).await);
 
         // Switched on by hand, after which the group is open.
         assert_eq!(browser.get("document.getElementById('faults-after').open").await, false);
@@ -182,13 +172,13 @@ async fn the_page_shows_the_steps_of_refunds_and_has_the_faults_in_a_group() {
         demonstration
             .frame(|frame| frame.processes().iter().all(|one| one["faults"] == json!(["slow_bank"])))
             .await;
-        shop.refund(&held, 1).await;
-        shop.refund(&running, 2).await;
-        let step = |order: &str, step: &str| {
-            format!("document.querySelector('[data-order={order:?}]')?.dataset.step === {step:?}")
+        shop.refund(held, 1).await;
+        shop.refund(running, 2).await;
+        let step = |order: OrderId, step: &str| {
+            format!("document.querySelector('[data-order=\"{order}\"]')?.dataset.step === {step:?}")
         };
-        browser.wait_for(&step(&running, "transfers")).await;
-        browser.wait_for(&step(&held, "held")).await;
+        browser.wait_for(&step(running, "transfers")).await;
+        browser.wait_for(&step(held, "held")).await;
         let shown = browser.get("document.getElementById('refunds').innerText").await;
         for part in ["risk control", "transfers 0/1", "9.99", "2,000.00", "held for a person"] {
             assert!(shown.as_str().unwrap().contains(part), "{part:?} is missing in {shown}");
@@ -205,8 +195,7 @@ async fn the_page_shows_the_steps_of_refunds_and_has_the_faults_in_a_group() {
 
         click(&browser, "fault-slow_bank").await;
         browser.wait_for(&format!("{} === 1", number("[data-step=refunded] b"))).await;
-        let deny = shop.post(&format!("/refunds/{held}/deny")).bearer_auth(ADMIN_TOKEN).send().await.unwrap();
-        assert_eq!(deny.status(), 204, "{deny:?}");
+        demonstration.gateway.admin().deny_refund(held, "").await.unwrap();
         browser.wait_for("document.querySelectorAll('#refunds [data-order]').length === 0").await;
         demonstration.frame(|frame| frame.data["totals"]["refunds_denied"] == 1).await;
         assert_quiet(&browser, &demonstration).await;
