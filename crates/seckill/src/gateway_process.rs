@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::lab::Lab;
+use crate::reporting::Reported;
 use crate::worker_parts::WorkerParts;
 use crate::worker_task::{DrainSettings, WorkerTask};
 use crate::{after, bank_news, reporting};
@@ -66,7 +67,8 @@ impl GatewayProcess {
             (None, None) => None,
         };
         let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);
-        let reporter = reporting::start(identity, true, &backend, prometheus.clone(), worker, handler);
+        let reported = Reported { worker, handler, readiness: config.readiness.subscribe() };
+        let reporter = reporting::start(identity, true, &backend, prometheus.clone(), reported);
         let feed = Feed::new(backend.clone(), Arc::clone(&reporter));
         let (fed, stop) = (Arc::clone(&feed), shutdown.clone());
         tokio::spawn(async move { stop.run_until_cancelled(fed.run()).await });

@@ -10,6 +10,7 @@ use seckill_gateway::http::health::Health;
 use seckill_gateway::{Doors, server};
 use seckill_lifecycle::Service;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{self, GatewayArgs, MigrateArgs, WorkerArgs};
@@ -109,8 +110,13 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
         Some(lab) => lab.settings_handler(identity.process, Some(Arc::clone(&worker))),
         None => DrainSettings::handler(Arc::clone(&pace)),
     };
-    reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), Some(handler));
-    let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
+    let told = watch::Sender::default();
+    let reported =
+        reporting::Reported { worker: Some(worker), handler: Some(handler), readiness: told.subscribe() };
+    reporting::start(identity, false, &backend, prometheus.clone(), reported);
+    let health = Arc::new(Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus));
+    let telling = Arc::clone(&health);
+    tokio::spawn(async move { telling.tell(&told).await });
     let close = CancellationToken::new();
     let limits = server::Limits::default();
     let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));

@@ -9,10 +9,10 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
-use seckill_core::{Backend, Dependency, Fault};
+use seckill_core::{Backend, Dependency, Fault, Readiness};
 use serde::Serialize;
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -22,6 +22,8 @@ use crate::directory::Directory;
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a report serves everyone who asks.
 const REPORT_AGE: Duration = Duration::from_millis(500);
+/// How often the dashboard is told.
+const TELL_EVERY: Duration = Duration::from_millis(750);
 
 /// What `/livez`, `/readyz` and `/metrics` answer from.
 pub struct Health {
@@ -54,6 +56,13 @@ pub(super) struct DependencyReport {
     reason: Option<String>,
 }
 
+impl From<Report> for Readiness {
+    fn from(report: Report) -> Self {
+        let down = report.dependencies.into_iter().filter_map(|(name, report)| Some((name, report.reason?)));
+        Self { status: report.status.to_owned(), down: down.collect(), sales: report.sales }
+    }
+}
+
 impl Health {
     /// The health of a process that cannot work without `needs`, and takes no more work once `draining` is cancelled.
     pub fn new(
@@ -70,21 +79,42 @@ impl Health {
         Self { sales: Some(sales), ..self }
     }
 
+    /// Keeps `told` at what `/readyz` answers; never returns.
+    pub async fn tell(&self, told: &watch::Sender<Option<Readiness>>) {
+        let mut tick = interval(TELL_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if told.receiver_count() > 0 {
+                told.send_replace(Some(self.now().await.into()));
+            }
+        }
+    }
+
     /// `/livez` without a look at any dependency, `/readyz`, `/metrics`.
-    pub fn router(self) -> Router {
+    pub fn router(self: Arc<Self>) -> Router {
         let (probes, metrics) = self.routers();
         probes.merge(metrics)
     }
 
     /// `/livez` and `/readyz`, and by itself `/metrics`.
-    pub(crate) fn routers(self) -> (Router, Router) {
-        let health = Arc::new(self);
+    pub(crate) fn routers(self: Arc<Self>) -> (Router, Router) {
+        let health = self;
         let probes = Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .with_state(Arc::clone(&health));
         let metrics = async |State(health): State<Arc<Self>>| health.prometheus.render();
         (probes, Router::new().route("/metrics", get(metrics)).with_state(health))
+    }
+
+    /// The answer of `/readyz`.
+    async fn now(&self) -> Report {
+        let mut report = self.report().await;
+        if self.draining.is_cancelled() {
+            report.status = "draining";
+        }
+        report
     }
 
     async fn report(&self) -> Report {
@@ -158,10 +188,7 @@ async fn ping(
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, Json<Report>) {
-    let mut report = health.report().await;
-    if health.draining.is_cancelled() {
-        report.status = "draining";
-    }
+    let report = health.now().await;
     let status = match report.status {
         "ready" | "degraded" => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
