@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use seckill_core::{Backend, ProcessId, Settings, Snapshot};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::after::AfterView;
@@ -52,6 +52,7 @@ pub struct Feed {
     /// Held for a few microseconds four times a second, and when a page connects.
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
+    first_page: Notify,
 }
 
 #[derive(Default)]
@@ -71,7 +72,19 @@ impl Feed {
     /// The feed of a gateway on `backend`; `reporter` is the gateway's own.
     pub fn new(backend: Backend, reporter: Arc<Reporter>) -> Arc<Self> {
         let (watch, events) = (Watch::new(backend.clone()), broadcast::Sender::new(BUFFERED));
-        Arc::new(Self { backend, watch, reporter, state: Mutex::default(), events })
+        Arc::new(Self {
+            backend,
+            watch,
+            reporter,
+            state: Mutex::default(),
+            events,
+            first_page: Notify::new(),
+        })
+    }
+
+    /// Waits until a page is open. For one caller.
+    pub async fn first_page(&self) {
+        self.first_page.notified().await;
     }
 
     /// Receives snapshots and makes frames; never returns.
@@ -202,6 +215,7 @@ impl Feed {
         // Under one lock, so that no event falls between the history and the receiver.
         let state = self.lock();
         let receiver = self.events.subscribe();
+        self.first_page.notify_one();
         let missed = from.and_then(|from| state.rows.since(from).map(|rows| (rows, from)));
         let complete = missed.is_none();
         let (rows, since) = missed.unwrap_or_else(|| (state.rows.all(), 0));

@@ -79,8 +79,18 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     let (bank, bank_secret) = (args.money.bank()?, args.money.bank_secret()?);
     let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules() };
     let worker = embedded.then(|| args.worker.parts(after));
-    let process =
-        GatewayProcess { listener, admin, backend, config, bank, bank_secret, worker, lab, prometheus };
+    let process = GatewayProcess {
+        listener,
+        admin,
+        backend,
+        config,
+        bank,
+        bank_secret,
+        worker,
+        lab,
+        prometheus,
+        first_page: None,
+    };
     process.run(shutdown).await?;
     tracing::info!("the gateway has answered everyone and ends");
     Ok(ExitCode::SUCCESS)
