@@ -8,3 +8,5 @@ mod feed;
 mod guard;
 mod labs;
 mod page;
+mod story;
+mod trouble;
