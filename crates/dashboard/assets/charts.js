@@ -193,7 +193,7 @@ export class Board {
     const [traces, shape] = chart;
     const size = { width: node.clientWidth, height: node.clientHeight, datarevision: this.#revision };
     showLegend(byId(`${id}-legend`), traces);
-    window.Plotly.react(node, traces, { ...shape, ...size }, { displayModeBar: false, doubleClick: false });
+    window.Plotly.react(node, traces, { ...shape, ...size }, { displayModeBar: false, doubleClick: false, showTips: false });
     if (zoomed && !node.dataset.zooms) {
       node.dataset.zooms = "yes";
       node.on("plotly_relayout", (change) => {

@@ -210,6 +210,11 @@ async fn crashing_the_worker_keeps_the_invariants_and_a_dead_process_vanishes() 
     }
     browser.wait_for("document.querySelectorAll('[data-process]').length === 1").await;
     browser.wait_for("document.querySelectorAll('[data-code=process_vanished]').length === 2").await;
+    browser.get("document.querySelector('#window input[value=\"120\"]').click()").await;
+    let marked =
+        "document.getElementById('chart-hero').layout.annotations.some(({ text }) => text === 'worker gone')";
+    browser.wait_for(marked).await;
+    browser.wait_for("document.getElementById('stage-worker').dataset.health === 'bad'").await;
     assert_quiet(&browser, &demonstration).await;
 }
 

@@ -61,13 +61,17 @@ async fn the_time_shown_fits_the_run_stays_and_can_be_frozen_and_zoomed() {
     assert!(text(&browser, "shaved").await.contains("Buyers peaked at"));
     // What is dragged over fills the chart. The event is the one that a drag has.
     assert_eq!(browser.get("document.getElementById('chart-hero').layout.dragmode").await, "zoom");
-    browser
-        .get("Plotly.relayout('chart-hero', { 'xaxis.range[0]': -3, 'xaxis.range[1]': -1 }) && true")
-        .await;
+    browser.get("Plotly.relayout('chart-hero', { 'xaxis.range[0]': -3, 'xaxis.range[1]': 0 }) && true").await;
     browser.wait_for("document.getElementById('freeze').dataset.on === 'yes'").await;
-    browser.wait_for(&format!("{RANGE}[0] === -2 && {RANGE}[1] === 0")).await;
+    browser.wait_for(&format!("{RANGE}[0] === -3 && {RANGE}[1] === 0")).await;
+    // A stretch without a request: nobody reads that nothing has come yet.
+    browser
+        .get("Plotly.relayout('chart-hero', { 'xaxis.range[0]': -0.3, 'xaxis.range[1]': 0 }) && true")
+        .await;
+    browser.wait_for("!document.getElementById('waiting').hidden").await;
+    assert_eq!(text(&browser, "waiting").await, "No requests in the time shown; 2,000 have come so far.");
     click(&browser, "freeze").await;
-    browser.wait_for(&format!("{RANGE}[0] < -2")).await;
+    browser.wait_for(&format!("{RANGE}[0] < -3")).await;
     assert_quiet(&browser, &demonstration).await;
 }
 
