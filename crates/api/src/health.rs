@@ -33,6 +33,18 @@ pub enum Readiness {
     Draining,
 }
 
+impl Readiness {
+    /// The word in the answer.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Unready => "unready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// One dependency.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DependencyReport {

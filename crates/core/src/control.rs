@@ -111,6 +111,21 @@ pub struct Snapshot {
     /// The load run inside it, as the dashboard shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<serde_json::Value>,
+    /// What its `/readyz` answers; `None` before it has looked for the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<Readiness>,
+}
+
+/// Whether a process can work, as its `/readyz` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Readiness {
+    /// `ready`, `degraded`, `unready` or `draining`.
+    pub status: String,
+    /// The parts of the back end that cannot be used (`gate`, `queue`, `ledger`), each with the reason.
+    pub down: BTreeMap<String, String>,
+    /// What is wrong with the sales; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sales: Option<String>,
 }
 
 /// Values by size, cumulative as Prometheus has them.

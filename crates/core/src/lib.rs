@@ -36,7 +36,7 @@ pub use claim::{
     Reserved,
 };
 pub use control::{
-    ActiveFault, CrashOrder, DrainRate, FaultKind, Histogram, ProcessId, Role, Settings, Snapshot,
+    ActiveFault, CrashOrder, DrainRate, FaultKind, Histogram, ProcessId, Readiness, Role, Settings, Snapshot,
 };
 pub use decide::{Known, Room, decide, decided_anew};
 pub use error::{Dependency, Fault, FieldError};

@@ -1,7 +1,7 @@
 // Calls to the gateway's control API, with the admin token, and its refusals as sentences.
 
 import { recall, remember } from "./dom.js";
-import { t } from "./i18n.js";
+import { knows, t } from "./i18n.js";
 
 const BASE = new URL("api/v1/", document.baseURI);
 const TIMEOUT_MS = 20000;
@@ -20,12 +20,15 @@ export const token = {
   set: (value) => remember("token", value || null, "sessionStorage"),
 };
 
-/** The message of a problem (RFC 9457), with its fields. */
+/** The message of a problem (RFC 9457): by its type where this page has a sentence for it, else as the gateway words it. */
 function explain(status, problem) {
-  const fields = (problem?.errors ?? []).map(({ field, message }) => `${field}: ${message}`);
-  const sentence = problem?.detail ?? problem?.title;
-  const words = [sentence, ...fields.filter((text) => !sentence?.includes(text))].filter(Boolean);
-  return words.join(" ") || t("error.status", { status });
+  const slug = problem?.type?.split("/").at(-1);
+  if (status === 401 && token.get()) return t("problem.token_wrong");
+  if (knows(`problem.${slug}`)) {
+    const fields = (problem.errors ?? []).map(({ field }) => (knows(`field.${field}`) ? t(`field.${field}`) : field));
+    return t(`problem.${slug}`, { fields: fields.join(t("comma")), detail: problem.detail });
+  }
+  return problem?.detail ?? problem?.title ?? t("error.status", { status });
 }
 
 /** The JSON of the answer, or null if it has none; throws a Refusal. */

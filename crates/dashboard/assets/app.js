@@ -2,22 +2,25 @@
 
 import { showAfter } from "./after.js";
 import { showRoom } from "./room.js";
-import { call } from "./api.js";
 import { showBuyer } from "./buyer.js";
 import { Board } from "./charts.js";
 import { setUpChoices } from "./choices.js";
 import { findControls, removeControls, showControls } from "./controls.js";
-import { byId, recall, remember, setText } from "./dom.js";
+import { byId, setText } from "./dom.js";
 import { Feed } from "./feed.js";
-import { percent, rate } from "./format.js";
+import { count, percent, rate } from "./format.js";
+import { showHealth } from "./health.js";
 import { buildHero, shaved } from "./hero.js";
 import { onLanguage, t, translate } from "./i18n.js";
 import { showLog, showProcesses } from "./lists.js";
 import { showConnection, showEquation, showInvariants, showPipeline, showSale } from "./live.js";
-import { lastRun, loadOptions, rememberRun, showCompare } from "./load.js";
+import { loadOptions } from "./load.js";
 import { buildCommit, buildLatency, buildOutcomes, buildStock } from "./panels.js";
+import { setUpPresentation, showHeadline } from "./present.js";
+import { closeRun, fetchRuns, forgetRuns, openedRun, setUpRuns, shadowOf, showRuns, viewOf } from "./runs.js";
 import { Log, peak, Series } from "./store.js";
 import { startTables } from "./tables.js";
+import { Shown } from "./window.js";
 
 const AGE_PAUSE_MS = 250;
 const RETRY_MS = 5000;
@@ -26,29 +29,38 @@ const log = new Log();
 let columns = [];
 let frame = null;
 let control = null;
-let ghost = null;
-let seconds = 60;
 let chartsFailed = false;
 
 // A little less than half a second and a second, so that a frame of the feed that comes slightly early is still drawn.
 const HERO_PAUSE_MS = 470;
 const PANEL_PAUSE_MS = 970;
 
-const overTime = (pause, build) => ({ pause, build: () => (series.ready ? build(series.last(seconds)) : null) });
+// Charts and list follow: freezing, zooming, and a kept run that is opened or closed.
+const shown = new Shown(series, () => {
+  closeRun();
+  redraw();
+});
 
-/** The time at which the ghost is drawn: the start of the newest run through the queue, or the time of the direct run. */
-function ghostStart() {
-  const started = ({ code, args }) => code === "load_started" && args.mode === "queue";
-  return lastRun()?.started_at ?? log.entries.findLast(started)?.t ?? ghost.started_at;
-}
+/** What the large chart shows: a kept run, or what the small ones show. */
+const heroView = () => (openedRun() && viewOf(openedRun())) ?? shown.view();
+
+const overTime = (pause, build, view = () => shown.view()) => ({ pause, build: () => (view() ? build(view()) : null) });
 
 const board = new Board({
-  "chart-hero": overTime(HERO_PAUSE_MS, (view) => buildHero(view, log.entries, ghost, ghost && ghostStart())),
+  "chart-hero": {
+    ...overTime(HERO_PAUSE_MS, (view) => buildHero(view, log.entries, shadowOf(frame?.load ?? null)), heroView),
+    zoomed: (from, to) => (openedRun() ? board.restyle() : shown.zoom(from, to)),
+  },
   "chart-latency": overTime(PANEL_PAUSE_MS, buildLatency),
   "chart-outcomes": overTime(PANEL_PAUSE_MS, buildOutcomes),
   "chart-stock": overTime(PANEL_PAUSE_MS, buildStock),
   "chart-commit": overTime(PANEL_PAUSE_MS, buildCommit),
 });
+
+function redraw() {
+  schedule();
+  board.restyle();
+}
 
 const feed = new Feed(new URL("api/v1/live", document.baseURI), {
   history({ columns: names, rows, log: entries, complete, controls }) {
@@ -65,11 +77,13 @@ const feed = new Feed(new URL("api/v1/live", document.baseURI), {
     schedule();
   },
   frame(next) {
+    // A gateway that was killed and started again may not know of the run that it had.
+    if (!next.load && frame?.load) next.load = endedWithItsGateway(frame.load, next.row[0]);
     const ended = frame?.load && !frame.load.ended_at && next.load?.ended_at;
     frame = next;
+    shown.loadStart = next.load?.started_at;
     series.push(next.row);
-    rememberRun(next.load);
-    if (ended && next.load.mode === "direct") fetchGhost();
+    if (ended) refreshRuns();
     schedule();
   },
   log(entry) {
@@ -78,10 +92,17 @@ const feed = new Feed(new URL("api/v1/live", document.baseURI), {
   },
 });
 
+/** A load run as it is shown once nobody knows of it any more. */
+function endedWithItsGateway(load, now) {
+  if (load.ended_at) return load;
+  return { ...load, state: "failed", ended_at: now, failure: { code: "gateway_gone", args: {} } };
+}
+
 function withoutControls() {
   clearTimeout(askAgain);
   removeControls();
-  control = ghost = null;
+  forgetRuns();
+  control = null;
 }
 
 let askAgain = 0;
@@ -94,14 +115,20 @@ async function askForControls() {
     return;
   }
   control = answer;
-  // Another gateway at the same address may not have the direct run that this page has shown.
-  ghost = control?.ghost ?? ghost;
+  if (control) await refreshRuns();
   schedule();
 }
 
-async function fetchGhost() {
-  ghost = (await call("GET", "control/ghost").catch(() => null)) ?? ghost;
+// A run is kept a moment after it has ended.
+const KEPT_MS = 400;
+
+async function refreshRuns() {
+  await fetchRuns();
   schedule();
+  setTimeout(async () => {
+    await fetchRuns();
+    redraw();
+  }, KEPT_MS);
 }
 
 let scheduled = false;
@@ -123,10 +150,12 @@ function show() {
   showInvariants(frame?.invariants ?? null, feed.now);
   showEquation(frame?.sale ?? null, frame?.invariants ?? null, feed.now);
   showRoom(frame?.sale ?? null);
-  showCompare(ghost);
+  showRuns();
+  shown.show(openedRun() !== null);
   if (frame) {
     const row = Object.fromEntries(columns.map((name, at) => [name, frame.row[at]]));
-    showPipeline(row, frame, peak(series.last(seconds).column("backlog")) || 1);
+    showPipeline(row, frame, peak(shown.view()?.column("backlog") ?? []) || 1);
+    showHealth(frame, feed.now);
     showAfter(frame);
     showProcesses(frame.processes);
     showControls(frame, feed.now);
@@ -137,19 +166,28 @@ function show() {
 
 /** The sentence over the hero chart, and the text in its place while there is no data. */
 function showPeaks() {
-  const { arrivals, writes, share } = series.ready ? shaved(series.last(seconds)) : {};
+  const view = heroView();
+  const peaks = view ? shaved(view) : {};
+  const { arrivals, writes, share } = peaks;
+  const answered = frame?.totals?.arrivals ?? 0;
   const words = { arrivals: rate(arrivals), writes: rate(writes), share: percent(share) };
-  setText(byId("shaved"), arrivals || writes ? t(share === null ? "unshaved" : "shaved", words) : t("quiet"));
+  const direct = rate(peak(view?.column("direct_committed") ?? []));
+  const directArrivals = peak(view?.column("direct_arrivals") ?? []);
+  const without = () => (directArrivals > 0 ? t("direct", { arrivals: rate(directArrivals), writes: direct }) : t("quiet"));
+  setText(byId("shaved"), arrivals || writes ? t(share === null ? "unshaved" : "shaved", words) : without());
+  showHeadline(peaks, answered);
   const waiting = byId("waiting");
-  const hint = whatIsMissing(arrivals || writes);
+  const hint = whatIsMissing(arrivals || writes || directArrivals, answered);
   waiting.hidden = hint === null;
   setText(waiting, hint ?? "");
 }
 
-function whatIsMissing(traffic) {
+function whatIsMissing(traffic, answered) {
   if (chartsFailed) return t("waiting.no_charts");
   if (!window.Plotly) return t("waiting.charts");
   if (!frame || traffic) return null;
+  // Whoever comes late must not read that nothing has happened.
+  if (answered > 0) return t("waiting.quiet", { n: count(answered), n_count: answered });
   if (control?.presets.length) return t("waiting.controls", { start: t("load.start") });
   return t(frame.sale ? "waiting" : "waiting.sale");
 }
@@ -161,22 +199,9 @@ function setUpHeader() {
     show();
     board.restyle();
   });
-
-  const windows = byId("window");
-  const nameWindows = () => {
-    for (const input of windows.querySelectorAll("input")) setText(input.nextElementSibling, t("seconds", { n: input.value }));
-  };
-  nameWindows();
-  onLanguage(nameWindows);
-  const remembered = windows.querySelector(`input[value="${Number(recall("window"))}"]`);
-  if (remembered) remembered.checked = true;
-  const choose = () => {
-    seconds = Number(windows.querySelector("input:checked").value);
-    remember("window", String(seconds));
-    board.restyle();
-  };
-  windows.addEventListener("change", choose);
-  choose();
+  shown.setUp();
+  setUpRuns(redraw);
+  setUpPresentation(redraw);
 }
 
 function awaitCharts() {
@@ -190,7 +215,7 @@ function awaitCharts() {
 
 translate();
 setUpHeader();
-startTables(series);
+startTables((name) => (name === "hero" ? heroView() : shown.view()));
 translate();
 awaitCharts();
 showConnection(feed);

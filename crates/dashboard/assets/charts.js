@@ -3,6 +3,7 @@
 import { byId, make } from "./dom.js";
 import { t } from "./i18n.js";
 
+const PROJECTED = 1.5;
 const narrow = matchMedia("(max-width: 640px)");
 const probe = document.createElement("span");
 let inks = new Map();
@@ -22,6 +23,9 @@ export function ink(name) {
 
 /** The same colour, transparent. */
 export const veil = (name, share) => ink(name).replace(/^rgb\((.*)\)$/, `rgba($1, ${share})`);
+
+/** How much larger than on a screen the texts are: for a projector, half as large again. */
+export const scale = () => (document.body.dataset.present === "yes" && !narrow.matches ? PROJECTED : 1);
 
 /** A line over time; `more` overrides. */
 export const line = (name, view, y, colour, more = {}) => ({
@@ -45,14 +49,31 @@ export const axis = (more) => ({
   ...more,
 });
 
-/** The axis of time: seconds before now. Its labels stay in place while the data moves. */
-export function timeAxis(seconds, more) {
-  const step = seconds / (narrow.matches ? 4 : 6);
-  const marks = Array.from({ length: Math.round(seconds / step) + 1 }, (_, at) => at * step - seconds);
+// Seconds between two ticks, where time is counted from the start of what is shown.
+const TICKS = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300];
+
+/** The ticks of a view, as [seconds before its end, text]. */
+function ticks({ latest, seconds, origin }) {
+  const most = narrow.matches ? 4 : 8;
+  if (origin === null) {
+    const step = seconds / (narrow.matches ? 4 : 6);
+    const marks = Array.from({ length: Math.round(seconds / step) + 1 }, (_, at) => at * step - seconds);
+    return marks.map((mark) => [mark, mark === 0 ? t("now") : t("seconds", { n: `−${-mark}` })]);
+  }
+  const step = TICKS.find((each) => seconds / each <= most) ?? TICKS.at(-1);
+  const first = Math.ceil((latest - seconds - origin) / step);
+  const last = Math.floor((latest - origin) / step);
+  const steps = Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => (first + at) * step);
+  return steps.map((mark) => [origin + mark - latest, t("seconds", { n: mark < 0 ? `−${-mark}` : mark })]);
+}
+
+/** The axis of time. Its labels stay in place while the data moves. */
+export function timeAxis(view, more) {
+  const marks = ticks(view);
   return axis({
-    range: [-seconds, 0],
-    tickvals: marks,
-    ticktext: marks.map((mark) => (mark === 0 ? t("now") : t("seconds", { n: `−${-mark}` }))),
+    range: [-view.seconds, 0],
+    tickvals: marks.map(([at]) => at),
+    ticktext: marks.map(([, text]) => text),
     hoverformat: ".1f",
     // Only the hover label uses it: the ticks have texts of their own.
     ticksuffix: ` ${t("seconds", { n: "" }).trim()}`,
@@ -73,7 +94,7 @@ export function ceiling(value, least) {
 
 /** The layout that all charts share; `more` overrides. */
 export const layout = (more) => ({
-  font: { family: getComputedStyle(document.body).fontFamily, size: narrow.matches ? 11 : 12, color: ink("text") },
+  font: { family: getComputedStyle(document.body).fontFamily, size: (narrow.matches ? 11 : 12) * scale(), color: ink("text") },
   paper_bgcolor: "rgba(0,0,0,0)",
   plot_bgcolor: "rgba(0,0,0,0)",
   margin: { l: 46, r: 14, t: 8, b: 26 },
@@ -99,13 +120,16 @@ function showLegend(list, traces) {
   list.replaceChildren(...items);
 }
 
+/** Whether dragging over a chart means a stretch of time. A finger that drags wants to scroll. */
+export const canDrag = () => !matchMedia("(pointer: coarse)").matches;
+
 /** Whether the window is narrow. */
 export const isNarrow = () => narrow.matches;
 
 /**
  * Draws each chart at its own pace, only while it is in view, and none while the tab is hidden.
- * `charts`: element id → { pause, build }: milliseconds between two draws, and a function that returns [traces, layout], or null
- * while there is no data.
+ * `charts`: element id → { pause, build, zoomed }: milliseconds between two draws; a function that returns [traces, layout], or null
+ * while there is no data; and, if time can be zoomed in, what is called with the range of seconds that was dragged over.
  */
 export class Board {
   #charts;
@@ -113,6 +137,7 @@ export class Board {
   #drawnAt = new Map();
   #revision = 0;
   #scheduled = false;
+  #dragged = false;
 
   constructor(charts) {
     this.#charts = Object.entries(charts);
@@ -128,7 +153,10 @@ export class Board {
       byId(id).before(make("ul", { class: "legend", id: `${id}-legend` }));
       sight.observe(byId(id));
       sizes.observe(byId(id));
+      // A chart that is drawn again while somebody drags over it would lose the drag.
+      byId(id).addEventListener("pointerdown", () => (this.#dragged = true));
     }
+    for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => (this.#dragged = false));
     narrow.addEventListener("change", () => this.restyle());
   }
 
@@ -141,7 +169,7 @@ export class Board {
 
   /** Draws one chart that is due and in view in each frame of the screen, so that no frame takes long. */
   draw() {
-    if (this.#scheduled || !window.Plotly || document.hidden) return;
+    if (this.#scheduled || this.#dragged || !window.Plotly || document.hidden) return;
     const due = this.#charts.find(([id, { pause }]) => this.#inSight.has(id) && this.#waited(id) >= pause);
     if (!due) return;
     this.#scheduled = true;
@@ -156,7 +184,7 @@ export class Board {
     return performance.now() - (this.#drawnAt.get(id) ?? -Infinity);
   }
 
-  #drawOne(id, { build }) {
+  #drawOne(id, { build, zoomed }) {
     this.#drawnAt.set(id, performance.now());
     const chart = build();
     if (!chart) return;
@@ -165,6 +193,13 @@ export class Board {
     const [traces, shape] = chart;
     const size = { width: node.clientWidth, height: node.clientHeight, datarevision: this.#revision };
     showLegend(byId(`${id}-legend`), traces);
-    window.Plotly.react(node, traces, { ...shape, ...size }, { displayModeBar: false, doubleClick: false });
+    window.Plotly.react(node, traces, { ...shape, ...size }, { displayModeBar: false, doubleClick: false, showTips: false });
+    if (zoomed && !node.dataset.zooms) {
+      node.dataset.zooms = "yes";
+      node.on("plotly_relayout", (change) => {
+        const [from, to] = [change["xaxis.range[0]"], change["xaxis.range[1]"]].map(Number);
+        if (to - from > 0) zoomed(from, to);
+      });
+    }
   }
 }

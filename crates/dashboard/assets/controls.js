@@ -6,6 +6,7 @@ import { attempt, numberOf } from "./forms.js";
 import { count, drainRate, rate, wholeSeconds } from "./format.js";
 import { onLanguage, t, translate } from "./i18n.js";
 import { setUpLoad, showLoad } from "./load.js";
+import { offerStrip, setUpStrip, showStrip } from "./strip.js";
 
 // The steps of the slider: ten for each power of ten, so that every key press has a visible effect. The last is "unlimited".
 const NOTCHES = [
@@ -186,6 +187,7 @@ setUpDrain();
 setUpSale();
 setUpToken();
 setUpLoad();
+setUpStrip();
 onLanguage(() => section.isConnected && translateControls());
 
 function translateControls() {
@@ -208,6 +210,7 @@ export async function findControls(loadOptions) {
     if (faults.map(({ name }) => name).join() !== offered.map(({ name }) => name).join()) setUpFaults(control.faults);
     translateControls(); // the language may have changed while the controls were off the page
     loadOptions(control);
+    offerStrip(control);
     return control;
   } catch (error) {
     if (error.status !== 404) return undefined;
@@ -219,6 +222,7 @@ export async function findControls(loadOptions) {
 /** For a gateway without controls. */
 export function removeControls() {
   if (section.isConnected) section.replaceWith(place);
+  offerStrip(null);
   byId("columns").classList.remove("with-controls");
 }
 
@@ -230,4 +234,5 @@ export function showControls({ settings, processes, load }, now) {
   for (const fault of faults) showFault(fault, settings);
   openGroup(settings);
   showLoad(load);
+  showStrip({ settings, processes, load });
 }

@@ -1,27 +1,38 @@
-// The chart of the shaved peak: rates and the drain rate, the backlog below, marks for load and faults, and the ghost.
+// The chart of the shaved peak: rates and the drain rate, the backlog below, the direct run, and marks for what happened.
 
-import { axis, ceiling, ink, isNarrow, layout, line, timeAxis, veil } from "./charts.js";
+import { axis, canDrag, ceiling, ink, isNarrow, layout, line, scale, timeAxis, veil } from "./charts.js";
+import { byId } from "./dom.js";
 import { rate } from "./format.js";
-import { knows, t } from "./i18n.js";
+import { t } from "./i18n.js";
+import { marks } from "./marks.js";
 import { peak } from "./store.js";
 
-const MOST_MARKS = 12;
-// The texts of the marks are above the rates, where nothing else is drawn.
-// Marks that are closer than this share of the window have their texts on different lines.
-const CLOSE = 0.16;
-const CLOSE_NARROW = 0.34;
-const MARK_LINES = 3;
 // A drain rate this many times above all rates would flatten their curves. Then the chart shows only its name.
 const TOO_HIGH = 4;
+const MARGIN = { t: 8, b: 26, r: 14 };
+// The parts of the height that backlog and rates end and begin at.
+const BACKLOG_END = 0.29;
+const RATES_BEGIN = 0.36;
 
-function ghostTraces(view, ghost, start) {
-  if (!ghost?.rows?.length) return [];
-  const at = (name) => ghost.columns.indexOf(name);
-  const second = at("second");
-  // A row of the ghost covers the second after its time; a live row covers the second before.
-  const x = ghost.rows.map((row) => start + row[second] + 1 - view.latest);
-  const committed = ghost.rows.map((row) => row[at("committed")]);
-  return [line(t("ghost"), view, committed, ink("quiet"), { x, line: { dash: "dash", width: 2 } })];
+/** The writes of a direct run with the same load, drawn at the start of the run that is shown. */
+function shadowTraces(view, shadow) {
+  if (!shadow) return [];
+  const { run: { curve }, start } = shadow;
+  const [second, committed] = ["second", "committed"].map((name) => curve.columns.indexOf(name));
+  // A row of the curve covers the second after its time; a live row covers the second before.
+  const x = curve.rows.map((row) => start + row[second] + 1 - view.latest);
+  const writes = curve.rows.map((row) => row[committed]);
+  return [line(t("shadow"), view, writes, ink("quiet"), { x, line: { dash: "dash", width: 2 } })];
+}
+
+/** A direct run while it is under way: what it sends, and what the database writes. */
+function directTraces(view) {
+  const [arrivals, writes] = ["direct_arrivals", "direct_committed"].map((name) => view.column(name));
+  if (!arrivals.some((value) => value >= 0)) return [];
+  return [
+    line(t("direct_arrivals"), view, arrivals, ink("sold-out"), { fill: "tozeroy", fillcolor: veil("sold-out", 0.3), line: { width: 1.25 } }),
+    line(t("direct_writes"), view, writes, ink("bad"), { line: { width: 3, dash: "dash" } }),
+  ];
 }
 
 function rateTraces(view) {
@@ -44,43 +55,6 @@ const backlogTrace = (view) =>
     fillcolor: veil("backlog", 0.35),
   });
 
-/** The text of a mark, short enough for a chart. */
-function markWords(entry) {
-  const args = { ...entry.args };
-  if (args.fault && knows(`fault.${args.fault}`)) args.fault = t(`fault.${args.fault}`);
-  return knows(`mark.${entry.code}`) ? t(`mark.${entry.code}`, args) : entry.code;
-}
-
-function markColour(entry) {
-  if (entry.kind === "load") return ink("quiet");
-  return entry.code === "fault_off" ? ink("good") : ink("bad");
-}
-
-/** Vertical lines with texts for load and faults. */
-function marks(view, entries) {
-  const shown = entries
-    .filter((entry) => (entry.kind === "load" || entry.kind === "fault") && entry.t > view.latest - view.seconds)
-    .slice(-MOST_MARKS);
-  const shapes = [];
-  const annotations = [];
-  const close = view.seconds * (isNarrow() ? CLOSE_NARROW : CLOSE);
-  const ends = new Array(MARK_LINES).fill(-Infinity);
-  for (const entry of shown) {
-    const x = Math.min(0, entry.t - view.latest);
-    const colour = markColour(entry);
-    const free = ends.findIndex((end) => x - end > close);
-    const row = free < 0 ? ends.indexOf(Math.min(...ends)) : free;
-    ends[row] = x;
-    const right = x > -close;
-    shapes.push({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: colour, width: 1.25, dash: "dot" } });
-    annotations.push({
-      x, y: 1, yref: "paper", yanchor: "top", yshift: -row * 17, xanchor: right ? "right" : "left", showarrow: false,
-      text: markWords(entry).replace(/[<>&]/g, " "), font: { color: colour, size: 11 }, bgcolor: veil("card", 0.75), borderpad: 2,
-    });
-  }
-  return { shapes, annotations };
-}
-
 /** The name of the drain rate on its line, at the right. */
 function drainName(view, top) {
   const rates = view.column("drain_rate");
@@ -88,37 +62,43 @@ function drainName(view, top) {
   if (!(now > 0) || now > top) return [];
   return [{
     x: 0, y: now, xanchor: "right", yanchor: "bottom", showarrow: false, text: `${t("drain_rate")} ${rate(now)}`,
-    font: { color: ink("text"), size: 11 }, bgcolor: veil("card", 0.75), borderpad: 1,
+    font: { color: ink("text"), size: 11 * scale() }, bgcolor: veil("card", 0.75), borderpad: 1,
   }];
 }
 
 /** The upper end of the axis of rates. */
-function top(view, ghost) {
-  const traffic = Math.max(peak(view.column("arrivals")), peak(view.column("committed")), peak(ghost[0]?.y ?? []));
+function top(view, others) {
+  const columns = ["arrivals", "committed"].map((name) => view.column(name));
+  const traffic = Math.max(...[...columns, ...others.map(({ y }) => y)].map(peak));
   const drain = peak(view.column("drain_rate"));
   const shown = traffic > 0 && drain > traffic * TOO_HIGH ? traffic : Math.max(traffic, drain);
   return ceiling(shown, 10);
 }
 
-/** Traces and layout; `ghostStart` is the time at which the ghost is drawn. */
-export function buildHero(view, entries, ghost, ghostStart) {
+/** Traces and layout; `shadow`: a direct run of the same load and the moment at which it is drawn, or null. */
+export function buildHero(view, entries, shadow) {
   const [arrivals, ...rest] = rateTraces(view);
-  const shadow = ghostTraces(view, ghost, ghostStart);
-  const height = top(view, shadow);
-  const { shapes, annotations } = marks(view, entries);
+  const others = [...directTraces(view), ...shadowTraces(view, shadow)];
+  const height = top(view, others);
+  const node = byId("chart-hero");
+  const left = isNarrow() ? 38 : 62 * scale();
+  const marked = marks(view, entries, node.clientWidth - left - MARGIN.r);
+  const plot = Math.max(1, node.clientHeight - MARGIN.t - MARGIN.b);
+  const end = Math.max(RATES_BEGIN + 0.2, 1 - (marked.height + 4) / plot);
   const title = (text) => (isNarrow() ? undefined : { text, standoff: 6 });
   return [
-    [arrivals, ...shadow, ...rest, backlogTrace(view)],
+    [arrivals, ...others, ...rest, backlogTrace(view)],
     layout({
-      margin: { l: isNarrow() ? 38 : 62, r: 14, t: 8, b: 26 },
-      xaxis: timeAxis(view.seconds, { anchor: "y2" }),
-      yaxis: axis({ domain: [0.36, 0.9], range: [0, height], title: title(t("per_second_axis")), tickformat: "~s", nticks: 6 }),
+      margin: { ...MARGIN, l: left, b: MARGIN.b * scale() },
+      dragmode: canDrag() ? "zoom" : false,
+      xaxis: { ...timeAxis(view, { anchor: "y2" }), fixedrange: false },
+      yaxis: axis({ domain: [RATES_BEGIN, end], range: [0, height], title: title(t("per_second_axis")), tickformat: "~s", nticks: 6 }),
       yaxis2: axis({
-        domain: [0, 0.29], range: [0, ceiling(peak(view.column("backlog")), 10)], title: title(t("backlog.axis")),
+        domain: [0, BACKLOG_END], range: [0, ceiling(peak(view.column("backlog")), 10)], title: title(t("backlog.axis")),
         tickformat: "~s", nticks: 4,
       }),
-      shapes,
-      annotations: [...annotations, ...drainName(view, height)],
+      shapes: marked.shapes,
+      annotations: [...marked.annotations, ...drainName(view, height)],
     }),
   ];
 }

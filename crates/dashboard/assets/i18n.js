@@ -1,10 +1,12 @@
-// The languages of the page: the chosen one, and the text for a key. The texts are in en.js and zh.js.
+// The languages of the page: the chosen one, and the text for a key. The texts are in en.js, zh.js and the two files beside them.
 
 import en from "./en.js";
+import enStory from "./en-story.js";
 import zh from "./zh.js";
+import zhStory from "./zh-story.js";
 import { remember } from "./dom.js";
 
-const dictionaries = { en, zh };
+const dictionaries = { en: { ...en, ...enStory }, zh: { ...zh, ...zhStory } };
 const tags = { en: "en", zh: "zh-CN" };
 const listeners = new Set();
 let language = document.documentElement.lang.startsWith("zh") ? "zh" : "en";
@@ -22,7 +24,7 @@ export const knows = (key) => key in dictionaries[language];
  * The text for a key. `{name}` is replaced from `args`; `{n:order|orders}` depends on whether n is 1.
  */
 export function t(key, args = {}) {
-  const text = dictionaries[language][key] ?? en[key] ?? key;
+  const text = dictionaries[language][key] ?? dictionaries.en[key] ?? key;
   return text.replace(/\{(\w+)(?::([^|}]*)\|([^}]*))?\}/g, (_, name, one, many) => {
     const value = args[name] ?? "";
     if (one === undefined) return String(value);

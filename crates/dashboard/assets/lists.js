@@ -2,6 +2,7 @@
 
 import { byId, make, setData, setText } from "./dom.js";
 import { clock, count, drainRate, duration } from "./format.js";
+import { readinessWords } from "./health.js";
 import { currentLanguage, knows, t } from "./i18n.js";
 
 const known = (prefix, name) => (knows(`${prefix}.${name}`) ? t(`${prefix}.${name}`) : name);
@@ -20,7 +21,8 @@ function fillProcess(item, process) {
   setText(item.querySelector(".name"), process.name);
   setText(item.querySelector(".drain"), process.drain_rate === null ? "" : drainRate(process.drain_rate));
   setText(item.querySelector(".facts"), describe(process));
-  const chips = [...process.roles.map((role) => known("role", role)), ...process.faults.map((fault) => `⚡ ${faultName(fault)}`)];
+  const trouble = readinessWords(process);
+  const chips = [...process.roles.map((role) => known("role", role)), ...process.faults.map((fault) => `⚡ ${faultName(fault)}`), ...(trouble ? [trouble] : [])];
   const box = item.querySelector(".chips");
   if (box.dataset.shown === chips.join("|")) return;
   box.dataset.shown = chips.join("|");
@@ -59,7 +61,8 @@ function sentence(entry) {
   const args = { ...entry.args };
   if (entry.code === "drain_rate_changed" && args.rate === null) return t("log.drain_rate_own");
   if (args.fault) args.fault = faultName(args.fault);
-  if (Array.isArray(args.roles)) args.roles = args.roles.map((role) => known("role", role)).join(", ");
+  if (Array.isArray(args.roles)) args.roles = args.roles.map((role) => known("role", role)).join(t("comma"));
+  if (args.server) args.server = known("server", args.server);
   if (args.rate !== undefined && args.rate !== null) args.rate = drainRate(args.rate);
   for (const name of ["buyers", "stock"]) if (typeof args[name] === "number") args[name] = count(args[name]);
   if (entry.code === "load_ended") args.verdict = loadEnd(args.verdict);

@@ -2,7 +2,7 @@
 
 import { announce, byId, make, setData, setNumber, setText } from "./dom.js";
 import { change, count, duration, rate, wholeSeconds } from "./format.js";
-import { t } from "./i18n.js";
+import { currentLanguage, t } from "./i18n.js";
 
 const SIGNS = { ok: "✓", bad: "✗", unknown: "?" };
 let lastVerdict = null;
@@ -40,29 +40,40 @@ export function showConnection(feed) {
   }
 }
 
-function pill(name, state, words, value) {
+function pill(name, state, words, value, short = "?") {
   const box = byId(`pill-${name}`);
   setData(box, "state", state);
   setData(box, "value", value ?? "");
   setText(box.querySelector(".sign"), SIGNS[state]);
   setText(box.querySelector(".words"), words);
+  setText(box.querySelector(".short"), short);
 }
 
 function counted(name, value) {
   if (typeof value !== "number") return pill(name, "unknown", t("unknown"));
-  pill(name, value === 0 ? "ok" : "bad", t(`${name}.words`, { n: count(value), n_count: value }), value);
+  pill(name, value === 0 ? "ok" : "bad", t(`${name}.words`, { n: count(value), n_count: value }), value, count(value));
+}
+
+/** The findings of the audit: in English as the gateway words them, else by their numbers. */
+function sentences({ findings, oversold, lost, duplicates, conserved }) {
+  if (currentLanguage() === "en" || findings.length === 0) return findings;
+  const numbers = { oversold, lost, duplicates };
+  const broken = Object.entries(numbers).filter(([, value]) => value > 0);
+  const worded = broken.map(([name, value]) => `${t(name)}${t("colon")}${t(`${name}.words`, { n: count(value), n_count: value })}`);
+  if (conserved === false) worded.push(`${t("conserved")}${t("colon")}${t("conserved.no")}`);
+  return worded.length > 0 ? worded : findings;
 }
 
 /** The four invariants, and the findings of the audit. */
 export function showInvariants(invariants, now) {
   for (const name of ["oversold", "lost", "duplicates"]) counted(name, invariants?.[name]);
   const conserved = invariants?.conserved;
-  if (typeof conserved === "boolean") pill("conserved", conserved ? "ok" : "bad", t(conserved ? "conserved.yes" : "conserved.no"), conserved);
+  if (typeof conserved === "boolean") pill("conserved", conserved ? "ok" : "bad", t(conserved ? "conserved.yes" : "conserved.no"), conserved, t(conserved ? "yes" : "no"));
   else pill("conserved", "unknown", t(invariants ? "conserved.unknown" : "unknown"));
 
   const age = invariants ? wholeSeconds(now - invariants.audited_at) : "";
   setText(byId("audited"), invariants ? t("audited", { age, verdict: t(`verdict.${invariants.verdict}`) }) : t("audited.never"));
-  const findings = invariants?.findings ?? [];
+  const findings = invariants ? sentences(invariants) : [];
   const list = byId("findings");
   list.hidden = findings.length === 0;
   if (list.dataset.shown !== findings.join("\n")) {
@@ -74,11 +85,16 @@ export function showInvariants(invariants, now) {
   lastVerdict = verdict;
 }
 
-/** One station of the path: its rate, the orders in it, its level (0 to 1), and the rate to the next station. */
-function stage(name, speed, speedText, inside, full) {
+/**
+ * One station of the path: its large number, the number below, each with a text that depends on it, and its level (0 to 1). A number
+ * is [value, text].
+ */
+function stage(name, [large, largeText], [small, smallText], full) {
   const box = byId(`stage-${name}`);
-  setNumber(box.querySelector(".rate"), speed, speedText);
-  setNumber(box.querySelector(".inside"), inside, count(inside));
+  setNumber(box.querySelector(".rate"), large, largeText);
+  setText(box.querySelector(".what"), t(`stage.${name}.large`, { n: large, n_count: large }));
+  setNumber(box.querySelector(".inside"), small, smallText);
+  setText(box.querySelector(".unit"), t(`stage.${name}.small`, { n: small, n_count: small }));
   const width = `${Math.round(Math.min(1, Math.max(0, full || 0)) * 100)}%`;
   const level = box.querySelector(".level i");
   if (level.style.width !== width) level.style.width = width;
@@ -97,12 +113,15 @@ export function showPipeline(row, frame, most) {
   const handled = (row.committed ?? 0) + (row.rejected ?? 0);
   const worked = handled + (row.redelivered ?? 0);
   const net = (row.accepted ?? 0) - handled;
-  stage("buyers", row.arrivals, rate(row.arrivals), totals?.arrivals, 0);
-  stage("gate", row.accepted, rate(row.accepted), row.remaining, row.remaining / sale?.stock);
-  stage("queue", Math.round(net), change(net), row.backlog, row.backlog / most);
   const held = total(processes, "held_orders");
-  stage("worker", worked, rate(worked), held, held / Math.max(row.backlog ?? 0, 1));
-  stage("database", row.committed, rate(row.committed), row.sold, row.sold / sale?.stock);
+  const speed = (value) => [value, rate(value)];
+  const number = (value) => [value, count(value)];
+  stage("buyers", speed(row.arrivals), number(totals?.arrivals), 0);
+  stage("gate", speed(row.accepted), number(row.remaining), row.remaining / sale?.stock);
+  // What waits is what the queue is for; how fast it grows or shrinks comes second.
+  stage("queue", number(row.backlog), [Math.round(net), change(net)], row.backlog / most);
+  stage("worker", speed(worked), number(held), held / Math.max(row.backlog ?? 0, 1));
+  stage("database", speed(row.committed), number(row.sold), row.sold / sale?.stock);
   flow("buyers", row.arrivals);
   flow("gate", row.accepted);
   flow("queue", worked);

@@ -1,7 +1,7 @@
-// The load: its form, its progress, its verdict, and the comparison with a direct run.
+// The load: its form, its progress, its verdict. The runs before are in runs.js.
 
 import { call } from "./api.js";
-import { announce, byId, make, recall, remember, setData, setNumber, setText } from "./dom.js";
+import { announce, byId, make, setData, setText } from "./dom.js";
 import { attempt, numberOf } from "./forms.js";
 import { count, milliseconds, rate } from "./format.js";
 import { currentLanguage, knows, onLanguage, t } from "./i18n.js";
@@ -20,6 +20,7 @@ export function loadOptions(control) {
     byId("load-preset").replaceChildren(...presets.map(({ name }) => make("option", { value: name }, name)));
     choosePreset();
   }
+  for (const name of ["buyers", "stock"]) byId(`load-${name}`).max = control.limits[name];
   byId("load-form").hidden = presets.length === 0; // this gateway cannot send load
   byId("load-direct").hidden = !control.direct;
   byId("direct-note").hidden = !control.direct;
@@ -30,6 +31,7 @@ const chosen = () => presets.find(({ name }) => name === byId("load-preset")?.va
 function choosePreset() {
   const preset = chosen();
   if (!preset) return;
+  byId("load-rate").max = preset.max_rate;
   byId("load-rate").value = preset.peak_rate;
   describePreset();
 }
@@ -56,15 +58,17 @@ function wanted(mode) {
   };
 }
 
+/** Starts a run with what is in the form; an error is shown in `box`. */
+export const start = (mode, box) => attempt(box, async () => showLoad(await call("POST", "control/load", wanted(mode))));
+
 /** Adds the event handlers of the form. */
 export function setUpLoad() {
   const form = byId("load-form");
-  const start = (mode) => attempt(form, async () => showLoad(await call("POST", "control/load", wanted(mode))));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (!byId("load-start").disabled) start("queue");
+    if (!byId("load-start").disabled) start("queue", form);
   });
-  byId("load-direct").addEventListener("click", () => start("direct"));
+  byId("load-direct").addEventListener("click", () => start("direct", form));
   byId("load-stop").addEventListener("click", () => attempt(form, async () => showLoad(await call("DELETE", "control/load"))));
   byId("load-preset").addEventListener("change", choosePreset);
   byId("load-rate").addEventListener("input", describePreset);
@@ -108,9 +112,9 @@ export function showLoad(load) {
   showVerdict(load, running);
 }
 
-/** How the run ended, in one word of `result.*`. */
-function result(load, running) {
-  if (running) return "running";
+/** How a run goes or ended, in one word of `result.*`. */
+export function loadResult(load) {
+  if (RUNNING.includes(load.state)) return "running";
   if (load.verdict) return load.verdict.pass ? "pass" : "fail";
   return load.state === "stopped" ? "stopped" : "failed";
 }
@@ -118,7 +122,7 @@ function result(load, running) {
 const SIGNS = { pass: "✓", fail: "✗", failed: "✗", running: "…", stopped: "■" };
 
 function showVerdict(load, running) {
-  const word = result(load, running);
+  const word = loadResult(load);
   const box = byId("verdict");
   const state = `${load.id} ${word} ${currentLanguage()}`;
   if (shownVerdict === state) return;
@@ -127,14 +131,23 @@ function showVerdict(load, running) {
   setData(box, "state", word === "failed" ? "fail" : word);
   setText(box.querySelector(".sign"), SIGNS[word]);
   setText(box.querySelector(".words"), t(`result.${word}`));
-  setText(box.querySelector(".message"), load.message ?? "");
+  const message = explained(load);
+  setText(box.querySelector(".message"), message);
   box.querySelector("dl").replaceChildren(...(load.verdict ? facts(load.verdict) : []));
   // Announced once for each run, but not for a run that had ended before the page was opened.
   if (running) announced = load.id;
   else if (announced === load.id) {
     announced = null;
-    announce([t(`result.${word}`), load.message].filter(Boolean).join(". "));
+    announce([t(`result.${word}`), message].filter(Boolean).join(". "));
   }
+}
+
+/** Why a run failed, or which promise was broken: in the page's language where it knows the code. */
+function explained({ failure, message }) {
+  const key = `failure.${failure?.code}`;
+  if (!failure || !knows(key)) return message ?? "";
+  const numbers = Object.entries(failure.args).map(([name, value]) => [name, typeof value === "number" ? count(value) : value]);
+  return t(key, Object.fromEntries(numbers));
 }
 
 function facts(verdict) {
@@ -146,6 +159,7 @@ function facts(verdict) {
     ["conserved", yesNo[verdict.conserved] ?? "–"],
     ["accepted", count(verdict.accepted)],
     ["committed", count(verdict.committed)],
+    ...(verdict.committed_unknown > 0 ? [["committed_unknown", count(verdict.committed_unknown)]] : []),
     ["p50", milliseconds(verdict.p50_ms)],
     ["p99", milliseconds(verdict.p99_ms)],
     ["end_to_end", milliseconds(verdict.end_to_end_p99_ms)],
@@ -154,49 +168,4 @@ function facts(verdict) {
     ["peak_commits", rate(verdict.peak_commits)],
   ];
   return shown.map(([name, text]) => make("div", { "data-fact": name }, make("dt", {}, t(`result.${name}`)), make("dd", {}, text)));
-}
-
-/** Stores the newest run through the queue for this tab: the gateway only has the newest run of any kind. */
-export function rememberRun(load) {
-  if (load?.mode !== "queue" || !load.started_at) return;
-  const { id, started_at } = load;
-  // Until this run has a verdict, the run before it is compared.
-  const text = JSON.stringify({ id, started_at, verdict: load.verdict ?? lastRun()?.verdict ?? null });
-  if (recall("run", "sessionStorage") !== text) remember("run", text, "sessionStorage");
-}
-
-/** The run that rememberRun has stored, or null. */
-export function lastRun() {
-  try {
-    return JSON.parse(recall("run", "sessionStorage"));
-  } catch {
-    return null;
-  }
-}
-
-function way(key, verdict) {
-  const row = make("tr", { "data-way": key }, make("th", { scope: "row" }, t(`compare.${key}`)));
-  if (!verdict) {
-    row.append(make("td", { colspan: "3", class: "none" }, t("compare.none")));
-    return row;
-  }
-  const cells = [[verdict.p99_ms, milliseconds], [verdict.errors, count], [verdict.peak_commits, rate]];
-  for (const [value, format] of cells) {
-    const cell = make("td");
-    setNumber(cell, value, format(value));
-    row.append(cell);
-  }
-  return row;
-}
-
-/** The two runs side by side, once there was a direct run. */
-export function showCompare(ghost) {
-  const box = byId("compare");
-  box.hidden = !ghost;
-  if (!ghost) return;
-  const run = lastRun();
-  const state = JSON.stringify([ghost.started_at, run, currentLanguage()]);
-  if (box.dataset.shown === state) return;
-  box.dataset.shown = state;
-  box.querySelector("tbody").replaceChildren(way("queue", run?.verdict), way("direct", ghost.verdict));
 }

@@ -5,7 +5,7 @@ import { count, milliseconds } from "./format.js";
 import { t } from "./i18n.js";
 import { peak } from "./store.js";
 
-const small = (view, more) => layout({ xaxis: timeAxis(view.seconds), ...more });
+const small = (view, more) => layout({ xaxis: timeAxis(view), ...more });
 const upTo = (most, least, more) => axis({ range: [0, ceiling(most, least)], tickformat: "~s", nticks: 5, ...more });
 
 export function buildLatency(view) {
@@ -55,7 +55,9 @@ export function buildOutcomes(view) {
       line: { width: 0 },
     }),
   );
-  return [traces, small(view, { yaxis: upTo(peak(view.column("arrivals")), 10) })];
+  const columns = OUTCOMES.map(([name]) => view.column(name));
+  const sums = view.ago.map((_, at) => columns.reduce((sum, column) => sum + column[at], 0));
+  return [traces, small(view, { yaxis: upTo(peak(sums), 10) })];
 }
 
 export function buildStock(view) {

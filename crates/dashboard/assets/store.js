@@ -9,6 +9,30 @@ const GAP_SECONDS = 2;
 // A row that is older than the newest row by more than this means that the gateway's clock was set back.
 const CLOCK_STEP_SECONDS = 5;
 
+// After so long without traffic, the next request begins another stretch.
+const QUIET_SECONDS = 5;
+// What is shown before the first request and after the last write of a stretch.
+const LEAD_SECONDS = 1;
+const ENDED_SECONDS = 1.5;
+// Where one of these is above 0, something goes on.
+const BUSY = ["arrivals", "committed", "backlog", "direct_arrivals", "direct_committed"];
+
+/** The number of the first row at `moment` or later; with `after`, of the first row after it. */
+function bound(times, length, moment, after) {
+  let at = length;
+  while (at > 0 && (after ? times[at - 1] > moment : times[at - 1] >= moment)) at -= 1;
+  return at;
+}
+
+/** A view that keeps its numbers, whatever becomes of the series: the part of `view` from one moment to another. */
+export function cut(view, from, to, origin = view.origin) {
+  const inside = [...view.ago.keys()].filter((at) => view.ago[at] + view.latest >= from && view.ago[at] + view.latest <= to);
+  const pick = (column) => Float64Array.from(inside, (at) => column[at]);
+  const columns = new Map(view.names.map((name) => [name, pick(view.column(name))]));
+  const ago = pick(view.ago).map((seconds) => seconds + view.latest - to);
+  return { ...view, latest: to, seconds: to - from, origin, ago, column: (name) => columns.get(name) ?? new Float64Array(0) };
+}
+
 /** Rows by time, as columns. */
 export class Series {
   #columns = new Map();
@@ -66,39 +90,62 @@ export class Series {
     this.#length += 1;
   }
 
-  /** The rows of the last `seconds`: the view's `column(name)` and `ago`, seconds before the newest row (negative). */
-  last(seconds) {
-    const latest = this.latest ?? 0;
-    const times = this.#columns.get("t");
-    let from = this.#length;
-    while (from > 0 && times[from - 1] >= latest - seconds) from -= 1;
-    const to = this.#length;
-    const empty = new Float64Array(0);
+  /**
+   * The rows from one moment to another, in unix seconds. A view has the column `column(name)`; `ago`: seconds before its end, which
+   * is `latest` (0 or negative); `seconds`: its length; and `origin`: the moment from which its time is counted, or null.
+   */
+  between(from, to, origin = null) {
+    const times = this.#columns.get("t") ?? new Float64Array(0);
+    const [first, end] = [from, to].map((moment, at) => bound(times, this.#length, moment, at === 1));
     return {
-      latest,
-      seconds,
-      ago: times ? times.slice(from, to).map((time) => time - latest) : empty,
-      column: (name) => this.#columns.get(name)?.subarray(from, to) ?? empty,
+      latest: to,
+      seconds: to - from,
+      origin,
+      ago: times.slice(first, end).map((time) => time - to),
+      column: (name) => this.#columns.get(name)?.slice(first, end) ?? new Float64Array(0),
+      names: [...this.#columns.keys()],
     };
   }
 
-  #isGap(at) {
-    return Number.isNaN(this.#columns.get("arrivals")?.[at]);
+  /** The view of the last `seconds`. */
+  last(seconds) {
+    const latest = this.latest ?? 0;
+    return this.between(latest - seconds, latest);
   }
 
-  /** One row a second over the last `seconds`, newest first, each as a function from column name to value. */
-  bySecond(seconds) {
+  /** The last stretch with traffic, as { from, to, goesOn }; null: there is none. */
+  lastTraffic() {
     const times = this.#columns.get("t");
-    const rows = [];
-    let second = Infinity;
-    for (let at = this.#length - 1; at >= 0 && rows.length < seconds; at -= 1) {
-      const whole = Math.floor(times[at]);
-      if (whole >= second || this.#isGap(at)) continue;
-      second = whole;
-      rows.push((name) => this.#columns.get(name)?.[at] ?? NaN);
+    let [first, last] = [-1, -1];
+    for (let at = this.#length - 1; at >= 0; at -= 1) {
+      if (first >= 0 && times[first] - times[at] > QUIET_SECONDS) break;
+      if (!this.#isBusy(at)) continue;
+      first = at;
+      if (last < 0) last = at;
     }
-    return rows;
+    if (last < 0) return null;
+    const goesOn = this.latest - times[last] < ENDED_SECONDS;
+    return { from: times[first] - LEAD_SECONDS, to: goesOn ? this.latest : times[last] + ENDED_SECONDS, goesOn };
   }
+
+  #isBusy(at) {
+    return BUSY.some((name) => this.#columns.get(name)?.[at] > 0);
+  }
+}
+
+/** One row a second of a view, newest first, each as a function from column name to value. */
+export function bySecond(view, most) {
+  const columns = new Map(view.names.map((name) => [name, view.column(name)]));
+  const rows = [];
+  let second = Infinity;
+  for (let at = view.ago.length - 1; at >= 0 && rows.length < most; at -= 1) {
+    const whole = Math.floor(view.latest + view.ago[at]);
+    // A row without arrivals is a gap.
+    if (whole >= second || Number.isNaN(columns.get("arrivals")?.[at])) continue;
+    second = whole;
+    rows.push((name) => (name === "t" ? view.latest + view.ago[at] : columns.get(name)?.[at] ?? NaN));
+  }
+  return rows;
 }
 
 /** The largest number in a column; 0 if there is none. NaN is skipped. */

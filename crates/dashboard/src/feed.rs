@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use seckill_core::{Backend, ProcessId, Settings, Snapshot};
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::sync::{Notify, broadcast};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::after::AfterView;
 use crate::log::{Entry, Log, NewEntry, seconds};
@@ -27,6 +27,12 @@ const LISTEN_AGAIN: Duration = Duration::from_millis(500);
 const BUFFERED: usize = 32;
 /// Processes that are followed: others write to the control plane, and they must not fill this process's memory.
 const MAX_PROCESSES: usize = 256;
+/// After so long without an answer of the control plane no process counts as gone: perhaps none can be heard.
+const UNSURE_AFTER: Duration = Duration::from_millis(1_000);
+/// After so long the page says so. A busy machine alone does not take so long.
+const CUT_OFF_AFTER: Duration = Duration::from_millis(3_000);
+/// How long after the control plane was away no process counts as gone: until the feed listens again, and has heard of all.
+const HEARD_AGAIN: Duration = Duration::from_secs(4);
 
 /// One event of the stream, ready to be sent.
 #[derive(Debug, Clone)]
@@ -46,10 +52,13 @@ pub struct Feed {
     /// Held for a few microseconds four times a second, and when a page connects.
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
+    first_page: Notify,
 }
 
 #[derive(Default)]
 struct State {
+    /// No process counts as gone before this moment, because none can be heard.
+    deaf_until: Option<Instant>,
     processes: BTreeMap<ProcessId, Process>,
     /// The counts of processes that are gone. One that was only silent comes back and counts on from there.
     departed: BTreeMap<ProcessId, Counts>,
@@ -63,7 +72,19 @@ impl Feed {
     /// The feed of a gateway on `backend`; `reporter` is the gateway's own.
     pub fn new(backend: Backend, reporter: Arc<Reporter>) -> Arc<Self> {
         let (watch, events) = (Watch::new(backend.clone()), broadcast::Sender::new(BUFFERED));
-        Arc::new(Self { backend, watch, reporter, state: Mutex::default(), events })
+        Arc::new(Self {
+            backend,
+            watch,
+            reporter,
+            state: Mutex::default(),
+            events,
+            first_page: Notify::new(),
+        })
+    }
+
+    /// Waits until a page is open. For one caller.
+    pub async fn first_page(&self) {
+        self.first_page.notified().await;
     }
 
     /// Receives snapshots and makes frames; never returns.
@@ -115,7 +136,16 @@ impl Feed {
     fn make_frame(&self) {
         let Watched { sale, invariants, refunds } = self.watch.watched();
         let settings = self.reporter.settings();
+        let unanswered = self.reporter.unanswered_for();
+        let cut_off = unanswered > CUT_OFF_AFTER;
+        // Straight from this process: without the control plane its page still has its own numbers.
+        if let Some(own) = self.reporter.latest() {
+            self.receive(own);
+        }
         let mut state = self.lock();
+        if unanswered > UNSURE_AFTER {
+            state.deaf_until = Some(Instant::now() + HEARD_AGAIN);
+        }
         self.remove_gone(&mut state);
         let row = Row::of(seconds(), &state.processes.values(), sale.as_ref());
         let page_open = self.events.receiver_count() > 0;
@@ -139,12 +169,16 @@ impl Feed {
             "totals": state.totals(),
             "after": AfterView::of(state.processes.values()),
             "refunds": refunds,
+            "cut_off": cut_off,
         });
         let data = format!("{{\"row\":{},{}", row.json(), &rest.to_string()[1..]);
         self.send("frame", &state, data);
     }
 
     fn remove_gone(&self, state: &mut State) {
+        if state.deaf_until.is_some_and(|until| until > Instant::now()) {
+            return;
+        }
         let gone: Vec<_> = state.processes.values().filter(|process| process.is_gone()).collect();
         let gone: Vec<_> = gone.iter().map(|process| process.last().process).collect();
         for id in gone {
@@ -181,6 +215,7 @@ impl Feed {
         // Under one lock, so that no event falls between the history and the receiver.
         let state = self.lock();
         let receiver = self.events.subscribe();
+        self.first_page.notify_one();
         let missed = from.and_then(|from| state.rows.since(from).map(|rows| (rows, from)));
         let complete = missed.is_none();
         let (rows, since) = missed.unwrap_or_else(|| (state.rows.all(), 0));
@@ -198,6 +233,11 @@ impl Feed {
         working.map(|process| (process.last().process, process.last().name.clone())).collect()
     }
 
+    /// Ledger transactions of all workers, since each began.
+    pub fn transactions(&self) -> u64 {
+        self.lock().counts().0[Counts::TRANSACTIONS] as u64
+    }
+
     /// The newest load run in any gateway, as its gateway reports it.
     pub fn load(&self) -> Option<Value> {
         self.lock().load.clone()
@@ -210,11 +250,19 @@ impl Feed {
 }
 
 impl State {
-    fn totals(&self) -> Value {
+    fn counts(&self) -> Counts {
         let mut totals = Counts::default();
         self.departed.values().for_each(|counts| totals.add(counts));
         self.processes.values().for_each(|process| totals.add(&process.counts()));
-        COUNTED.iter().zip(totals.0).map(|(name, count)| ((*name).to_owned(), json!(count as u64))).collect()
+        totals
+    }
+
+    fn totals(&self) -> Value {
+        COUNTED
+            .iter()
+            .zip(self.counts().0)
+            .map(|(name, count)| ((*name).to_owned(), json!(count as u64)))
+            .collect()
     }
 
     /// The log's entries of this frame.
@@ -228,8 +276,12 @@ impl State {
         let Self { processes, news, load, .. } = self;
         let name_of = |id| processes.get(&id).map(|process| process.last().name.clone()).unwrap_or_default();
         let mut entries = settings.map(|settings| news.of_settings(settings, name_of)).unwrap_or_default();
-        entries.extend(sale.and_then(|sale| news.of_sale(sale)));
+        entries.extend(sale.map(|sale| news.of_sale(sale)).unwrap_or_default());
         entries.extend(news.of_invariants(invariants));
+        entries.extend(
+            news.of_servers(processes.values().filter_map(|process| process.last().readiness.as_ref())),
+        );
+        entries.extend(news.of_parked(processes.values().map(Process::parked).sum()));
         entries.extend(load.as_ref().map(|load| news.of_load(load)).unwrap_or_default());
         entries
     }
@@ -249,6 +301,7 @@ fn ended_with_its_gateway(mut load: Value) -> Value {
         load["state"] = json!("failed");
         load["ended_at"] = json!(seconds());
         load["message"] = json!("the gateway that ran it is gone");
+        load["failure"] = json!({"code": "gateway_gone", "args": {}, "message": load["message"]});
     }
     load
 }

@@ -1,6 +1,8 @@
 //! Finds what is new since the frame before, and words it for the log.
 
-use seckill_core::{FaultKind, ProcessId, SaleId, Settings, now};
+use std::collections::{BTreeMap, BTreeSet};
+
+use seckill_core::{FaultKind, ProcessId, Readiness, SaleId, SaleState, Settings, now};
 use serde_json::{Value, json};
 
 use crate::log::NewEntry;
@@ -14,6 +16,11 @@ pub(crate) struct News {
     sale: Option<SaleId>,
     findings: usize,
     load: Option<LoggedLoad>,
+    /// The parts of the back end that could not be used.
+    down: BTreeSet<String>,
+    /// Whether the sale was being rebuilt.
+    rebuilding: bool,
+    parked: f64,
 }
 
 /// A load run in the log.
@@ -83,8 +90,27 @@ impl News {
         news
     }
 
-    /// The sale, when the feed begins to follow it.
-    pub(crate) fn of_sale(&mut self, sale: &SaleView) -> Option<NewEntry> {
+    /// The sale, when the feed begins to follow it, and the rebuild of its gate.
+    pub(crate) fn of_sale(&mut self, sale: &SaleView) -> Vec<NewEntry> {
+        let opened = self.opened(sale);
+        let rebuilding = sale.state == SaleState::Rebuilding;
+        let before = std::mem::replace(&mut self.rebuilding, rebuilding);
+        let args = json!({"id": sale.id});
+        let rebuild = match (before && opened.is_none(), rebuilding) {
+            (false, true) => {
+                let message = format!("the gate of sale {} was lost, and is rebuilt", sale.id);
+                Some(NewEntry::warn("sale", "rebuild_began", message, args))
+            }
+            (true, false) => {
+                let message = format!("the gate of sale {} takes orders again", sale.id);
+                Some(NewEntry::info("sale", "rebuild_ended", message, args))
+            }
+            _ => None,
+        };
+        opened.into_iter().chain(rebuild).collect()
+    }
+
+    fn opened(&mut self, sale: &SaleView) -> Option<NewEntry> {
         if self.sale.replace(sale.id) == Some(sale.id) {
             return None;
         }
@@ -92,6 +118,33 @@ impl News {
         let message = format!("sale {id} is open: {} units of {}", view["stock"], view["name"]);
         let args = json!({"id": id, "name": view["name"], "stock": view["stock"]});
         Some(NewEntry::info("sale", "sale_opened", message, args))
+    }
+
+    /// Parts of the back end that cannot be used any more, or again, as far as one of the processes knows.
+    pub(crate) fn of_servers<'a>(&mut self, known: impl Iterator<Item = &'a Readiness>) -> Vec<NewEntry> {
+        let down: BTreeMap<_, _> = known.flat_map(|readiness| &readiness.down).collect();
+        let names: BTreeSet<String> = down.keys().map(|name| (*name).clone()).collect();
+        let before = std::mem::replace(&mut self.down, names);
+        let lost = down.iter().filter(|(name, _)| !before.contains(**name)).map(|(name, reason)| {
+            let args = json!({"server": name, "reason": reason});
+            NewEntry::error("server", "server_down", format!("the {name} cannot be used: {reason}"), args)
+        });
+        let back = before.iter().filter(|name| !self.down.contains(*name)).map(|name| {
+            NewEntry::info(
+                "server",
+                "server_up",
+                format!("the {name} can be used again"),
+                json!({"server": name}),
+            )
+        });
+        lost.chain(back).collect()
+    }
+
+    /// Messages that the workers have parked so far. When a worker goes, they are fewer.
+    pub(crate) fn of_parked(&mut self, parked: f64) -> Option<NewEntry> {
+        let more = parked - std::mem::replace(&mut self.parked, parked);
+        let message = || format!("{more} messages were parked; see `seckill parked list`");
+        (more > 0.0).then(|| NewEntry::warn("server", "messages_parked", message(), json!({"n": more})))
     }
 
     /// Violations. One that lasts is logged once, though its numbers may change with every audit.

@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use seckill_core::{DrainRate, Histogram, Snapshot};
+use seckill_core::{DrainRate, Histogram, Readiness, Snapshot};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
+
+use crate::scrape::COMMIT_SECONDS;
 
 /// The time over which rates are taken.
 const WINDOW_MS: u64 = 1_000;
@@ -15,7 +18,7 @@ pub(crate) const GONE: Duration = Duration::from_millis(2_000);
 const SILENT: Duration = Duration::from_millis(700);
 
 /// The names of the counts, in the order of [`Counts`]. The first [`IN_ROWS`] of them are columns of a row, too.
-pub(crate) const COUNTED: [&str; 15] = [
+pub(crate) const COUNTED: [&str; 16] = [
     "arrivals",
     "accepted",
     "replayed",
@@ -31,6 +34,7 @@ pub(crate) const COUNTED: [&str; 15] = [
     "refunded",
     "refunds_denied",
     "repeated_events",
+    "transactions",
 ];
 pub(crate) const IN_ROWS: usize = 9;
 
@@ -40,23 +44,24 @@ pub(crate) struct Counts(pub(crate) [f64; COUNTED.len()]);
 
 impl Counts {
     pub(crate) const COMMITTED: usize = 6;
+    pub(crate) const TRANSACTIONS: usize = 15;
 
     /// The totals of a process since it started.
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let mut counts = Self::default();
+        counts.0[Self::TRANSACTIONS] =
+            snapshot.histograms.get(COMMIT_SECONDS).map_or(0.0, |commits| commits.count);
         for (key, value) in &snapshot.series {
             let (name, labels) = key.split_once('{').unwrap_or((key, ""));
             let at = match name {
-                "seckill_claims_total" => {
-                    counts.0[0] += value;
-                    match labels {
-                        "outcome=\"accepted\"}" => 1,
-                        "outcome=\"replayed\"}" => 2,
-                        "outcome=\"sold-out\"}" => 3,
-                        "outcome=\"outcome-unknown\"}" => 5,
-                        _ => 4,
-                    }
-                }
+                "seckill_order_requests_total" => 0,
+                "seckill_claims_total" => match labels {
+                    "outcome=\"accepted\"}" => 1,
+                    "outcome=\"replayed\"}" => 2,
+                    "outcome=\"sold-out\"}" => 3,
+                    "outcome=\"outcome-unknown\"}" => 5,
+                    _ => 4,
+                },
                 "seckill_orders_committed_total" => Self::COMMITTED,
                 "seckill_orders_rejected_total" => 7,
                 "seckill_orders_redelivered_total" => 8,
@@ -105,6 +110,10 @@ impl Process {
     }
 
     pub(crate) fn push(&mut self, snapshot: Snapshot) {
+        // The own gateway's comes twice: straight from it, and over the control plane.
+        if snapshot.uptime_ms <= self.last().uptime_ms {
+            return;
+        }
         self.received_at = Instant::now();
         self.samples.push_back(Sample { counts: Counts::of(&snapshot), snapshot });
         let newest = self.last().uptime_ms;
@@ -141,6 +150,20 @@ impl Process {
         last.counts.since(&first.counts, milliseconds as f64 / 1_000.0)
     }
 
+    /// Requests and commits a second of the direct run that is under way inside it, over the last second.
+    pub(crate) fn direct_rates(&self) -> Option<(f64, f64)> {
+        let direct = |sample: &Sample| sample.snapshot.load.clone().filter(|load| load["mode"] == "direct");
+        let last = self.samples.back()?;
+        let now = direct(last).filter(|load| load["ended_at"].is_null() && !self.is_silent())?;
+        let of_this_run = |sample: &&Sample| direct(sample).is_some_and(|load| load["id"] == now["id"]);
+        let first = self.samples.iter().find(of_this_run)?;
+        let then = direct(first)?;
+        let seconds = last.snapshot.uptime_ms.saturating_sub(first.snapshot.uptime_ms) as f64 / 1_000.0;
+        let count = |load: &Value, name: &str| load[name].as_f64().unwrap_or_default();
+        let rate = |name| (count(&now, name) - count(&then, name)).max(0.0) / seconds;
+        (seconds > 0.0).then(|| (rate("sent"), rate("committed")))
+    }
+
     /// The values that a histogram counted in the last second.
     pub(crate) fn recent(&self, name: &str) -> Histogram {
         let find = |sample: &Sample| sample.snapshot.histograms.get(name).cloned().unwrap_or_default();
@@ -163,6 +186,11 @@ impl Process {
         last.drain_rate.map(|_| last.series.get("seckill_held_orders").map_or(0.0, |held| *held) as u64)
     }
 
+    /// Messages that it has parked since it started.
+    pub(crate) fn parked(&self) -> f64 {
+        self.last().series.get("seckill_parked_messages_total").copied().unwrap_or_default()
+    }
+
     pub(crate) fn view(&self) -> ProcessView {
         let last = self.last();
         ProcessView {
@@ -175,6 +203,7 @@ impl Process {
             held_orders: self.held_orders(),
             settings_revision: last.settings_revision,
             faults: last.faults.clone(),
+            readiness: last.readiness.clone(),
         }
     }
 }
@@ -191,6 +220,7 @@ pub(crate) struct ProcessView {
     held_orders: Option<u64>,
     settings_revision: u64,
     faults: Vec<seckill_core::FaultKind>,
+    readiness: Option<Readiness>,
 }
 
 /// Adds `more` to `sum`.
@@ -249,6 +279,7 @@ mod tests {
             settings_revision: 0,
             faults: vec![],
             load: None,
+            readiness: None,
         }
     }
 
@@ -259,7 +290,7 @@ mod tests {
         for quarter in 1..=20 {
             process.push(snapshot(quarter * 250, 100.0 * quarter as f64));
         }
-        assert_eq!(process.rates().0[..2], [400.0, 400.0]);
+        assert_eq!(process.rates().0[..2], [0.0, 400.0], "an answer is no arrival");
         assert_eq!(process.samples.len(), 5);
     }
 
@@ -280,9 +311,10 @@ mod tests {
         let exposition: String = series.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
         let (series, _) = scrape(&exposition);
         let counts = Counts::of(&Snapshot { series, ..snapshot(0, 0.0) });
-        let after = ["paid", "expired", "cancelled", "refunded", "refunds_denied", "repeated_events"];
+        let after =
+            ["paid", "expired", "cancelled", "refunded", "refunds_denied", "repeated_events", "transactions"];
         assert_eq!(COUNTED[IN_ROWS..], after);
-        assert_eq!(counts.0[IN_ROWS..], [5.0, 3.0, 1.0, 4.0, 6.0, 8.0]);
+        assert_eq!(counts.0[IN_ROWS..], [5.0, 3.0, 1.0, 4.0, 6.0, 8.0, 0.0]);
     }
 
     #[test]

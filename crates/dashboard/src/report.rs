@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
-use seckill_core::{ControlPlane, DrainRate, FaultKind, ProcessId, Role, Settings, Snapshot};
+use seckill_core::{ControlPlane, DrainRate, FaultKind, ProcessId, Readiness, Role, Settings, Snapshot};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::scrape::scrape;
@@ -57,6 +58,12 @@ pub struct Reporter {
     load: Mutex<Option<Value>>,
     /// The settings that came with the last answer; `None` before the first. Held only to read or swap.
     settings: Mutex<Option<Settings>>,
+    /// What `/readyz` of this process answers; `None`: nobody says.
+    readiness: Option<watch::Receiver<Option<Readiness>>>,
+    /// The newest snapshot; `None` before the first.
+    latest: watch::Sender<Option<Snapshot>>,
+    /// When the control plane last answered. Held only to read or swap.
+    answered: Mutex<Instant>,
     started: Instant,
 }
 
@@ -71,8 +78,37 @@ impl Reporter {
         worker: Option<Arc<dyn WorkerState>>,
         handler: Option<Arc<dyn SettingsHandler>>,
     ) -> Self {
-        let (load, settings, started) = (Mutex::default(), Mutex::default(), Instant::now());
-        Self { identity, is_gateway, control, prometheus, worker, handler, load, settings, started }
+        let started = Instant::now();
+        Self {
+            identity,
+            is_gateway,
+            control,
+            prometheus,
+            worker,
+            handler,
+            load: Mutex::default(),
+            settings: Mutex::default(),
+            readiness: None,
+            latest: watch::Sender::default(),
+            answered: Mutex::new(started),
+            started,
+        }
+    }
+
+    /// With what `/readyz` of this process answers.
+    #[must_use]
+    pub fn with_readiness(self, readiness: watch::Receiver<Option<Readiness>>) -> Self {
+        Self { readiness: Some(readiness), ..self }
+    }
+
+    /// The newest snapshot of this process, also while the control plane is away.
+    pub(crate) fn latest(&self) -> Option<Snapshot> {
+        self.latest.borrow().clone()
+    }
+
+    /// The time since the control plane last answered.
+    pub(crate) fn unanswered_for(&self) -> Duration {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// The settings of the last exchange; `None` before the first.
@@ -91,15 +127,28 @@ impl Reporter {
         Box::pin(self.publish())
     }
 
+    /// Two loops, so that this gateway's own page has its numbers while the control plane keeps it waiting.
     async fn publish(&self) {
+        tokio::join!(self.take(), self.exchange());
+    }
+
+    async fn take(&self) {
         let mut tick = interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut applied, mut away) = (Settings::default(), false);
         loop {
             tick.tick().await;
-            match self.control.exchange(&self.snapshot(applied.revision)).await {
+            self.latest.send_replace(Some(self.snapshot()));
+        }
+    }
+
+    async fn exchange(&self) {
+        let (mut latest, mut applied, mut away) = (self.latest.subscribe(), Settings::default(), false);
+        while latest.changed().await.is_ok() {
+            let Some(snapshot) = latest.borrow_and_update().clone() else { continue };
+            match self.control.exchange(&snapshot).await {
                 Ok(settings) => {
                     away = false;
+                    *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
                     if settings != applied {
                         if let Some(handler) = &self.handler {
                             handler.apply(&applied, &settings);
@@ -117,7 +166,7 @@ impl Reporter {
         }
     }
 
-    fn snapshot(&self, settings_revision: u64) -> Snapshot {
+    fn snapshot(&self) -> Snapshot {
         let (series, histograms) = scrape(&self.prometheus.render());
         let drain_rate = self.worker.as_ref().and_then(|worker| worker.drain_rate());
         let roles = [(self.is_gateway, Role::Gateway), (drain_rate.is_some(), Role::Worker)];
@@ -129,9 +178,10 @@ impl Reporter {
             series,
             histograms,
             drain_rate,
-            settings_revision,
+            settings_revision: self.settings().map_or(0, |applied| applied.revision),
             faults: self.handler.as_ref().map(|handler| handler.active_faults()).unwrap_or_default(),
             load: self.load.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            readiness: self.readiness.as_ref().and_then(|readiness| readiness.borrow().clone()),
         }
     }
 }

@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use seckill_core::Histogram;
 
 use crate::process::{COUNTED, Counts, IN_ROWS, Process, mean, merge, quantile};
-use crate::scrape::ACCEPT_SECONDS;
+use crate::scrape::{ACCEPT_SECONDS, COMMIT_SECONDS};
 use crate::watch::SaleView;
 
 /// Rows that are kept: five minutes.
 const KEPT: usize = 1_200;
 /// The columns before and after those of [`COUNTED`].
 const BEFORE: [&str; 2] = ["t", "sale"];
-const AFTER: [&str; 10] = [
+const AFTER: [&str; 12] = [
     "accept_p50",
     "accept_p99",
     "commit_ms",
@@ -23,6 +23,8 @@ const AFTER: [&str; 10] = [
     "pending",
     "remaining",
     "sold",
+    "direct_arrivals",
+    "direct_committed",
 ];
 
 /// The names of a row's numbers, in their order.
@@ -50,7 +52,8 @@ impl Row {
             processes.clone().for_each(|process| merge(&mut sum, &process.recent(name)));
             sum
         };
-        let (accept, commit) = (all(ACCEPT_SECONDS), all("seckill_commit_seconds"));
+        let (accept, commit) = (all(ACCEPT_SECONDS), all(COMMIT_SECONDS));
+        let direct = processes.clone().find_map(Process::direct_rates);
         let milliseconds = |seconds: Option<f64>| seconds.map(|seconds| seconds * 1_000.0);
         let after = [
             milliseconds(quantile(&accept, 0.5)),
@@ -63,6 +66,8 @@ impl Row {
             sale.and_then(|sale| sale.pending_orders).map(|orders| orders as f64),
             sale.and_then(|sale| sale.remaining).map(f64::from),
             sale.map(|sale| f64::from(sale.sold)),
+            direct.map(|(arrivals, _)| arrivals),
+            direct.map(|(_, committed)| committed),
         ];
         let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
         let mut row = vec![t, known(sale.map(|sale| sale.id.0 as f64))];

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use seckill_core::Histogram;
 
 /// The series of `/metrics` that the page shows.
-const SERIES: [&str; 18] = [
+const SERIES: [&str; 19] = [
+    "seckill_order_requests_total",
     "seckill_claims_total",
     "seckill_orders_committed_total",
     "seckill_orders_rejected_total",
@@ -25,8 +26,9 @@ const SERIES: [&str; 18] = [
     "seckill_subscriber_waiting_events",
     "seckill_subscriber_parked_events",
 ];
-const HISTOGRAMS: [&str; 3] =
-    ["seckill_intake_batch_orders", "seckill_commit_batch_orders", "seckill_commit_seconds"];
+const HISTOGRAMS: [&str; 3] = ["seckill_intake_batch_orders", "seckill_commit_batch_orders", COMMIT_SECONDS];
+/// How long each ledger transaction took.
+pub(crate) const COMMIT_SECONDS: &str = "seckill_commit_seconds";
 /// The route of orders: the only one whose latency the page shows.
 const ORDERS_ROUTE: &str = "http_route=\"/api/v1/sales/{id}/orders\"";
 const ORDERS_METHOD: &str = "http_request_method=\"POST\"";

@@ -28,11 +28,12 @@ use std::time::Duration;
 use axum::Router;
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
-use seckill_core::{Backend, Dependency, Mode, OrderService};
+use seckill_core::{Backend, Dependency, Mode, OrderService, Readiness};
 use seckill_token::admin::AdminTokens;
 use seckill_token::ticket::Keys;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -88,6 +89,8 @@ pub struct Config {
     pub admission_secret: SecretString,
     /// Sign purchase tickets; `None`: keys that are derived from `admission_secret`.
     pub ticket_keys: Option<Arc<Keys>>,
+    /// Has what `/readyz` answers, while somebody listens.
+    pub readiness: watch::Sender<Option<Readiness>>,
 }
 
 impl Config {
@@ -126,6 +129,7 @@ impl Config {
             status: status::StatusConfig::default(),
             admission_secret: random_secret(),
             ticket_keys: None,
+            readiness: watch::Sender::default(),
         }
     }
 }
@@ -206,11 +210,11 @@ async fn run_until(
         Directory::new(backend.clone(), config.intake, lanes.clone(), shutdown.clone())
     };
     let directory = Arc::new(directory);
-    let health = health.with_sales(Arc::clone(&directory));
+    let health = Arc::new(health.with_sales(Arc::clone(&directory)));
     let app = App::new(backend.clone(), Arc::clone(&directory), orders, &config, shutdown.clone());
     // The server goes on after `shutdown`, to give the answers that are still owed.
     let close = CancellationToken::new();
-    let server = tokio::spawn(serve(doors, &app, health, &config, ending.clone(), &close));
+    let server = tokio::spawn(serve(doors, &app, Arc::clone(&health), &config, ending.clone(), &close));
     let recoverer = async {
         // Without a gate nothing is ever stranded or lost.
         if !direct {
@@ -226,7 +230,8 @@ async fn run_until(
     let statuses = Box::pin(app.keep_statuses_current());
     let background = async {
         let kept = (config.buyers.keep_current(), Box::pin(app.keep_rooms()));
-        tokio::join!(directory.keep_current(), recoverer, app.tidy(), kept.0, kept.1, statuses)
+        let told = Box::pin(health.tell(&config.readiness));
+        tokio::join!(directory.keep_current(), recoverer, app.tidy(), kept.0, kept.1, statuses, told)
     };
     // Cut short wherever they are: each of their steps may be left undone, and is found and done again.
     let drain = async {
@@ -256,7 +261,7 @@ fn limits_of_admins() -> server::Limits {
 fn serve(
     doors: Doors,
     app: &Arc<App>,
-    health: Health,
+    health: Arc<Health>,
     config: &Config,
     ending: CancellationToken,
     close: &CancellationToken,

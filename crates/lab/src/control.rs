@@ -49,7 +49,9 @@ pub fn routes(
 ) -> Router {
     let Controls { admins, loopback, has_bank, load, experiments } = controls;
     let sign = Arc::clone(&load.sign);
-    let loads = LoadRunner::new(load);
+    let counting = Arc::clone(feed);
+    let loads =
+        LoadRunner::new(LoadConfig { transactions: Some(Arc::new(move || counting.transactions())), ..load });
     tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), shutdown.clone()));
     let experiments = Runner::new(experiments, shutdown);
     let (backend, feed) = (backend.clone(), Arc::clone(feed));
@@ -62,7 +64,8 @@ pub fn routes(
         .route("/api/v1/control/crash", post(settings::crash))
         .route("/api/v1/control/sales", post(load::sale))
         .route("/api/v1/control/load", get(load::show).post(load::start).delete(load::stop))
-        .route("/api/v1/control/ghost", get(load::ghost))
+        .route("/api/v1/control/runs", get(load::runs))
+        .route("/api/v1/control/runs/{id}/report", get(load::report_page))
         .route("/api/v1/control/experiments", get(experiments::list))
         .route("/api/v1/control/experiments/{name}", post(experiments::start))
         .layer(from_fn_with_state(Arc::clone(&panel), guard::guard))

@@ -2,11 +2,13 @@
 //! generator's library, with its verdict at the end. `request` has what a run may be, `run` its steps, `status` its
 //! description for others.
 
-mod ghost;
+mod failure;
+mod kept;
 mod request;
 mod run;
 mod status;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,10 +17,12 @@ use secrecy::SecretString;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use ghost::Ghost;
-pub use request::{LoadMode, LoadRequest, PresetView};
+pub use failure::Failure;
+pub use kept::{Curve, KeptRun};
+pub use request::{LoadLimits, LoadMode, LoadRequest, PresetView};
 pub use status::{LoadState, LoadStatus, LoadVerdict};
 
+use kept::KeptRuns;
 use run::Run;
 
 /// Where load goes, and what it needs.
@@ -32,6 +36,10 @@ pub struct LoadConfig {
     pub admin_token: SecretString,
     /// A buyer's bearer token. Must outlive the longest run.
     pub sign: Arc<dyn Fn(u64) -> String + Send + Sync>,
+    /// The file that keeps the last runs; `None`: they end with the process.
+    pub kept_in: Option<PathBuf>,
+    /// Counts the transactions of all workers; `None`: nobody does.
+    pub transactions: Option<Arc<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 /// Why no run was started.
@@ -50,13 +58,13 @@ const DRAIN_STALL: Duration = Duration::from_secs(30);
 /// How long a run may go on for its requests under way when the process ends.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// Starts runs, and keeps the newest.
+/// Starts runs, and keeps the last ones.
 pub struct LoadRunner {
     config: LoadConfig,
     drain_stall: Duration,
     /// Held only to read and swap; never across an await.
     newest: Mutex<Option<Started>>,
-    ghost: Arc<Mutex<Option<Ghost>>>,
+    kept: Arc<KeptRuns>,
 }
 
 /// A run and its task.
@@ -74,11 +82,17 @@ impl LoadRunner {
 
     /// A runner whose runs stop waiting for the drain when nothing was committed for `drain_stall`, instead of 30 s.
     pub fn with_drain_stall(config: LoadConfig, drain_stall: Duration) -> Arc<Self> {
-        Arc::new(Self { config, drain_stall, newest: Mutex::default(), ghost: Arc::default() })
+        let kept = Arc::new(KeptRuns::read(config.kept_in.clone()));
+        Arc::new(Self { config, drain_stall, newest: Mutex::default(), kept })
     }
 
     pub fn presets() -> Vec<PresetView> {
         request::presets()
+    }
+
+    /// The highest values that a run may have.
+    pub fn limits() -> LoadLimits {
+        LoadLimits::ALL
     }
 
     /// Whether there is a direct gateway to send runs to.
@@ -105,14 +119,14 @@ impl LoadRunner {
         }
         let run = Arc::new(Run::new(planned, target, self.drain_stall));
         let status = run.status();
-        let task = tokio::spawn(supervise(Arc::clone(&run), self.config.clone(), Arc::clone(&self.ghost)));
+        let task = tokio::spawn(supervise(Arc::clone(&run), self.config.clone(), Arc::clone(&self.kept)));
         *newest = Some(Started { run, task: Some(task) });
         Ok(status)
     }
 
-    /// The newest run, if there was one.
+    /// The newest run, if there was one, also before this process.
     pub fn status(&self) -> Option<LoadStatus> {
-        self.newest().as_ref().map(|started| started.run.status())
+        self.newest().as_ref().map(|started| started.run.status()).or_else(|| self.kept.newest())
     }
 
     /// Asks the run to end: it sends no more requests, and waits for those under way. `None` if no run is under way.
@@ -126,9 +140,14 @@ impl LoadRunner {
         Some(run.status())
     }
 
-    /// The last direct run that was completed.
-    pub fn ghost(&self) -> Option<Ghost> {
-        self.ghost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The last runs that have ended, newest first; ten at the most.
+    pub fn runs(&self) -> Vec<KeptRun> {
+        self.kept.list()
+    }
+
+    /// The report of one of them as a page of its own, as `loadtest --html` writes it; `None`: there is no such run, or it has none.
+    pub fn report_page(&self, id: &str) -> Option<String> {
+        self.kept.report(id).map(|report| loadtest::html::render(&report))
     }
 
     /// Ends the run under way, if there is one, within two seconds. Called when the process ends.
@@ -141,6 +160,7 @@ impl LoadRunner {
             task.abort();
             let _ = task.await;
             run.stopped();
+            self.kept.keep(run.status(), None).await;
         }
     }
 
@@ -149,15 +169,14 @@ impl LoadRunner {
     }
 }
 
-/// Plays a run in a task of its own, so that a panic ends the run and nothing else.
-async fn supervise(run: Arc<Run>, config: LoadConfig, ghost: Arc<Mutex<Option<Ghost>>>) {
+/// Plays a run in a task of its own, so that a panic ends the run and nothing else, and keeps it.
+async fn supervise(run: Arc<Run>, config: LoadConfig, kept: Arc<KeptRuns>) {
+    kept.keep(run.status(), None).await;
     let ended = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(Arc::clone(&run).play(config))).await;
-    match ended {
-        Ok(Some(new)) => *ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some(new),
-        Ok(None) => {}
-        Err(panic) => {
-            tracing::error!(error = %panic, "a load run broke down");
-            run.fail("the load generator broke down; see the log".to_owned());
-        }
-    }
+    let report = ended.unwrap_or_else(|panic| {
+        tracing::error!(error = %panic, "a load run broke down");
+        run.fail(Failure::broke_down());
+        None
+    });
+    kept.keep(run.status(), report).await;
 }

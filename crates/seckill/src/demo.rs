@@ -1,5 +1,6 @@
 //! `seckill demo`: the whole system in one process, a sale, its buyers over real HTTP, and the verdict.
 
+mod audience;
 mod chart;
 mod lifecycle;
 mod live;
@@ -15,9 +16,11 @@ use loadtest::{Clients, Plan, Played, SaleReport, Session, Target, Tokens, Watch
 use seckill_client::Client;
 use seckill_core::{SaleId, UserId};
 use seckill_lab::demo_sale;
+use tokio::sync::oneshot;
 
 use crate::cli::demo::DemoArgs;
 use crate::{exit, sales, secrets, telemetry};
+use audience::Audience;
 use live::LiveLine;
 use system::System;
 use verdict::Outcome;
@@ -35,7 +38,10 @@ const STALLED: Duration = Duration::from_secs(60);
 pub(crate) async fn run(args: DemoArgs, log_json: bool) -> Result<ExitCode> {
     let shutdown = telemetry::shutdown_on_signal()?;
     let once = args.once || !std::io::stdout().is_terminal();
-    let system = System::start(&args, log_json, shutdown.clone()).await?;
+    let (page_opened, first_page) = oneshot::channel();
+    let system = System::start(&args, log_json, page_opened, shutdown.clone()).await?;
+    // Where nobody watches, there is nobody to wait for.
+    let audience = (!once).then(|| Audience::new(first_page));
     eprintln!("Dashboard: {}", system.server);
     eprintln!("Shop: {}shop, to buy by hand", system.server);
     if args.open
@@ -44,7 +50,7 @@ pub(crate) async fn run(args: DemoArgs, log_json: bool) -> Result<ExitCode> {
         eprintln!("No browser could be started ({error}); open the address above by hand.");
     }
     // After an interrupt the system ends in order, and there is no verdict.
-    let outcome = shutdown.run_until_cancelled(Box::pin(play_to_end(&system, &args))).await;
+    let outcome = shutdown.run_until_cancelled(Box::pin(play_to_end(&system, &args, audience))).await;
     let ended = match outcome {
         None => Ok(ExitCode::from(130)),
         Some(Err(error)) => Err(error),
@@ -61,8 +67,11 @@ pub(crate) async fn run(args: DemoArgs, log_json: bool) -> Result<ExitCode> {
 }
 
 /// Opens the sale, plays it, and prints the outcome; whether every invariant held.
-async fn play_to_end(system: &System, args: &DemoArgs) -> Result<bool> {
+async fn play_to_end(system: &System, args: &DemoArgs, audience: Option<Audience>) -> Result<bool> {
     let sale = open_sale(system, args).await?;
+    if let Some(audience) = audience {
+        audience.seated().await;
+    }
     if args.lifecycle {
         say_sale(system, args, sale, &format!(", to be paid within {}", words(args.payment_window)));
         let outcome = lifecycle::play(system, args, sale).await?;

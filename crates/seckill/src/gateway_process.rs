@@ -11,9 +11,11 @@ use seckill_dashboard::{Feed, WorkerState};
 use seckill_gateway::Doors;
 use seckill_lifecycle::Service;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::lab::Lab;
+use crate::reporting::Reported;
 use crate::worker_parts::WorkerParts;
 use crate::worker_task::{DrainSettings, WorkerTask};
 use crate::{after, bank_news, reporting};
@@ -33,12 +35,25 @@ pub(crate) struct GatewayProcess {
     /// Only in a demonstration.
     pub(crate) lab: Option<Lab>,
     pub(crate) prometheus: PrometheusHandle,
+    /// Told when the first page is open.
+    pub(crate) first_page: Option<oneshot::Sender<()>>,
 }
 
 impl GatewayProcess {
     /// Serves until `shutdown`. The worker stops after the gateway has answered everybody.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, admin, backend, config, bank, bank_secret, worker, mut lab, prometheus } = self;
+        let Self {
+            listener,
+            admin,
+            backend,
+            config,
+            bank,
+            bank_secret,
+            worker,
+            mut lab,
+            prometheus,
+            first_page,
+        } = self;
         let address = listener.local_addr()?;
         // The controls send their load, and open its sales, where admins are served.
         let controlled = admin.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
@@ -66,10 +81,18 @@ impl GatewayProcess {
             (None, None) => None,
         };
         let worker = worker.map(|worker| worker as Arc<dyn WorkerState>);
-        let reporter = reporting::start(identity, true, &backend, prometheus.clone(), worker, handler);
+        let reported = Reported { worker, handler, readiness: config.readiness.subscribe() };
+        let reporter = reporting::start(identity, true, &backend, prometheus.clone(), reported);
         let feed = Feed::new(backend.clone(), Arc::clone(&reporter));
         let (fed, stop) = (Arc::clone(&feed), shutdown.clone());
         tokio::spawn(async move { stop.run_until_cancelled(fed.run()).await });
+        if let Some(first_page) = first_page {
+            let fed = Arc::clone(&feed);
+            tokio::spawn(async move {
+                fed.first_page().await;
+                let _ = first_page.send(());
+            });
+        }
         let mut pages = seckill_dashboard::routes(&feed, process, lab.is_some(), shutdown.clone());
         if let Some(lab) = &lab {
             pages =

@@ -3,6 +3,7 @@
 mod direct_gateway;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,14 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use crate::experiments;
-use crate::options::BackendOptions;
+use crate::options::{BackendKind, BackendOptions};
 use crate::secrets::{self, Secrets};
 use direct_gateway::DirectGateway;
 
 /// How long the tokens of a load run's buyers are valid.
 const TOKEN_TTL: Duration = Duration::from_secs(3_600);
+/// The file of the last load runs, in the data folder.
+const LOAD_RUNS: &str = "load-runs.json";
 
 /// What a process of a demonstration has beside its role.
 pub(crate) struct Lab {
@@ -31,6 +34,8 @@ pub(crate) struct Lab {
     has_bank: bool,
     direct: Option<DirectGateway>,
     experiments: Places,
+    /// The file with the last load runs. Gateways on shared servers have no folder of their own.
+    kept_in: Option<PathBuf>,
     /// A worker has none.
     secrets: Option<Secrets>,
 }
@@ -52,7 +57,8 @@ impl Faults {
 impl Lab {
     fn new(options: &BackendOptions) -> Self {
         let experiments = experiments::places(options);
-        Self { faults: Arc::default(), has_bank: false, direct: None, experiments, secrets: None }
+        let kept_in = (options.backend == BackendKind::Embedded).then(|| options.data_dir.join(LOAD_RUNS));
+        Self { faults: Arc::default(), has_bank: false, direct: None, experiments, kept_in, secrets: None }
     }
 
     /// `None` for a process outside of demonstrations.
@@ -128,6 +134,8 @@ impl Lab {
                 direct: self.direct.as_ref().map(|direct| base_url(direct.address())),
                 admin_token,
                 sign: Arc::new(sign),
+                kept_in: self.kept_in.clone(),
+                transactions: None,
             },
             experiments: self.experiments.clone(),
         };

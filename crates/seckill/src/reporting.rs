@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use seckill_core::Backend;
+use seckill_core::{Backend, Readiness};
 use seckill_dashboard::{Identity, Reporter, SettingsHandler, WorkerState};
+use tokio::sync::watch;
 
 /// The identity of a process with the role `role` that serves on `address`.
 pub(crate) fn identity(role: &str, address: SocketAddr) -> Identity {
@@ -16,17 +17,28 @@ pub(crate) fn identity(role: &str, address: SocketAddr) -> Identity {
     Identity::new(format!("{role} at {host}:{}", address.port()))
 }
 
-/// Starts to publish snapshots of this process, until it ends. Without a `handler` the process ignores the settings.
+/// What a process reports beside its metrics.
+pub(crate) struct Reported {
+    /// `None`: no worker runs in this process.
+    pub(crate) worker: Option<Arc<dyn WorkerState>>,
+    /// Without one the process ignores the settings.
+    pub(crate) handler: Option<Arc<dyn SettingsHandler>>,
+    /// What its `/readyz` answers.
+    pub(crate) readiness: watch::Receiver<Option<Readiness>>,
+}
+
+/// Starts to publish snapshots of this process, until it ends.
 pub(crate) fn start(
     identity: Identity,
     is_gateway: bool,
     backend: &Backend,
     prometheus: PrometheusHandle,
-    worker: Option<Arc<dyn WorkerState>>,
-    handler: Option<Arc<dyn SettingsHandler>>,
+    reported: Reported,
 ) -> Arc<Reporter> {
     let control = Arc::clone(&backend.control);
-    let reporter = Arc::new(Reporter::new(identity, is_gateway, control, prometheus, worker, handler));
+    let Reported { worker, handler, readiness } = reported;
+    let reporter = Reporter::new(identity, is_gateway, control, prometheus, worker, handler);
+    let reporter = Arc::new(reporter.with_readiness(readiness));
     let reporting = Arc::clone(&reporter);
     tokio::spawn(async move { reporting.run().await });
     reporter

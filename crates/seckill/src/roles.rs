@@ -10,6 +10,7 @@ use seckill_gateway::http::health::Health;
 use seckill_gateway::{Doors, server};
 use seckill_lifecycle::Service;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{self, GatewayArgs, MigrateArgs, WorkerArgs};
@@ -78,8 +79,18 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
     let (bank, bank_secret) = (args.money.bank()?, args.money.bank_secret()?);
     let after = AfterConfig { expiry: args.worker.expiry(), rules: args.money.rules() };
     let worker = embedded.then(|| args.worker.parts(after));
-    let process =
-        GatewayProcess { listener, admin, backend, config, bank, bank_secret, worker, lab, prometheus };
+    let process = GatewayProcess {
+        listener,
+        admin,
+        backend,
+        config,
+        bank,
+        bank_secret,
+        worker,
+        lab,
+        prometheus,
+        first_page: None,
+    };
     process.run(shutdown).await?;
     tracing::info!("the gateway has answered everyone and ends");
     Ok(ExitCode::SUCCESS)
@@ -109,8 +120,13 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
         Some(lab) => lab.settings_handler(identity.process, Some(Arc::clone(&worker))),
         None => DrainSettings::handler(Arc::clone(&pace)),
     };
-    reporting::start(identity, false, &backend, prometheus.clone(), Some(worker), Some(handler));
-    let health = Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus);
+    let told = watch::Sender::default();
+    let reported =
+        reporting::Reported { worker: Some(worker), handler: Some(handler), readiness: told.subscribe() };
+    reporting::start(identity, false, &backend, prometheus.clone(), reported);
+    let health = Arc::new(Health::new(backend.clone(), WORKER_NEEDS, shutdown.clone(), prometheus));
+    let telling = Arc::clone(&health);
+    tokio::spawn(async move { telling.tell(&told).await });
     let close = CancellationToken::new();
     let limits = server::Limits::default();
     let server = tokio::spawn(server::serve(listener, health.router(), limits, close.clone()));

@@ -170,6 +170,7 @@ pub(crate) fn metrics() -> Result<PrometheusHandle> {
 /// The HELP lines of `/metrics`.
 fn describe() {
     use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
+    counter!("seckill_order_requests_total", "Order requests that have arrived");
     counter!("seckill_claims_total", "Order requests answered, by outcome");
     counter!("seckill_sold_out_from_memory_total", "Of these, answered sold-out without asking the gate");
     counter!("seckill_direct_claims_total", "Order requests answered in direct mode, by outcome");

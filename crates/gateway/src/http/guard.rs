@@ -221,6 +221,10 @@ impl Guard {
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let guard = &app.guard;
     let kind = Kind::of(&request);
+    // Counted before anything is decided: answers come in bursts where arrivals do not.
+    if kind == Kind::Order && !app.direct {
+        metrics::counter!("seckill_order_requests_total").increment(1);
+    }
     let (peer, token) = (guard.peer(&request), guard.token(request.headers()));
     // Before the directory was filled for the first time it knows nothing, whoever asks.
     let unknown = app.directory.is_filled()

@@ -11,8 +11,8 @@ use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use seckill_api::{DependencyReport, DependencyStatus, Readiness, ReadinessReport};
 use seckill_core::{Backend, Dependency, Fault};
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::directory::Directory;
@@ -21,6 +21,8 @@ use crate::directory::Directory;
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a report serves everyone who asks.
 const REPORT_AGE: Duration = Duration::from_millis(500);
+/// How often the dashboard is told.
+const TELL_EVERY: Duration = Duration::from_millis(750);
 
 /// What `/livez`, `/readyz` and `/metrics` answer from.
 pub struct Health {
@@ -32,6 +34,16 @@ pub struct Health {
     prometheus: PrometheusHandle,
     /// Held across the pings on purpose: those who ask meanwhile wait for the same answer.
     last: Mutex<Option<(Instant, ReadinessReport)>>,
+}
+
+/// What the page says of it.
+fn news_of(report: ReadinessReport) -> seckill_core::Readiness {
+    let down = report.dependencies.into_iter().filter_map(|(name, report)| Some((name, report.reason?)));
+    seckill_core::Readiness {
+        status: report.status.as_str().to_owned(),
+        down: down.collect(),
+        sales: report.sales,
+    }
 }
 
 impl Health {
@@ -50,21 +62,42 @@ impl Health {
         Self { sales: Some(sales), ..self }
     }
 
+    /// Keeps `told` at what `/readyz` answers; never returns.
+    pub async fn tell(&self, told: &watch::Sender<Option<seckill_core::Readiness>>) {
+        let mut tick = interval(TELL_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if told.receiver_count() > 0 {
+                told.send_replace(Some(news_of(self.now().await)));
+            }
+        }
+    }
+
     /// `/livez` without a look at any dependency, `/readyz`, `/metrics`.
-    pub fn router(self) -> Router {
+    pub fn router(self: Arc<Self>) -> Router {
         let (probes, metrics) = self.routers();
         probes.merge(metrics)
     }
 
     /// `/livez` and `/readyz`, and by itself `/metrics`.
-    pub(crate) fn routers(self) -> (Router, Router) {
-        let health = Arc::new(self);
+    pub(crate) fn routers(self: Arc<Self>) -> (Router, Router) {
+        let health = self;
         let probes = Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .with_state(Arc::clone(&health));
         let metrics = async |State(health): State<Arc<Self>>| health.prometheus.render();
         (probes, Router::new().route("/metrics", get(metrics)).with_state(health))
+    }
+
+    /// The answer of `/readyz`.
+    async fn now(&self) -> ReadinessReport {
+        let mut report = self.report().await;
+        if self.draining.is_cancelled() {
+            report.status = Readiness::Draining;
+        }
+        report
     }
 
     async fn report(&self) -> ReadinessReport {
@@ -141,10 +174,7 @@ async fn ping(
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, Json<ReadinessReport>) {
-    let mut report = health.report().await;
-    if health.draining.is_cancelled() {
-        report.status = Readiness::Draining;
-    }
+    let report = health.now().await;
     let status = match report.status {
         Readiness::Ready | Readiness::Degraded => StatusCode::OK,
         Readiness::Unready | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,

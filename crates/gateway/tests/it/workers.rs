@@ -62,6 +62,7 @@ async fn a_worker_that_reports_is_listed_with_what_it_does() {
         settings_revision: 3,
         faults: Vec::new(),
         load: None,
+        readiness: None,
     };
     let reporting = async {
         loop {

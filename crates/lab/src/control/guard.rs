@@ -95,7 +95,11 @@ fn check(panel: &Panel, headers: &HeaderMap, method: &Method, acting: &Acting) -
         acting.is(&THIS_MACHINE.into());
         return Ok(());
     }
-    let detail = "Changes need an admin token of the gateway: Authorization: Bearer <token>.";
+    let detail = if token.is_some() {
+        "This admin token is wrong: the gateway does not know it. Copy it again, without spaces around it."
+    } else {
+        "Changes need an admin token of the gateway: Authorization: Bearer <token>."
+    };
     refuse(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
 }
 

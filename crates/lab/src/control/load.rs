@@ -1,16 +1,20 @@
 //! Load and new sales, from the page.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use seckill_core::{Fault, Mode, NewSale, create_sale};
 use seckill_dashboard::problem::{invalid, problem};
 use seckill_dashboard::{EVERY, Reporter, SaleView};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -82,9 +86,43 @@ pub(super) async fn stop(State(panel): State<Arc<Panel>>) -> Response {
     if answer.status().is_success() { Answer(load).into_response() } else { answer }
 }
 
-/// `GET /api/v1/control/ghost`: the last direct run, second by second.
-pub(super) async fn ghost(State(panel): State<Arc<Panel>>) -> Response {
-    Answer(panel.loads.ghost()).into_response()
+/// `GET /api/v1/control/runs`: the last runs of this gateway, newest first.
+pub(super) async fn runs(State(panel): State<Arc<Panel>>) -> Response {
+    Answer(json!({"runs": panel.loads.runs()})).into_response()
+}
+
+/// Reports that are made or sent at the same time: each takes some megabytes of memory, and anybody may ask.
+const MAX_REPORTS: usize = 4;
+static REPORTS: Semaphore = Semaphore::const_new(MAX_REPORTS);
+/// A report is sent in pieces, so that its permit is held until a slow reader has it.
+const PIECE: usize = 64 * 1024;
+
+/// `GET /api/v1/control/runs/{id}/report`: the report of one of them, as one file to keep.
+pub(super) async fn report_page(State(panel): State<Arc<Panel>>, Path(id): Path<String>) -> Response {
+    let Ok(permit) = REPORTS.try_acquire() else {
+        let detail = "As many reports are being sent as this gateway sends at once; try again in a moment.";
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail);
+    };
+    let loads = Arc::clone(&panel.loads);
+    // Several megabytes of text, which would hold up a thread that answers buyers.
+    let page = tokio::task::spawn_blocking(move || loads.report_page(&id)).await;
+    let Some(page) = page.ok().flatten() else {
+        let detail = "This gateway keeps no report of such a run: it has the last ten runs that got as far as their report.";
+        return problem(StatusCode::NOT_FOUND, "not-found", detail);
+    };
+    let fields = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        // A file to keep: opened here it would be a page of this gateway, with all that its own pages may do.
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"load-run.html\""),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    let mut rest = Bytes::from(page);
+    let pieces = std::iter::from_fn(move || {
+        let _held_until_all_is_sent = &permit;
+        (!rest.is_empty()).then(|| Ok::<_, Infallible>(rest.split_to(PIECE.min(rest.len()))))
+    });
+    (fields, Body::from_stream(stream::iter(pieces))).into_response()
 }
 
 #[derive(Deserialize)]

@@ -97,7 +97,7 @@ pub(super) async fn show(State(panel): State<Arc<Panel>>) -> Response {
         "faults": faults,
         "settings": settings_view(&settings),
         "direct": panel.loads.has_direct(),
-        "ghost": panel.loads.ghost(),
+        "limits": LoadRunner::limits(),
     }))
     .into_response()
 }

@@ -51,10 +51,25 @@ pub struct PresetView {
     pub name: &'static str,
     /// Its highest rate, in requests a second.
     pub peak_rate: f64,
+    /// The highest rate that it may be sent with: its requests grow with the rate.
+    pub max_rate: f64,
     /// Different buyers.
     pub buyers: u64,
     /// Its load and its purpose, in a sentence.
     pub description: &'static str,
+}
+
+/// The highest values that a run may have, which the form of the page and the checks here share.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LoadLimits {
+    /// Requests a second.
+    pub peak_rate: f64,
+    pub buyers: u32,
+    pub stock: u32,
+}
+
+impl LoadLimits {
+    pub(super) const ALL: Self = Self { peak_rate: MAX_PEAK_RATE, buyers: MAX_REQUESTS, stock: MAX_REQUESTS };
 }
 
 pub(super) fn presets() -> Vec<PresetView> {
@@ -62,7 +77,8 @@ pub(super) fn presets() -> Vec<PresetView> {
         let scenario = Scenario::preset(name)?;
         let plan = scenario.plan().ok()?;
         let (peak_rate, buyers) = (peak_rate(&scenario), plan.buyers());
-        Some(PresetView { name, peak_rate, buyers, description: description(name) })
+        let max_rate = (f64::from(MAX_REQUESTS) / requests_per_rate(&scenario)?).floor().min(MAX_PEAK_RATE);
+        Some(PresetView { name, peak_rate, max_rate, buyers, description: description(name) })
     };
     names().filter_map(view).collect()
 }
@@ -164,9 +180,7 @@ impl LoadRequest {
 /// The error of a rate with which the run has too many requests, because the requests of a preset grow with its rate.
 fn too_much(rate: f64, flags: &Scenario, base: &Scenario) -> Option<FieldError> {
     let unscaled = Scenario { rate: None, requests: None, ..flags.clone() };
-    let plan = unscaled.over(base.clone()).plan().ok()?;
-    let requests = plan.total().unwrap_or_default().max(plan.buyers()) as f64;
-    let scale = requests / peak_rate(base);
+    let scale = requests_per_rate(&unscaled.over(base.clone()))?;
     let most = f64::from(MAX_REQUESTS);
     let message = || {
         let (makes, less) = ((rate * scale).round(), (most / scale).floor());
@@ -175,6 +189,12 @@ fn too_much(rate: f64, flags: &Scenario, base: &Scenario) -> Option<FieldError> 
         )
     };
     (rate * scale > most).then(|| FieldError::new("peak_rate", message()))
+}
+
+/// Requests for each request a second of the highest rate.
+fn requests_per_rate(scenario: &Scenario) -> Option<f64> {
+    let plan = scenario.plan().ok()?;
+    Some(plan.total().unwrap_or_default().max(plan.buyers()) as f64 / peak_rate(scenario))
 }
 
 fn command(flags: &Scenario) -> String {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::request::{MAX_CONNECTIONS, MAX_SECONDS, PlannedRun};
 use super::status::{commits, errors, unix_seconds};
-use super::{Ghost, LoadConfig, LoadMode, LoadState, LoadStatus, LoadVerdict};
+use super::{Failure, LoadConfig, LoadMode, LoadState, LoadStatus, LoadVerdict};
 
 /// How long a run's sale stays open after the last request: longer than any drain.
 const SPARE: Duration = Duration::from_secs(24 * 3_600);
@@ -48,7 +48,7 @@ enum At {
 #[derive(Debug, Clone)]
 enum End {
     Done { verdict: LoadVerdict, broken: Option<String> },
-    Failed(String),
+    Failed(Failure),
     Stopped,
 }
 
@@ -74,26 +74,26 @@ impl Run {
         self.end(End::Stopped);
     }
 
-    pub(super) fn fail(&self, why: String) {
+    pub(super) fn fail(&self, why: Failure) {
         self.end(End::Failed(why));
     }
 
     pub(super) fn status(&self) -> LoadStatus {
         let Phase { started_at, at } = self.phase().clone();
         let counts = self.watched.progress.counts();
-        let (state, ended_at, verdict, message) = match at {
-            At::Starting => (LoadState::Starting, None, None, None),
-            At::Playing => (playing(self.watched.step()), None, None, None),
+        let (state, ended_at, verdict, message, failure) = match at {
+            At::Starting => (LoadState::Starting, None, None, None, None),
+            At::Playing => (playing(self.watched.step()), None, None, None, None),
             At::Ended { when, end } => {
-                let (state, verdict, message) = match end {
-                    End::Done { verdict, broken } => (LoadState::Done, Some(verdict), broken),
-                    End::Failed(why) => (LoadState::Failed, None, Some(why)),
-                    End::Stopped => (LoadState::Stopped, None, None),
+                let (state, verdict, message, failure) = match end {
+                    End::Done { verdict, broken } => (LoadState::Done, Some(verdict), broken, None),
+                    End::Failed(why) => (LoadState::Failed, None, Some(why.message.clone()), Some(why)),
+                    End::Stopped => (LoadState::Stopped, None, None, None),
                 };
-                (state, Some(unix_seconds(when)), verdict, message)
+                (state, Some(unix_seconds(when)), verdict, message, failure)
             }
         };
-        let PlannedRun { preset, mode, peak_rate, plan, .. } = &self.planned;
+        let PlannedRun { preset, mode, peak_rate, plan, stock, .. } = &self.planned;
         LoadStatus {
             id: self.id.clone(),
             state,
@@ -101,36 +101,45 @@ impl Run {
             preset: preset.clone(),
             peak_rate: *peak_rate,
             buyers: plan.comers(),
+            stock: *stock,
+            duplicate_share: plan.retry_ratio,
             sent: counts.sent,
             planned: plan.total().unwrap_or(counts.planned),
             accepted: counts.accepted,
             sold_out: counts.sold_out,
             errors: errors(&counts),
+            committed: self.watched.samples.last().map_or(0, |sample| sample.committed),
             started_at: unix_seconds(started_at),
             ended_at,
             verdict,
             message,
+            failure,
             command: self.planned.command(&self.target),
         }
     }
 
-    /// Plays it to its end; returns the curve of a direct run.
-    pub(super) async fn play(self: Arc<Self>, config: LoadConfig) -> Option<Ghost> {
+    /// Plays it to its end; returns the report, if it got so far.
+    pub(super) async fn play(self: Arc<Self>, config: LoadConfig) -> Option<Report> {
         let prepared = self.stop.run_until_cancelled(self.prepare(&config)).await;
-        let (end, ghost) = match prepared {
+        let (end, report) = match prepared {
             None => (End::Stopped, None),
-            Some(Err(error)) => (End::Failed(sentence(&error)), None),
+            Some(Err(error)) => (End::Failed(Failure::refused(sentence(&error))), None),
             Some(Ok(session)) => {
                 let started_at = SystemTime::now();
                 *self.phase() = Phase { started_at, at: At::Playing };
+                let before = config.transactions.as_ref().map(|count| count());
                 match self.send(session).await {
-                    Ok(report) => self.conclude(&report, started_at),
+                    Ok(report) => {
+                        let after = config.transactions.as_ref().map(|count| count());
+                        let counted = after.zip(before).map(|(after, before)| after.saturating_sub(before));
+                        (self.conclude(&report, started_at, counted), Some(report))
+                    }
                     Err(end) => (end, None),
                 }
             }
         };
         self.end(end);
-        ghost
+        report
     }
 
     /// Makes the buyers' tokens, connects, opens the sale. A failure leaves at the most a sale without orders.
@@ -177,41 +186,32 @@ impl Run {
             std::future::pending::<()>().await;
         };
         let report = tokio::select! {
-            report = session.play() => report.map_err(|error| End::Failed(sentence(&error)))?,
+            report = session.play() => report.map_err(|error| End::Failed(Failure::refused(sentence(&error))))?,
             () = cut_off => unreachable!("it waits for ever"),
         };
         if cut.is_cancelled() {
-            let seconds = at_most.as_secs();
-            let why = format!(
-                "after {seconds} s requests were still waiting to be sent; lower the peak rate or the buyers"
-            );
-            return Err(End::Failed(why));
+            return Err(End::Failed(Failure::too_long(at_most.as_secs())));
         }
         if self.stop.is_cancelled() { Err(End::Stopped) } else { Ok(report) }
     }
 
-    fn conclude(&self, report: &Report, started_at: SystemTime) -> (End, Option<Ghost>) {
-        let Some(checked) = &report.verification else {
-            return (End::Failed("its orders could not be looked up".to_owned()), None);
-        };
-        if checked.lost > 0 && checked.audit_verdict.as_deref() == Some("in_flight") {
-            let why = format!(
-                "{} accepted orders still wait for the workers, which have written nothing for {} s; resume them, or raise \
-                 the drain rate, and send the load again",
-                checked.lost,
-                self.drain_stall.as_secs()
-            );
-            return (End::Failed(why), None);
+    /// `counted` are the transactions of the workers while it lasted. In direct mode each order has one of its own.
+    fn conclude(&self, report: &Report, started_at: SystemTime, counted: Option<u64>) -> End {
+        let Some(checked) = &report.verification else { return End::Failed(Failure::not_looked_up()) };
+        if checked.in_flight > 0 && !checked.rebuilding && report.verdict == Verdict::Unclear {
+            return End::Failed(Failure::workers_silent(checked.in_flight, self.drain_stall.as_secs()));
         }
         if report.verdict == Verdict::Unclear {
-            return (End::Failed(unclear(report)), None);
+            return End::Failed(Failure::unclear(unclear(report)));
         }
         let commits = commits(&self.watched.samples, started_at, report.series.len());
-        let verdict = LoadVerdict::of(report, checked, &commits);
-        let ghost = (self.planned.mode == LoadMode::Direct)
-            .then(|| Ghost::of(report, &commits, verdict.clone(), unix_seconds(started_at)));
+        let transactions = match self.planned.mode {
+            LoadMode::Queue => counted,
+            LoadMode::Direct => Some(checked.committed + checked.unknown.committed),
+        };
+        let verdict = LoadVerdict::of(report, checked, &commits, transactions);
         let broken = (!verdict.pass).then(|| report.reasons.join("; "));
-        (End::Done { verdict, broken }, ghost)
+        End::Done { verdict, broken }
     }
 
     fn end(&self, end: End) {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use loadtest::{Counts, Report, Samples, VerificationReport};
 use serde::{Deserialize, Serialize};
 
-use super::LoadMode;
+use super::{Failure, LoadMode};
 
 /// The step at which a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,10 @@ pub struct LoadStatus {
     pub peak_rate: f64,
     /// Different buyers.
     pub buyers: u64,
+    /// Units of its sale.
+    pub stock: u64,
+    /// The share of buyers, 0 to 1, that send the same request again.
+    pub duplicate_share: f64,
     /// Requests sent so far.
     pub sent: u64,
     /// Requests that it will have sent at its end.
@@ -47,6 +51,8 @@ pub struct LoadStatus {
     pub sold_out: u64,
     /// Every other refusal, unknown outcomes, time-outs, broken connections.
     pub errors: u64,
+    /// Its orders that are in the ledger so far.
+    pub committed: u64,
     /// When its first request was due, or, while it is starting, when it was requested. Unix seconds.
     pub started_at: f64,
     /// When it ended, in Unix seconds; `None` while it is under way.
@@ -55,6 +61,9 @@ pub struct LoadStatus {
     pub verdict: Option<LoadVerdict>,
     /// Why it failed, or which invariant was violated.
     pub message: Option<String>,
+    /// Why it failed, for a page that translates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// The command that does the same in a terminal.
     pub command: String,
 }
@@ -63,6 +72,14 @@ impl LoadStatus {
     /// Whether it is over.
     pub fn has_ended(&self) -> bool {
         self.ended_at.is_some()
+    }
+
+    /// Ends it now as one that has failed.
+    pub(super) fn fail(&mut self, why: &Failure) {
+        self.state = LoadState::Failed;
+        self.ended_at = Some(unix_seconds(SystemTime::now()));
+        self.message = Some(why.message.clone());
+        self.failure = Some(why.clone());
     }
 }
 
@@ -82,6 +99,10 @@ pub struct LoadVerdict {
     pub accepted: u64,
     /// The run's orders that are in the ledger.
     pub committed: u64,
+    /// Of these, orders whose buyers got an unknown answer.
+    pub committed_unknown: u64,
+    /// Transactions of the ledger while it lasted; `None`: not known.
+    pub transactions: Option<u64>,
     /// The median latency from the intended start, in milliseconds.
     pub p50_ms: f64,
     /// The 99th percentile of it.
@@ -98,7 +119,12 @@ pub struct LoadVerdict {
 
 impl LoadVerdict {
     /// From a report and its verification; `commits` are the orders that were committed in each second.
-    pub(super) fn of(report: &Report, checked: &VerificationReport, commits: &[f64]) -> Self {
+    pub(super) fn of(
+        report: &Report,
+        checked: &VerificationReport,
+        commits: &[f64],
+        transactions: Option<u64>,
+    ) -> Self {
         let latency = report.latency.corrected.all;
         let end_to_end = checked.end_to_end;
         Self {
@@ -109,6 +135,8 @@ impl LoadVerdict {
             conserved: checked.conserved,
             accepted: report.counts.accepted,
             committed: checked.committed + checked.unknown.committed,
+            committed_unknown: checked.unknown.committed,
+            transactions,
             p50_ms: ms(latency.p50_us),
             p99_ms: ms(latency.p99_us),
             errors: errors(&report.counts),

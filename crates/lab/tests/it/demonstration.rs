@@ -191,6 +191,8 @@ async fn serve_controls(
         direct: None,
         admin_token: ADMIN_TOKEN.into(),
         sign: Arc::new(|_| String::new()),
+        kept_in: None,
+        transactions: None,
     };
     let open: OpenPlace = Arc::new(|| Box::pin(async { Err("there is none here".to_owned()) }));
     let experiments = Places { store: Store::Embedded, open };

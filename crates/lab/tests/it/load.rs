@@ -8,7 +8,9 @@ use axum::Router;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use seckill_core::{AuditReport, Backend, DrainRate, Mode, SaleId, Verdict};
 use seckill_gateway::Config;
-use seckill_lab::load::{LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus};
+use seckill_lab::load::{
+    KeptRun, LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus,
+};
 use seckill_lifecycle::Service;
 use seckill_testkit::{eventually, fixtures};
 use seckill_token::Signer;
@@ -84,6 +86,8 @@ fn runner(target: &str, direct: Option<&str>) -> Arc<LoadRunner> {
         direct: direct.map(str::to_owned),
         admin_token: ADMIN_TOKEN.into(),
         sign: Arc::new(sign),
+        kept_in: None,
+        transactions: None,
     };
     LoadRunner::with_drain_stall(config, Duration::from_secs(2))
 }
@@ -161,7 +165,7 @@ async fn a_run_ends_with_a_clean_verdict() {
         )
     );
     assert_eq!(setup.audit(1).await.verdict, Verdict::Clean);
-    assert!(setup.runner.ghost().is_none() && setup.runner.stop().is_none());
+    assert!(setup.runner.stop().is_none());
     // The status reads back from JSON, which is how other gateways get it.
     let json_status = serde_json::to_value(&status).expect("plain data");
     assert_eq!(
@@ -172,27 +176,70 @@ async fn a_run_ends_with_a_clean_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_direct_run_leaves_a_ghost() {
+async fn runs_are_kept_with_their_curves_and_their_reports() {
     let setup = Setup::new().await;
     setup.runner.start(small(LoadMode::Direct)).expect("nothing is under way");
     let status = ended(&setup.runner).await;
     let verdict = status.verdict.clone().unwrap_or_else(|| panic!("no verdict: {status:?}"));
     assert!(verdict.pass, "{status:?}");
     assert_eq!((verdict.accepted, verdict.committed, verdict.conserved), (300, 300, None), "{status:?}");
+    assert_eq!(verdict.transactions, Some(300), "one for each order");
     assert!(status.command.contains(&setup.direct.url), "{status:?}");
-    let ghost = setup.runner.ghost().expect("a direct run leaves one");
-    assert_eq!(ghost.columns, ["second", "arrivals", "committed", "p99_ms", "errors"]);
-    let sum = |column: usize| ghost.rows.iter().filter_map(|row| row[column]).sum::<f64>();
-    assert_eq!((sum(1), sum(4)), (600.0, 0.0), "{ghost:?}");
-    assert!((sum(2) - 300.0).abs() <= ghost.rows.len() as f64, "rounded second by second: {ghost:?}");
-    assert!(ghost.rows.iter().enumerate().all(|(at, row)| row[0] == Some(at as f64)), "{ghost:?}");
-    assert_eq!((ghost.started_at, &ghost.verdict), (status.started_at, &verdict));
+    let kept = kept(&setup.runner, 1).await;
+    assert_eq!(kept[0].status, status);
+    let curve = kept[0].curve.as_ref().expect("a run that was verified has one");
+    assert_eq!(curve.columns, ["second", "arrivals", "accepted", "committed", "p99_ms", "errors", "backlog"]);
+    let sum = |column: usize| curve.rows.iter().filter_map(|row| row[column]).sum::<f64>();
+    assert_eq!((sum(1), sum(2), sum(3), sum(5)), (600.0, 300.0, 300.0, 0.0), "{curve:?}");
+    assert!(curve.rows.iter().enumerate().all(|(at, row)| row[0] == Some(at as f64)), "{curve:?}");
+    let page = setup.runner.report_page(&status.id).expect("its report");
+    assert!(page.contains("plotly.js v") && page.contains("spike"));
+    assert!(setup.runner.report_page("another").is_none());
     let sale = setup.backend.ledger.sale(SaleId(1)).await.expect("the ledger answers").expect("a sale");
     assert_eq!((sale.mode, sale.orders), (Mode::Direct, 300));
-    // A run through the queue does not replace the ghost.
-    setup.runner.start(small(LoadMode::Queue)).expect("the first run is over");
-    assert_eq!(ended(&setup.runner).await.state, LoadState::Done);
-    assert_eq!(setup.runner.ghost(), Some(ghost));
+}
+
+/// The runs that are kept, once there are so many.
+async fn kept(runner: &LoadRunner, runs: usize) -> Vec<KeptRun> {
+    eventually(SOON, async || match runner.runs() {
+        kept if kept.len() == runs => Ok(kept),
+        kept => Err(kept.len()),
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_process_is_killed_has_failed_at_the_next_start() {
+    let setup = Setup::new().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = LoadConfig {
+        target: setup.gateway.url.clone(),
+        direct: None,
+        admin_token: ADMIN_TOKEN.into(),
+        sign: Arc::new(sign),
+        kept_in: Some(folder.path().join("runs.json")),
+        transactions: None,
+    };
+    let first = LoadRunner::new(config.clone());
+    let done = first.start(small(LoadMode::Queue)).expect("nothing is under way");
+    assert_eq!(ended(&first).await.state, LoadState::Done);
+    kept(&first, 1).await;
+    // Ten orders a second: still under way when the process is gone.
+    setup.drain_at(10);
+    let killed = first.start(small(LoadMode::Queue)).expect("the first run is over");
+    eventually(SOON, async || match std::fs::read_to_string(folder.path().join("runs.json")) {
+        Ok(kept) if kept.contains(&killed.id) => Ok(()),
+        kept => Err(kept.map(|kept| kept.len())),
+    })
+    .await;
+    let next = LoadRunner::new(config);
+    let status = next.status().expect("the run is known");
+    assert_eq!((&status.id, status.state), (&killed.id, LoadState::Failed), "{status:?}");
+    assert_eq!(status.failure.map(|why| why.code), Some("gateway_gone".to_owned()));
+    let runs: Vec<_> = next.runs().into_iter().map(|run| run.status.id).collect();
+    assert_eq!(runs, [killed.id, done.id.clone()]);
+    assert!(next.report_page(&done.id).is_some(), "the report of the first is kept, too");
+    first.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -309,6 +356,7 @@ async fn orders_that_wait_for_paused_workers_are_not_called_lost() {
     assert_eq!((status.state, &status.verdict), (LoadState::Failed, &None), "{status:?}");
     let why = status.message.as_deref().unwrap_or_default();
     assert!(why.contains("still wait for the workers"), "{status:?}");
+    assert_eq!(status.failure.map(|why| why.code), Some("workers_silent".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,6 +367,8 @@ async fn a_run_that_breaks_down_has_failed() {
         direct: None,
         admin_token: ADMIN_TOKEN.into(),
         sign: Arc::new(|_| panic!("no token in this test")),
+        kept_in: None,
+        transactions: None,
     };
     let runner = LoadRunner::new(config);
     runner.start(small(LoadMode::Queue)).expect("nothing is under way");

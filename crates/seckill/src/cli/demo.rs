@@ -34,7 +34,7 @@ pub(crate) struct DemoArgs {
     /// Port to serve on, on this machine only; 0 takes any free one
     #[arg(long, env = "SECKILL_DEMO_PORT", default_value_t = 8080)]
     pub(crate) port: u16,
-    /// End after the verdict instead of serving on; implied when stdout is no terminal
+    /// End after the verdict instead of serving on, and start without waiting for somebody to watch; implied when stdout is no terminal
     #[arg(long, env = "SECKILL_DEMO_ONCE")]
     pub(crate) once: bool,
     /// Open the dashboard in the browser

@@ -5,6 +5,7 @@ use seckill_core::Backend;
 use seckill_worker::Pace;
 use secrecy::SecretString;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -29,7 +30,13 @@ pub(super) struct System {
 }
 
 impl System {
-    pub(super) async fn start(args: &DemoArgs, log_json: bool, shutdown: CancellationToken) -> Result<Self> {
+    /// `page_opened` is told when the first page is open.
+    pub(super) async fn start(
+        args: &DemoArgs,
+        log_json: bool,
+        page_opened: oneshot::Sender<()>,
+        shutdown: CancellationToken,
+    ) -> Result<Self> {
         let prometheus = telemetry::metrics()?;
         let listener = roles::listen(&format!("127.0.0.1:{}", args.port), "--port").await?;
         let server = Url::parse(&format!("http://{}", listener.local_addr()?))?;
@@ -57,6 +64,7 @@ impl System {
             worker,
             lab,
             prometheus,
+            first_page: Some(page_opened),
         };
         let stop = shutdown.child_token();
         let gateway = tokio::spawn(process.run(stop.clone()));

@@ -11,3 +11,5 @@ mod labs;
 mod page;
 mod shop;
 mod shop_after;
+mod story;
+mod trouble;

@@ -1,8 +1,12 @@
 //! The demo, and the numbers that scripts read from it.
 
-use serde_json::Value;
+use std::process::Stdio;
 
-use crate::process::{Urls, end, run, seckill, text};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Command;
+
+use crate::process::{SOON, Urls, end, run, seckill, text};
 
 const SMALL: [&str; 12] = [
     "demo",
@@ -76,6 +80,47 @@ async fn without_json_the_demo_draws_the_curve_and_prints_the_verdict() {
     assert!(shown.contains("every invariant held"), "{shown}");
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(told.matches("/shop, to buy by hand").count(), 1, "{told}");
+    assert!(!text(&output).contains("Starting when"), "nobody watches, and it waited:\n{}", text(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_the_demo_waits_for_its_first_page_and_counts_down() {
+    // `script` of util-linux gives it a terminal.
+    let demo = "demo --port 0 --buyers 300 --stock 100 --arrival 200ms";
+    let mut terminal = Command::new("script")
+        .args(["-qefc", &format!("{} {demo}", env!("CARGO_BIN_EXE_seckill")), "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("script, of util-linux, can be run");
+    let mut keys = terminal.stdin.take().unwrap();
+    let mut lines = BufReader::new(terminal.stdout.take().unwrap()).lines();
+    let mut until = async |part: &str| {
+        let found = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains(part) {
+                    return line;
+                }
+            }
+            panic!("it ended without {part:?}")
+        };
+        tokio::time::timeout(SOON, found).await.unwrap_or_else(|_| panic!("no {part:?}"))
+    };
+    let address = until("Dashboard: ").await;
+    let address = address.split_once("Dashboard: ").unwrap().1.trim().to_owned();
+    until("Starting when the page is open").await;
+    let sale: Value = reqwest::get(format!("{address}api/v1/sales/1")).await.unwrap().json().await.unwrap();
+    assert_eq!((&sale["remaining"], &sale["orders"]), (&Value::from(100), &Value::from(0)), "{sale}");
+    // A page opens: from now on three seconds.
+    let _page = reqwest::get(format!("{address}api/v1/live")).await.unwrap();
+    for second in ["3 …", "2 …", "1 …"] {
+        until(second).await;
+    }
+    until("every invariant held").await;
+    keys.write_all(b"\x03").await.unwrap();
+    let ended = tokio::time::timeout(SOON, terminal.wait()).await.expect("it ends by Ctrl-C").unwrap();
+    assert_eq!(ended.code(), Some(0));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use seckill_core::{
-    ActiveFault, CrashOrder, DrainRate, FaultKind, Histogram, ProcessId, Role, Settings, Snapshot,
+    ActiveFault, CrashOrder, DrainRate, FaultKind, Histogram, ProcessId, Readiness, Role, Settings, Snapshot,
     SnapshotListener, now,
 };
 use tokio::time::timeout;
@@ -27,6 +27,11 @@ fn snapshot(name: &str) -> Snapshot {
         settings_revision: 3,
         faults: vec![FaultKind::LostConfirms],
         load: Some(serde_json::json!({"id": "1"})),
+        readiness: Some(Readiness {
+            status: "unready".to_owned(),
+            down: BTreeMap::from([("queue".to_owned(), "no answer within 2 s".to_owned())]),
+            sales: None,
+        }),
     }
 }
 

@@ -88,7 +88,14 @@ fn controls(contract: Contract) -> Contract {
         (Get, "/load", read("The newest load run, in any gateway; `null`: there was none")),
         (Post, "/load", with_body("Start a load run", 202, &[&BUSY])),
         (Delete, "/load", change("Stop the load run", 200).problems(&[&BUSY, &NO_LOAD])),
-        (Get, "/ghost", read("The last direct run, second by second; `null`: there was none")),
+        (Get, "/runs", read("The last ten load runs of this gateway, each with its curve")),
+        (
+            Get,
+            "/runs/{id}/report",
+            Call::new(PAGE, "The report of a load run, as a page in one file")
+                .path::<String>("id", "The load run")
+                .answers_text(200, "text/html", "The page"),
+        ),
         (Get, "/experiments", read("The experiments, and how they ended")),
         (
             Post,

@@ -58,7 +58,7 @@ async fn without_a_demonstration_there_is_a_page_and_no_control() {
     let history = Stream::open(&gateway.url(), None).await.next().await.unwrap();
     assert_eq!(history.data["controls"], false);
     let client = reqwest::Client::new();
-    for path in ["", "/drain-rate", "/workers", "/faults/slow_commits", "/crash", "/sales", "/load", "/ghost"]
+    for path in ["", "/drain-rate", "/workers", "/faults/slow_commits", "/crash", "/sales", "/load", "/runs"]
     {
         let address = format!("{}/api/v1/control{path}", gateway.url());
         for method in [reqwest::Method::GET, reqwest::Method::POST, reqwest::Method::PUT] {

@@ -53,7 +53,7 @@ pub(crate) async fn click(browser: &Browser, id: &str) {
 }
 
 /// Sends a spike of so many buyers for as many units.
-async fn fire(browser: &Browser, buyers: u32) {
+pub(crate) async fn fire(browser: &Browser, buyers: u32) {
     fill(browser, "load-preset", "spike").await;
     fill(browser, "load-rate", "3000").await;
     fill(browser, "load-buyers", &buyers.to_string()).await;
@@ -61,7 +61,7 @@ async fn fire(browser: &Browser, buyers: u32) {
     click(browser, "load-start").await;
 }
 
-async fn wait_for_pass(browser: &Browser) {
+pub(crate) async fn wait_for_pass(browser: &Browser) {
     browser.wait_for("['pass', 'fail'].includes(document.getElementById('verdict').dataset.state)").await;
     let verdict = browser.get("document.getElementById('verdict').innerText").await;
     let state = browser.get("document.getElementById('verdict').dataset.state").await;
@@ -207,6 +207,11 @@ async fn crashing_the_worker_keeps_the_invariants_and_a_dead_process_vanishes() 
     }
     browser.wait_for("document.querySelectorAll('[data-process]').length === 1").await;
     browser.wait_for("document.querySelectorAll('[data-code=process_vanished]').length === 2").await;
+    browser.get("document.querySelector('#window input[value=\"120\"]').click()").await;
+    let marked =
+        "document.getElementById('chart-hero').layout.annotations.some(({ text }) => text === 'worker gone')";
+    browser.wait_for(marked).await;
+    browser.wait_for("document.getElementById('stage-worker').dataset.health === 'bad'").await;
     assert_quiet(&browser, &demonstration).await;
 }
 
@@ -266,19 +271,4 @@ async fn the_keyboard_alone_fires_a_load() {
     browser.press(ENTER).await;
     wait_for_pass(&browser).await;
     browser.wait_for("document.querySelector('#stage-database .inside').dataset.value === '100'").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_direct_run_is_drawn_behind_the_live_one() {
-    let demonstration = Demonstration::new(On::Embedded).await;
-    let browser = open(&demonstration).await;
-    fire(&browser, 1_000).await;
-    wait_for_pass(&browser).await;
-    click(&browser, "load-direct").await;
-    browser.wait_for("document.getElementById('verdict').hidden || document.getElementById('verdict').dataset.state === 'running'").await;
-    wait_for_pass(&browser).await;
-    browser.wait_for("!document.getElementById('compare').hidden").await;
-    let compared = browser.get("document.getElementById('compare').innerText").await;
-    assert!(compared.as_str().unwrap().contains("p99"), "{compared}");
-    assert_quiet(&browser, &demonstration).await;
 }
