@@ -140,7 +140,7 @@ impl News {
         lost.chain(back).collect()
     }
 
-    /// Messages that the workers have parked so far. When a worker goes, they are fewer.
+    /// Messages that the workers have parked since they were first heard of. When a worker goes, they are fewer.
     pub(crate) fn of_parked(&mut self, parked: f64) -> Option<NewEntry> {
         let more = parked - std::mem::replace(&mut self.parked, parked);
         let message = || format!("{more} messages were parked; see `seckill parked list`");

@@ -100,13 +100,16 @@ pub(crate) struct Process {
     /// Oldest first, never empty. The first is at least a second older than the last, once there is one so old.
     samples: VecDeque<Sample>,
     received_at: Instant,
+    /// Messages that it had parked before it was first heard of.
+    parked_before: f64,
 }
 
 impl Process {
     pub(crate) fn new(first: Snapshot) -> Self {
         let mut samples = VecDeque::with_capacity(6);
+        let parked_before = parked(&first);
         samples.push_back(Sample { counts: Counts::of(&first), snapshot: first });
-        Self { samples, received_at: Instant::now() }
+        Self { samples, received_at: Instant::now(), parked_before }
     }
 
     pub(crate) fn push(&mut self, snapshot: Snapshot) {
@@ -186,9 +189,9 @@ impl Process {
         last.drain_rate.map(|_| last.series.get("seckill_held_orders").map_or(0.0, |held| *held) as u64)
     }
 
-    /// Messages that it has parked since it started.
+    /// Messages that it has parked since it was first heard of.
     pub(crate) fn parked(&self) -> f64 {
-        self.last().series.get("seckill_parked_messages_total").copied().unwrap_or_default()
+        (parked(self.last()) - self.parked_before).max(0.0)
     }
 
     pub(crate) fn view(&self) -> ProcessView {
@@ -206,6 +209,10 @@ impl Process {
             readiness: last.readiness.clone(),
         }
     }
+}
+
+fn parked(snapshot: &Snapshot) -> f64 {
+    snapshot.series.get("seckill_parked_messages_total").copied().unwrap_or_default()
 }
 
 /// A process as the page shows it.
@@ -292,6 +299,36 @@ mod tests {
         }
         assert_eq!(process.rates().0[..2], [0.0, 400.0], "an answer is no arrival");
         assert_eq!(process.samples.len(), 5);
+    }
+
+    #[test]
+    fn what_was_parked_before_a_process_is_heard_of_is_no_news() {
+        let with_parked = |uptime_ms, parked| {
+            let series = BTreeMap::from([("seckill_parked_messages_total".to_owned(), parked)]);
+            Snapshot { series, ..snapshot(uptime_ms, 0.0) }
+        };
+        let mut process = Process::new(with_parked(9_000, 4.0));
+        let mut news = crate::news::News::default();
+        assert!(news.of_parked(process.parked()).is_none());
+        process.push(with_parked(9_250, 6.0));
+        assert!(news.of_parked(process.parked()).is_some());
+        assert!(news.of_parked(process.parked()).is_none());
+    }
+
+    #[test]
+    fn the_rates_of_a_direct_run_are_those_of_the_last_second_while_it_lasts() {
+        let at = |uptime_ms, sent, ended: Option<f64>| {
+            let load = serde_json::json!({"id": "1", "mode": "direct", "sent": sent, "committed": sent / 2, "ended_at": ended});
+            Snapshot { load: Some(load), ..snapshot(uptime_ms, 0.0) }
+        };
+        let mut process = Process::new(snapshot(0, 0.0));
+        assert_eq!(process.direct_rates(), None);
+        for quarter in 1..=8 {
+            process.push(at(quarter * 250, quarter * 100, None));
+        }
+        assert_eq!(process.direct_rates(), Some((400.0, 200.0)));
+        process.push(at(2_250, 900, Some(1.0)));
+        assert_eq!(process.direct_rates(), None, "it has ended");
     }
 
     #[test]
