@@ -61,6 +61,10 @@ fn every_call_of_the_document_is_in_the_client() {
         .as_object()
         .expect("paths")
         .iter()
+        // These are for the bank, and for the page that comes with the gateway.
+        .filter(|(path, _)| {
+            !["/api/v1/bank/", "/api/v1/control", "/api/v1/live"].iter().any(|of| path.starts_with(of))
+        })
         .flat_map(|(path, item)| {
             let methods =
                 item.as_object().expect("operations").iter().filter(|(_, it)| it["responses"].is_object());
