@@ -192,6 +192,8 @@ async fn admins_of_a_file_have_their_scopes_and_are_in_the_log_by_name() {
         ("ops", "/api/v1/sales/{id}/reconcile", 200),
     ];
     assert_eq!(seen, expected, "each change once, and no read");
+    let has_id = |line: &Value| line["request_id"].as_str().is_some_and(|id| id.len() == 36);
+    assert!(lines.iter().all(has_id), "each line has the id of its request: {lines:?}");
 }
 
 #[tokio::test]
