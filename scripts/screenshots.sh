@@ -5,7 +5,8 @@
 #   scripts/screenshots.sh                       on the embedded back end
 #   scripts/screenshots.sh --backend cluster     on the servers in SECKILL_REDIS_URL, SECKILL_AMQP_URL and SECKILL_MYSQL_URL,
 #                                                which should be empty, with a gateway and a worker
-#   scripts/screenshots.sh --dashboard           instead, of the dashboard: docs/dashboard-spike.png, -drained, -dark and -phone
+#   scripts/screenshots.sh --dashboard           instead, of the dashboard: docs/dashboard-spike.png, -drained, -dark and -phone;
+#                                                and of the shop: docs/shop-phone.png
 #
 # LISTEN (127.0.0.1:18080) is where the gateway serves, WORKER_LISTEN (127.0.0.1:18081) where the worker does.
 set -euo pipefail
@@ -91,7 +92,7 @@ fi
 # One after the other, as users build them: together, shared dependencies would be compiled once more.
 cargo build --release --locked -p seckill
 if [ "$dashboard" = yes ]; then
-    cargo build --locked -p seckill-testkit --features browser --example pictures
+    cargo build --locked -p seckill-testkit --features browser --example pictures --example shop_pictures
     export SECKILL_DEMO=1
 else
     cargo build --release --locked -p loadtest
@@ -110,6 +111,8 @@ else
 fi
 
 if [ "$dashboard" = yes ]; then
+    # First: the shop shows the newest sale.
+    target/debug/examples/shop_pictures "http://$listen" docs
     target/debug/examples/pictures "http://$listen" docs
     exit
 fi

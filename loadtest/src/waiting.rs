@@ -122,10 +122,15 @@ pub async fn play(
                 Some(Err(panic)) => return Err(refused(format!("a buyer failed: {panic}"))),
                 None => break,
             },
-            _ = looks.tick() => rooms.push(room(&client, sale).await?),
+            _ = looks.tick() => match client.waiting_room(sale).await {
+                Ok(room) => rooms.push(room),
+                // The next look is soon.
+                Err(error) if pause_after(&error).is_some() => {}
+                Err(error) => return Err(refused(error)),
+            },
         }
     }
-    rooms.push(room(&client, sale).await?);
+    rooms.push(patiently(begun + plan.deadline, || client.waiting_room(sale)).await.map_err(refused)?);
     Ok(judge(sale.0, plan, &rooms, &ended))
 }
 
@@ -143,8 +148,28 @@ fn new_sale(plan: WaitingPlan) -> Result<NewSale, Error> {
     serde_json::from_value(sale).map_err(refused)
 }
 
-async fn room(client: &seckill_client::Client, sale: SaleId) -> Result<RoomView, Error> {
-    client.waiting_room(sale).await.map_err(refused)
+/// How long to wait before the same call again: the server has too much to do, or a part of it is away. `None`: for nothing.
+fn pause_after(error: &seckill_client::Error) -> Option<Duration> {
+    let passes = matches!(error.status(), Some(429 | 503));
+    let wanted = error.problem().and_then(|problem| problem.retry_after);
+    passes.then(|| wanted.unwrap_or(LEAST_PAUSE).clamp(LEAST_PAUSE, LONGEST_PAUSE))
+}
+
+/// Makes a call that may be made again, until it is answered.
+async fn patiently<T, C>(deadline: Instant, call: impl Fn() -> C) -> Result<T, seckill_client::Error>
+where
+    C: Future<Output = Result<T, seckill_client::Error>>,
+{
+    loop {
+        let error = match call().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match pause_after(&error) {
+            Some(pause) if Instant::now() < deadline => sleep(pause).await,
+            _ => return Err(error),
+        }
+    }
 }
 
 async fn buy(asking: &seckill_client::Buyer, sale: SaleId, deadline: Instant) -> Buyer {
@@ -162,30 +187,24 @@ async fn try_buy(
     buyer: &mut Buyer,
 ) -> Result<(), String> {
     let one = OrderRequest::default();
-    buyer.number = asking.enter(sale).await.map_err(|error| error.to_string())?.number;
+    let entered = patiently(deadline, || asking.enter(sale)).await.map_err(|error| error.to_string())?;
+    buyer.number = entered.number;
     // What a script does that does not wait: neither may work.
     let early = asking.ticket(sale, None).await.is_ok();
-    buyer.before_admission =
-        early && asking.place(sale).await.map_err(|error| error.to_string())?.state != PlaceState::Admitted;
+    let place = patiently(deadline, || asking.place(sale)).await.map_err(|error| error.to_string())?;
+    buyer.before_admission = early && place.state != PlaceState::Admitted;
     buyer.without_ticket = asking.order(sale, &one, None).await.is_ok();
     loop {
-        let wait = match asking.place(sale).await {
-            Ok(place) => {
-                buyer.position = place.position;
-                match place.state {
-                    PlaceState::Admitted => break,
-                    PlaceState::Expired => return Err("the turn has passed".into()),
-                    PlaceState::Waiting if place.room == InletState::SoldOut => {
-                        buyer.sold_out = true;
-                        return Ok(());
-                    }
-                    PlaceState::Waiting => Duration::from_secs(place.cloudflare.refresh_interval_seconds),
-                }
+        let place = patiently(deadline, || asking.place(sale)).await.map_err(|error| error.to_string())?;
+        buyer.position = place.position;
+        let wait = match place.state {
+            PlaceState::Admitted => break,
+            PlaceState::Expired => return Err("the turn has passed".into()),
+            PlaceState::Waiting if place.room == InletState::SoldOut => {
+                buyer.sold_out = true;
+                return Ok(());
             }
-            Err(error) if matches!(error.status(), Some(429 | 503)) => {
-                error.problem().and_then(|problem| problem.retry_after).unwrap_or(LEAST_PAUSE)
-            }
-            Err(error) => return Err(error.to_string()),
+            PlaceState::Waiting => Duration::from_secs(place.cloudflare.refresh_interval_seconds),
         };
         if Instant::now() >= deadline {
             return Err("the turn has not come in time".into());
@@ -194,7 +213,7 @@ async fn try_buy(
     }
     let ticket = ticket(asking, sale, deadline).await?;
     buyer.ticket = true;
-    match asking.order(sale, &one, Some(&ticket)).await {
+    match patiently(deadline, || asking.order(sale, &one, Some(&ticket))).await {
         Ok(_) => buyer.ordered = true,
         Err(error) if error.kind() == Some(&ProblemKind::SoldOut) => buyer.sold_out = true,
         Err(error) => return Err(error.to_string()),
@@ -206,13 +225,13 @@ async fn try_buy(
 async fn ticket(asking: &seckill_client::Buyer, sale: SaleId, deadline: Instant) -> Result<String, String> {
     let mut solution = None;
     loop {
-        let error = match asking.ticket(sale, solution.as_deref()).await {
+        let error = match patiently(deadline, || asking.ticket(sale, solution.as_deref())).await {
             Ok(view) => return Ok(view.ticket),
             Err(error) => error,
         };
         match error.kind() {
             Some(ProblemKind::ProofRequired) if Instant::now() < deadline => {
-                solution = Some(solve_challenge(asking, sale).await?);
+                solution = Some(solve_challenge(asking, sale, deadline).await?);
             }
             // Another gateway may have heard of the admission a moment later.
             Some(ProblemKind::NotAdmitted) if Instant::now() < deadline => sleep(LEAST_PAUSE).await,
@@ -221,8 +240,13 @@ async fn ticket(asking: &seckill_client::Buyer, sale: SaleId, deadline: Instant)
     }
 }
 
-async fn solve_challenge(asking: &seckill_client::Buyer, sale: SaleId) -> Result<String, String> {
-    let challenge = asking.challenge(sale).await.map_err(|error| error.to_string())?;
+async fn solve_challenge(
+    asking: &seckill_client::Buyer,
+    sale: SaleId,
+    deadline: Instant,
+) -> Result<String, String> {
+    let challenge =
+        patiently(deadline, || asking.challenge(sale)).await.map_err(|error| error.to_string())?;
     let ChallengeView { algorithm, challenge, maxnumber, salt, signature } = challenge;
     let challenge = Challenge { algorithm, challenge, maxnumber, salt, signature };
     let solved = tokio::task::spawn_blocking(move || solve(&challenge)).await;

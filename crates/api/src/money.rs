@@ -125,6 +125,9 @@ pub struct TimelineStep {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
+    /// Milliseconds since the step before; not in the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_previous_ms: Option<i64>,
     /// `order.accepted`, or the type of the event that told of it.
     pub what: String,
 }

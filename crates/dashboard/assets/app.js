@@ -3,6 +3,7 @@
 import { showAfter } from "./after.js";
 import { showRoom } from "./room.js";
 import { call } from "./api.js";
+import { showBuyer } from "./buyer.js";
 import { Board } from "./charts.js";
 import { setUpChoices } from "./choices.js";
 import { findControls, removeControls, showControls } from "./controls.js";
@@ -118,6 +119,7 @@ function schedule() {
 function show() {
   showLog(log);
   showSale(frame?.sale ?? null);
+  showBuyer(frame?.sale ?? null);
   showInvariants(frame?.invariants ?? null, feed.now);
   showEquation(frame?.sale ?? null, frame?.invariants ?? null, feed.now);
   showRoom(frame?.sale ?? null);

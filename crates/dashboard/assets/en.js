@@ -313,6 +313,7 @@ export default {
   "tabs": "Pages",
   "tab.live": "Live",
   "tab.labs": "Experiments",
+  "tab.shop": "Be a buyer ↗",
   "labs": "Experiments",
   "labs.note": "Each claim about message queues, without its safeguard and with it, on the same faults",
   "labs.list": "All experiments",

@@ -1,5 +1,6 @@
 // Solves the challenge of a ticket in the background of a page: post it the JSON of GET /api/v1/sales/{id}/challenge, and it posts the
-// text for `altcha` back, or null when the challenge has no solution. It has a SHA-256 of its own, since crypto.subtle is missing on pages
+// text for `altcha` back, or null when the challenge has no solution. With `progress: true` beside the challenge's own members it also posts
+// { tried }, the count of numbers tried so far. To cancel, terminate the worker. It has a SHA-256 of its own, since crypto.subtle is missing on pages
 // that came over plain HTTP, and waits for every hash.
 "use strict";
 
@@ -52,8 +53,12 @@ function sha256(text) {
   return Array.from(state, (word) => word.toString(16).padStart(8, "0")).join("");
 }
 
-function solve({ algorithm, challenge, maxnumber, salt, signature }) {
+// Numbers between two reports.
+const REPORT_EVERY = 5000;
+
+function solve({ algorithm, challenge, maxnumber, salt, signature, progress = false }) {
   for (let number = 0; number <= maxnumber; number++) {
+    if (progress && number % REPORT_EVERY === 0) self.postMessage({ tried: number });
     if (sha256(salt + number) === challenge) {
       return btoa(JSON.stringify({ algorithm, challenge, number, salt, signature }));
     }

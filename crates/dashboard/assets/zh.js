@@ -318,6 +318,7 @@ export default {
   "tabs": "页面",
   "tab.live": "实时",
   "tab.labs": "实验",
+  "tab.shop": "去抢购 ↗",
   "labs": "实验",
   "labs.note": "关于消息队列的每个说法：同样的故障，没有防护跑一遍，有防护再跑一遍",
   "labs.list": "全部实验",

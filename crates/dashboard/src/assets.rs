@@ -21,7 +21,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 #[folder = "assets/"]
 struct Files;
 
-struct Asset {
+/// The file with this name, for other pages that use it, too.
+pub(crate) fn file(name: &str) -> Option<Bytes> {
+    Files::get(name).map(|file| file.data.into_owned().into())
+}
+
+pub(crate) struct Asset {
     kind: &'static str,
     etag: HeaderValue,
     plain: Bytes,
@@ -29,7 +34,7 @@ struct Asset {
 }
 
 impl Asset {
-    fn new(name: &str, plain: Bytes) -> Self {
+    pub(crate) fn new(name: &str, plain: Bytes) -> Self {
         let hash = Sha256::digest(&plain);
         let etag: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
         let etag = HeaderValue::try_from(format!("\"{etag}\"")).expect("hexadecimal digits in quotes");
@@ -40,8 +45,11 @@ impl Asset {
     }
 }
 
-/// Made at the first request, because compressing takes a moment and many gateways never serve the page.
-static ASSETS: LazyLock<BTreeMap<String, Asset>> = LazyLock::new(|| {
+/// The files of a page by their names. Made at the first request, because compressing takes a moment and many gateways never serve the
+/// page.
+pub(crate) type Assets = LazyLock<BTreeMap<String, Asset>>;
+
+static ASSETS: Assets = LazyLock::new(|| {
     let own = Files::iter().filter_map(|name| Some((name.to_string(), Files::get(&name)?.data)));
     let own = own.map(|(name, data)| (name, Bytes::from(data.into_owned())));
     let libraries = plotly::Plot::offline_js_sources();
@@ -82,10 +90,20 @@ pub(crate) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Respo
 }
 
 async fn serve(name: &str, headers: &HeaderMap) -> Response {
+    serve_of(&ASSETS, POLICY, name, headers).await
+}
+
+/// Serves the file `name` of a page under its content security policy.
+pub(crate) async fn serve_of(
+    assets: &'static Assets,
+    policy: &'static str,
+    name: &str,
+    headers: &HeaderMap,
+) -> Response {
     // The first request compresses the files, which would block a thread that answers orders.
-    let assets = tokio::task::spawn_blocking(|| &*ASSETS).await;
+    let assets = tokio::task::spawn_blocking(|| &**assets).await;
     let Some(asset) = assets.ok().and_then(|assets| assets.get(name)) else {
-        let detail = "The dashboard has no such file.";
+        let detail = "This page has no such file.";
         return crate::problem::problem(StatusCode::NOT_FOUND, "not-found", detail);
     };
     let field = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -94,7 +112,7 @@ async fn serve(name: &str, headers: &HeaderMap) -> Response {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::VARY, HeaderValue::from_static("accept-encoding")),
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.kind)),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy)),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];

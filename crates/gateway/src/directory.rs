@@ -186,7 +186,9 @@ impl Directory {
             let sale = self.backend.ledger.sale(id).await?;
             Ok(sale.map(|sale| self.put(sale)))
         };
-        self.misses.try_get_with(id, look_up).await.map_err(|fault: Arc<Fault>| (*fault).clone())
+        // Boxed, because it is large, and a request for a known sale has no need of it.
+        let looked_up = Box::pin(self.misses.try_get_with(id, look_up)).await;
+        looked_up.map_err(|fault: Arc<Fault>| (*fault).clone())
     }
 
     pub fn get(&self, id: SaleId) -> Option<Arc<Desk>> {

@@ -26,14 +26,13 @@ mod waiting_room;
 mod workers;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
+use axum::extract::{FromRequestParts, Path};
 use axum::handler::Handler;
-use axum::http::{HeaderValue, Uri, Version, header, request::Parts};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::http::{Uri, request::Parts};
+use axum::middleware::{from_fn, from_fn_with_state};
 use seckill_core::{Backend, Mode, OrderService, Sale, SaleId};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -60,6 +59,7 @@ pub(crate) struct App {
     answer_timeout: Duration,
     streams: Arc<Semaphore>,
     orders: Arc<dyn OrderService>,
+    outcomes: orders::Outcomes,
     views: copies::Copies<seckill_api::SaleView>,
     audits: audits::Audits,
     /// Whether it sells straight into the ledger.
@@ -68,8 +68,6 @@ pub(crate) struct App {
     /// Sales that are being created under an idempotency key.
     creating: idempotency::UnderWay,
     guard: guard::Guard,
-    /// Cancelled before `draining`: orders still go on.
-    ending: CancellationToken,
     statuses: Statuses,
     tickets: Tickets,
     rooms: Rooms,
@@ -83,7 +81,6 @@ impl App {
         orders: Arc<dyn OrderService>,
         config: &Config,
         draining: CancellationToken,
-        ending: CancellationToken,
     ) -> Arc<Self> {
         let rooms = Rooms::new(backend.clone(), Arc::clone(&directory));
         Arc::new(Self {
@@ -98,11 +95,11 @@ impl App {
             answer_timeout: config.answer_timeout,
             orders,
             streams: Arc::new(Semaphore::new(config.max_event_streams)),
+            outcomes: orders::Outcomes::of(config.mode),
             direct: config.mode == Mode::Direct,
             draining,
             creating: idempotency::UnderWay::default(),
             guard: guard::Guard::new(&config.crowd),
-            ending,
             tickets: Tickets::new(config),
             rooms,
             proofs: Proofs::new(config),
@@ -150,53 +147,15 @@ fn whole(app: Arc<App>, routes: Router<Arc<App>>, others: Router) -> Router {
     routes
         .layer(guarded())
         .with_state(Arc::clone(&app))
-        .merge(others)
+        .merge(others.layer(from_fn(body::in_time)))
         .fallback(missing)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
-        .layer(from_fn(auth::log_changes))
-        .layer(from_fn(measure))
-        .layer(from_fn_with_state(app, say_that_it_ends))
-}
-
-/// While the gateway drains, asks for the end of every HTTP/1.1 connection with its next answer: the client comes back on a new
-/// one, which a balancer gives to another gateway. HTTP/2 connections are ended by the server.
-async fn say_that_it_ends(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let is_http1 = request.version() <= Version::HTTP_11;
-    let mut response = next.run(request).await;
-    if is_http1 && app.ending.is_cancelled() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+        .layer(from_fn_with_state(Arc::new(request::Durations::default()), request::observe))
 }
 
 /// The OpenAPI document, in JSON.
 pub fn openapi() -> String {
     routes::contract().finish().document.to_pretty_json().expect("the document is plain JSON")
-}
-
-/// Records how long every request took, by route, never by path: ids in labels would grow without a limit.
-async fn measure(request: Request, next: Next) -> Response {
-    let begin = Instant::now();
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    let response = request::answer(request, route, next).await;
-    let route = route.to_owned();
-    let method = match method.as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") if route != "none" => {
-            known
-        }
-        // Methods beyond these come from whoever likes to make them up.
-        _ => "_OTHER",
-    };
-    metrics::histogram!(
-        "http_server_request_duration_seconds",
-        "http_request_method" => method.to_owned(),
-        "http_route" => route,
-        "http_response_status_code" => response.status().as_u16().to_string(),
-    )
-    .record(begin.elapsed());
-    response
 }
 
 /// The id in a path. What is no id names nothing: 404.

@@ -8,6 +8,7 @@ mod admission;
 pub mod buyers;
 pub mod direct;
 pub mod directory;
+mod handles;
 pub mod http;
 pub mod intake;
 pub mod peer;
@@ -206,8 +207,7 @@ async fn run_until(
     };
     let directory = Arc::new(directory);
     let health = health.with_sales(Arc::clone(&directory));
-    let app =
-        App::new(backend.clone(), Arc::clone(&directory), orders, &config, shutdown.clone(), ending.clone());
+    let app = App::new(backend.clone(), Arc::clone(&directory), orders, &config, shutdown.clone());
     // The server goes on after `shutdown`, to give the answers that are still owed.
     let close = CancellationToken::new();
     let server = tokio::spawn(serve(doors, &app, health, &config, ending.clone(), &close));
@@ -267,16 +267,18 @@ fn serve(
         connections: config.max_connections,
         per_peer: config.max_connections_per_peer,
         head: config.head_timeout,
+        write: server::WRITE_TIMEOUT,
         proxies: config.crowd.proxies.clone(),
         tls: config.tls.clone(),
-        leave: ending,
+        leave: ending.clone(),
     };
     let everything =
         http::router(Arc::clone(app), probes.clone().merge(metrics).merge(public.clone()).merge(pages));
     let (buyers, admins) = match admin {
         None => (everything, None),
         Some(listener) => {
-            let admins = server::serve(listener, everything, limits_of_admins(), close.clone());
+            let limits = server::Limits { leave: ending, ..limits_of_admins() };
+            let admins = server::serve(listener, everything, limits, close.clone());
             (http::buyers_router(Arc::clone(app), probes.merge(public)), Some(admins))
         }
     };

@@ -2,14 +2,19 @@
 //! connections nor a time-out for clients that never finish their headers.
 
 mod activity;
+mod stalled;
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{HeaderValue, Version, header};
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::service::{Service, service_fn};
@@ -27,10 +32,13 @@ use crate::shares::Shares;
 use crate::tls::Tls;
 use activity::Activity;
 pub(crate) use activity::Holding;
+use stalled::Stalled;
 
 /// The usual time for the head of a request. Longer than the 60 s for which proxies keep idle connections: the proxy closes them
 /// first, and sends no request on one that is being closed here.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// The usual time for which a client may read nothing of what is sent to it.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// While no connection is free, those on which no request has been under way for so long are closed.
@@ -56,11 +64,14 @@ pub struct Limits {
     pub per_peer: usize,
     /// How long one may take to send the head of its next request; idle ones end by it too.
     pub head: Duration,
+    /// For how long a client may read nothing of what is sent to it.
+    pub write: Duration,
     /// The proxies that are trusted.
     pub proxies: TrustedProxies,
     /// `None`: plain HTTP.
     pub tls: Option<Arc<Tls>>,
-    /// Once cancelled, HTTP/2 connections take no new requests: their clients come back on new ones.
+    /// Once cancelled, connections take no new requests, HTTP/1.1 ones after the next: their clients come back on new ones, which a
+    /// balancer gives to another gateway.
     pub leave: CancellationToken,
 }
 
@@ -70,6 +81,7 @@ impl Default for Limits {
             connections: 64,
             per_peer: 0,
             head: HEAD_TIMEOUT,
+            write: WRITE_TIMEOUT,
             proxies: TrustedProxies::default(),
             tls: None,
             leave: CancellationToken::new(),
@@ -119,6 +131,7 @@ async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shut
                     };
                     let ends = Ends {
                         head: limits.head,
+                        write: limits.write,
                         shutdown: shutdown.clone(),
                         leave: limits.leave.clone(),
                         full: full.subscribe(),
@@ -144,7 +157,7 @@ async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shut
         }
     };
     let both = async { tokio::join!(accept, keep_certificate) };
-    let _: Option<(std::convert::Infallible, ())> = shutdown.run_until_cancelled(both).await;
+    let _: Option<(Infallible, ())> = shutdown.run_until_cancelled(both).await;
     drop(listener);
     connections.close();
     connections.wait().await;
@@ -153,9 +166,44 @@ async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shut
 /// What ends a connection.
 struct Ends {
     head: Duration,
+    write: Duration,
     shutdown: CancellationToken,
     leave: CancellationToken,
     full: watch::Receiver<()>,
+}
+
+/// Why a connection ends.
+enum Reason {
+    /// Nothing came on it for too long.
+    Idle,
+    Shutdown,
+    /// No new requests on an HTTP/2 connection; on HTTP/1.1 the answers say so.
+    Leave,
+}
+
+impl Ends {
+    /// Waits until the connection should end. `left`: it has been told to leave.
+    async fn wait(mut self, activity: Arc<Activity>, left: bool) -> (Reason, Self) {
+        let reason = loop {
+            // Also for what hyper has no time-out for: a client that has not said yet which HTTP it speaks, or an idle HTTP/2 one.
+            let rest = self.head.saturating_sub(activity.idle());
+            tokio::select! {
+                () = self.shutdown.cancelled() => break Reason::Shutdown,
+                () = self.leave.cancelled(), if !left => break Reason::Leave,
+                Ok(()) = self.full.changed() => {
+                    if activity.idle() >= IDLE_WHEN_FULL {
+                        break Reason::Idle;
+                    }
+                }
+                () = tokio::time::sleep(rest) => {
+                    if activity.idle() >= self.head {
+                        break Reason::Idle;
+                    }
+                }
+            }
+        };
+        (reason, self)
+    }
 }
 
 async fn connection(stream: TcpStream, address: IpAddr, tls: Option<Arc<Tls>>, router: Router, ends: Ends) {
@@ -173,39 +221,43 @@ async fn talk<Io>(io: Io, address: IpAddr, router: Router, ends: Ends)
 where
     Io: Read + Write + Unpin + Send + 'static,
 {
-    let Ends { head, shutdown, leave, mut full } = ends;
     let activity = Activity::new();
     let (router, requests) = (TowerToHyperService::new(router), Arc::clone(&activity));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let under_way = requests.begin(request.version());
         request.extensions_mut().insert(Connected(address));
+        let is_http1 = request.version() <= Version::HTTP_11;
         let answer = router.call(request);
-        async move { answer.await.map(|answer| answer.map(|body| Holding::new(body, under_way))) }
+        async move {
+            let mut answer = answer.await?;
+            if is_http1 && under_way.is_last() {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer.map(|body| Holding::new(body, under_way)))
+        }
     });
-    let server = protocols(head);
+    let server = protocols(ends.head);
+    let io = Stalled::new(io, ends.write);
     let mut connection = Box::pin(server.serve_connection(io, service));
-    let mut left = false;
+    // Polled when something in it has happened, and not with every packet: what it waits for is shared by all connections.
+    let mut reasons = FuturesUnordered::from_iter([ends.wait(Arc::clone(&activity), false)]);
     loop {
-        // Also for what hyper has no time-out for: a client that has not said yet which HTTP it speaks, or an idle HTTP/2 one.
-        let rest = head.saturating_sub(activity.idle());
         tokio::select! {
+            biased;
             // An error here is a client that went away or spoke no HTTP.
             _ = connection.as_mut() => return,
-            () = shutdown.cancelled() => break,
-            () = leave.cancelled(), if activity.is_http2() && !left => {
-                left = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            Ok(()) = full.changed() => {
-                if activity.idle() >= IDLE_WHEN_FULL {
-                    return;
+            Some((reason, ends)) = reasons.next() => match reason {
+                Reason::Idle => return,
+                Reason::Shutdown => break,
+                Reason::Leave => {
+                    // On HTTP/1.1 the next answer asks for the connection's end.
+                    activity.leave();
+                    if activity.is_http2() {
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    reasons.push(ends.wait(Arc::clone(&activity), true));
                 }
-            }
-            () = tokio::time::sleep(rest) => {
-                if activity.idle() >= head {
-                    return;
-                }
-            }
+            },
         }
     }
     connection.as_mut().graceful_shutdown();

@@ -232,8 +232,11 @@ impl Statuses {
 
     /// Takes in an order that this gateway has just accepted.
     pub(crate) async fn accepted(&self, sale_id: SaleId, claim: Claim) {
-        self.remember(Arc::new(Known::Queued { sale_id, claim }));
-        self.of_users.invalidate(&(claim.user_id, sale_id)).await;
+        self.memory.accepted(sale_id, claim);
+        let of_user = (claim.user_id, sale_id);
+        if self.of_users.contains_key(&of_user) {
+            Box::pin(self.of_users.invalidate(&of_user)).await;
+        }
     }
 
     /// The user's orders in the sale, oldest first, as they stood within the last second.

@@ -1,5 +1,6 @@
 //! The controls as a REST interface: settings for all processes, load, new sales. Only demonstrations have them.
 
+mod buyer;
 mod experiments;
 mod guard;
 mod load;
@@ -47,11 +48,12 @@ pub fn routes(
     shutdown: CancellationToken,
 ) -> Router {
     let Controls { admins, loopback, has_bank, load, experiments } = controls;
+    let sign = Arc::clone(&load.sign);
     let loads = LoadRunner::new(load);
     tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), shutdown.clone()));
     let experiments = Runner::new(experiments, shutdown);
     let (backend, feed) = (backend.clone(), Arc::clone(feed));
-    let panel = Arc::new(Panel { backend, feed, admins, loopback, has_bank, loads, experiments });
+    let panel = Arc::new(Panel { backend, feed, admins, loopback, has_bank, loads, experiments, sign });
     Router::new()
         .route("/api/v1/control", get(settings::show))
         .route("/api/v1/control/drain-rate", put(settings::drain_rate))
@@ -64,6 +66,11 @@ pub fn routes(
         .route("/api/v1/control/experiments", get(experiments::list))
         .route("/api/v1/control/experiments/{name}", post(experiments::start))
         .layer(from_fn_with_state(Arc::clone(&panel), guard::guard))
+        // After the layer: a buyer may do nothing but buy, so whoever sees the page may become one.
+        .route(
+            "/api/v1/control/buyer",
+            post(buyer::fresh).layer(from_fn_with_state(Arc::clone(&panel), guard::own_page)),
+        )
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(panel)
 }

@@ -37,6 +37,7 @@ pub(crate) async fn run(args: DemoArgs, log_json: bool) -> Result<ExitCode> {
     let once = args.once || !std::io::stdout().is_terminal();
     let system = System::start(&args, log_json, shutdown.clone()).await?;
     eprintln!("Dashboard: {}", system.server);
+    eprintln!("Shop: {}shop, to buy by hand", system.server);
     if args.open
         && let Err(error) = open::that_detached(system.server.as_str())
     {

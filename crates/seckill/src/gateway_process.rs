@@ -80,6 +80,8 @@ impl GatewayProcess {
             Some(secret) => bank_news::routes(Arc::clone(&orders) as _, secret),
             None => Router::new(),
         };
+        // Buyers reach the shop also where the live page has a listener of its own.
+        let public = public.merge(seckill_dashboard::shop());
         let doors = Doors { listener, public, admin, pages };
         seckill_gateway::run_with(doors, used, orders, config, prometheus, shutdown).await;
         stop_worker.cancel();

@@ -42,6 +42,10 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 
+/// Requests allocate and free small pieces on many threads, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();

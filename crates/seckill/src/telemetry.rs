@@ -7,8 +7,12 @@ use anyhow::{Context, Result};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::Targets;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
@@ -65,21 +69,73 @@ pub(crate) fn start(
     let colours =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let log = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
-    let log = if json { log.json().flatten_event(true).boxed() } else { log.boxed() };
-    let registry = tracing_subscriber::registry().with(log.with_filter(filter));
+    let log = if json {
+        log.json().flatten_event(true).map_event_format(WithRequest::json).boxed()
+    } else {
+        log.map_event_format(|format| WithRequest::text(format.with_ansi(colours))).boxed()
+    };
+    // Spans go to a collector. A log of them would cost each request more than anything else that it meets.
+    let events = filter_fn(|metadata: &Metadata<'_>| metadata.is_event());
+    let registry = tracing_subscriber::registry().with(log.with_filter(filter.and(events)));
     #[cfg(feature = "otlp")]
     {
         let connect = |endpoint| seckill_trace::Collector::connect(endpoint, service, traces.otlp_sample);
         let collector = traces.otlp_endpoint.as_ref().map(connect).transpose()?;
         // What other libraries do is not part of an order's path.
         let ours = Targets::new().with_target("seckill", tracing::Level::INFO);
-        registry.with(collector.as_ref().map(|to| to.layer().with_filter(ours))).init();
+        match &collector {
+            Some(to) => registry.with(to.layer().with_filter(ours)).init(),
+            // A layer that is not there would have every span made.
+            None => registry.init(),
+        }
         Ok(collector)
     }
     #[cfg(not(feature = "otlp"))]
     {
         registry.init();
         Ok(())
+    }
+}
+
+/// Adds to each line the id of the request that it was written for.
+struct WithRequest<F> {
+    format: F,
+    json: bool,
+}
+
+impl<F> WithRequest<F> {
+    fn json(format: F) -> Self {
+        Self { format, json: true }
+    }
+
+    fn text(format: F) -> Self {
+        Self { format, json: false }
+    }
+}
+
+impl<S, N, F> FormatEvent<S, N> for WithRequest<F>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let Some(id) = seckill_core::current_request() else {
+            return self.format.format_event(context, writer, event);
+        };
+        let mut line = String::new();
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end();
+        // An id is letters, digits and the marks that no format gives a meaning.
+        match line.strip_suffix('}') {
+            Some(open) if self.json => writeln!(writer, r#"{open},"request_id":"{id}"}}"#),
+            _ => writeln!(writer, "{line} request_id={id}"),
+        }
     }
 }
 

@@ -124,6 +124,11 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", features).await;
     }
 
+    /// Runs a script in every page from now on, before the page's own.
+    pub async fn run_first(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
+    }
+
     /// What the console has said since it was last asked for.
     pub async fn console(&self) -> Vec<Value> {
         self.log("browser").await

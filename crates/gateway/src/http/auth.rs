@@ -3,10 +3,8 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request};
-use axum::http::{Method, header, request::Parts};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::FromRequestParts;
+use axum::http::{header, request::Parts};
 use seckill_core::UserId;
 use seckill_token::admin::{Acting, AdminTokens, Scope};
 
@@ -124,21 +122,4 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Admin<S> {
             Err(Refusal::MissingScope { admin: Arc::clone(admin.name()), scope: S::SCOPE })
         }
     }
-}
-
-/// Logs each change that an admin makes or tries, once: who, what, and how it ended. Never a token.
-pub(crate) async fn log_changes(mut request: Request, next: Next) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return next.run(request).await;
-    }
-    let acting = Acting::default();
-    request.extensions_mut().insert(acting.clone());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
-    if let Some(admin) = acting.name() {
-        let (route, status) = (route.as_ref().map(MatchedPath::as_str), response.status().as_u16());
-        tracing::info!(target: "seckill::admin", admin, %method, route, path, status, "an admin's change");
-    }
-    response
 }

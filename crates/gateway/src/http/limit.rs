@@ -23,6 +23,8 @@ pub(crate) struct RateLimit<K: Hash + Eq + Clone> {
     /// As `RateLimit` and the metrics have it.
     name: &'static str,
     rate: u32,
+    /// What `RateLimit-Policy` says.
+    policy: HeaderValue,
     /// `None` limits nobody.
     limiter: Option<Limiter<K>>,
     clock: DefaultClock,
@@ -37,9 +39,9 @@ tokio::task_local! {
 }
 
 /// Where a sender stands with a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Standing {
     name: &'static str,
+    policy: HeaderValue,
     /// Requests a second.
     rate: u32,
     /// Requests that may be sent now.
@@ -52,7 +54,8 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
         let quota =
             NonZeroU32::new(rate).map(|rate| Quota::per_second(rate).allow_burst(rate.saturating_mul(two())));
         let limiter = quota.map(|quota| RateLimiter::keyed(quota).with_middleware());
-        Self { name, rate, limiter, clock: DefaultClock::default() }
+        let policy = plain(format!("\"{name}\";q={};w=2", rate.saturating_mul(2)));
+        Self { name, rate, policy, limiter, clock: DefaultClock::default() }
     }
 
     /// Counts one request of this sender.
@@ -68,7 +71,7 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
                 (0, Err((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
             }
         };
-        let standing = Standing { name: self.name, rate: self.rate, left };
+        let standing = Standing { name: self.name, policy: self.policy.clone(), rate: self.rate, left };
         // Outside of a request there is nobody to tell.
         let _ = STANDING.try_with(|told| told.set(Some(standing)));
         answer
@@ -101,7 +104,7 @@ pub(crate) async fn told(answer: impl Future<Output = Response>) -> Response {
     let (mut response, standing) = STANDING
         .scope(Cell::new(None), async {
             let response = answer.await;
-            (response, STANDING.with(Cell::get))
+            (response, STANDING.with(Cell::take))
         })
         .await;
     if let Some(standing) = standing {
@@ -112,18 +115,21 @@ pub(crate) async fn told(answer: impl Future<Output = Response>) -> Response {
 
 impl Standing {
     fn tell(self, response: &mut Response) {
-        let Self { name, rate, left } = self;
+        let Self { name, policy, rate, left } = self;
         // A full quota is twice the rate, and fills up in two seconds.
         let quota = rate.saturating_mul(2);
         let until_full = quota.saturating_sub(left).div_ceil(rate.max(1));
-        for (header, value) in [
-            ("ratelimit-policy", format!("\"{name}\";q={quota};w=2")),
-            ("ratelimit", format!("\"{name}\";r={left};t={until_full}")),
-        ] {
-            let value = HeaderValue::try_from(value).expect("names and numbers are plain text");
-            response.headers_mut().insert(HeaderName::from_static(header), value);
-        }
+        let headers = response.headers_mut();
+        headers.insert(const { HeaderName::from_static("ratelimit-policy") }, policy);
+        headers.insert(
+            const { HeaderName::from_static("ratelimit") },
+            plain(format!("\"{name}\";r={left};t={until_full}")),
+        );
     }
+}
+
+fn plain(value: String) -> HeaderValue {
+    HeaderValue::try_from(value).expect("names and numbers are plain text")
 }
 
 fn two() -> NonZeroU32 {

@@ -261,15 +261,26 @@ pub(super) async fn timeline(
             status::recorded(&app.backend.ledger.order(id).await?.ok_or(Refusal::NoSuchOrder(id))?)
         }
     };
-    let step = |at, what: &str| TimelineStep { at, what: what.to_owned() };
+    let step = |at, what: &str| TimelineStep { at, since_previous_ms: None, what: what.to_owned() };
     let mut steps = vec![step(order.accepted_at, "order.accepted")];
     if let Some(at) = order.recorded_at {
         let rejected = order.status == OrderStatus::Rejected;
         steps.push(step(at, if rejected { "order.rejected" } else { "order.committed" }));
     }
-    // As the subscriber `notifications` has written them: a moment later than they happened.
-    let notices = app.backend.lifecycle.notices(id).await?;
-    steps.extend(notices.iter().map(|Notice { at, kind, .. }| step(*at, kind)));
+    // Before these states nothing has been written, and a crowd that watches its orders costs the ledger nothing.
+    let early = [OrderStatus::Queued, OrderStatus::Committed, OrderStatus::Rejected];
+    if !early.contains(&order.status) {
+        if matches!(viewer, Viewer::Buyer(_)) {
+            app.statuses.ledger_turn().await?;
+        }
+        // As the subscriber `notifications` has written them: a moment later than they happened.
+        let notices = app.backend.lifecycle.notices(id).await?;
+        steps.extend(notices.iter().map(|Notice { at, kind, .. }| step(*at, kind)));
+    }
     steps.sort_by_key(|step| step.at);
+    let before: Vec<_> = steps.iter().map(|step| step.at).collect();
+    for (step, before) in steps.iter_mut().skip(1).zip(before) {
+        step.since_previous_ms = Some((step.at - before).num_milliseconds());
+    }
     Ok(Json(Timeline { order_id: id, status: order.status, steps }))
 }

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use metrics::Counter;
 use seckill_api::{OrderRequest, OrderView, Placed};
 use seckill_core::{
     Changed, Claim, FieldError, LedgerOrder, Mode, OrderId, OrderStatus, Phase, Sale, SaleId, SaleState,
@@ -19,6 +20,7 @@ use super::problem::{REBUILD_SECONDS, Refusal};
 use super::status::find_now;
 use super::tickets::TicketHolder;
 use super::{App, Id};
+use crate::handles::Handles;
 use crate::ticket::{Answer, NotTaken, new_claim};
 
 /// How far the gate's clock may be ahead of ours: this long before a sale starts, the gate is asked after all.
@@ -34,6 +36,31 @@ fn quantity_of(request: &OrderRequest, limit: u32) -> Result<u32, Refusal> {
 fn over_limit(given: impl std::fmt::Display, limit: u32) -> Refusal {
     let message = format!("is {given}; allowed are 1 to {limit} units in this sale");
     Refusal::Invalid(vec![FieldError::new("quantity", message)])
+}
+
+/// How many requests for an order ended how.
+pub(super) struct Outcomes {
+    claims: &'static str,
+    by_outcome: Handles<&'static str, Counter>,
+    sold_out_from_memory: Counter,
+}
+
+impl Outcomes {
+    /// Two names: the orders of a direct gateway did not go through the queue, so they are not part of the shaved peak.
+    pub(super) fn of(mode: Mode) -> Self {
+        let claims = match mode {
+            Mode::Queue => "seckill_claims_total",
+            Mode::Direct => "seckill_direct_claims_total",
+        };
+        let sold_out_from_memory = metrics::counter!("seckill_sold_out_from_memory_total");
+        Self { claims, by_outcome: Handles::default(), sold_out_from_memory }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.by_outcome
+            .get(&outcome, |outcome| metrics::counter!(self.claims, "outcome" => *outcome))
+            .increment(1);
+    }
 }
 
 /// `POST /api/v1/sales/{id}/orders`
@@ -55,12 +82,7 @@ pub(super) async fn place(
             (refusal.outcome(), refusal.into_response())
         }
     };
-    // Two counters: the orders of a direct gateway did not go through the queue, so they are not part of the shaved peak.
-    if app.direct {
-        metrics::counter!("seckill_direct_claims_total", "outcome" => outcome).increment(1);
-    } else {
-        metrics::counter!("seckill_claims_total", "outcome" => outcome).increment(1);
-    }
+    app.outcomes.count(outcome);
     response
 }
 
@@ -85,11 +107,11 @@ async fn try_place(
         return Err(Refusal::NotOpen { starts_at: desk.sale.starts_at });
     }
     if desk.sale.state == SaleState::ClosedOut {
-        return from_ledger(app, &desk.sale, user, quantity).await;
+        return Box::pin(from_ledger(app, &desk.sale, user, quantity)).await;
     }
     // Where the gate may say by its own clock that the sale is over, it is asked.
     if phase == Phase::Open && desk.is_sold_out_for(user) {
-        metrics::counter!("seckill_sold_out_from_memory_total").increment(1);
+        app.outcomes.sold_out_from_memory.increment(1);
         return Err(Refusal::SoldOut { remaining: 0 });
     }
     let claim = new_claim(sale, user, quantity);
@@ -104,7 +126,7 @@ async fn try_place(
     let answer = answer.unwrap_or(Answer::Unknown { order_id });
     let (mut placed, replayed) = placed_or_refused(answer, &desk.sale, order_id, quantity)?;
     if replayed {
-        let status = app.statuses.of_replayed(placed.order_id, user).await;
+        let status = Box::pin(app.statuses.of_replayed(placed.order_id, user)).await;
         // An order of a direct gateway was never queued.
         placed.status = if status == OrderStatus::Queued { placed.status } else { status };
     } else if !app.direct {

@@ -1,15 +1,20 @@
-//! What every request has: an id, which is in each line of the log, in each problem and in the answer's headers; and the trace
-//! that it came with or that begins with it.
+//! What every request meets first and last: an id, which is in each line of the log, in each problem and in the answer's headers;
+//! the trace that it came with or that begins with it; how long it took; and, where an admin changes something, a line in the log.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use metrics::Histogram;
 use seckill_core::{TraceParent, in_request};
-use tracing::Instrument;
+use seckill_token::admin::Acting;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
+
+use crate::handles::Handles;
 
 /// The request's id, from those who send one, and back to all.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -17,31 +22,119 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Characters of an id that somebody else chose, at the most.
 const MAX_ID: usize = 64;
+/// The name of the route of what no route is for.
+const NO_ROUTE: &str = "none";
+
+/// How long requests took, by route, method and status.
+#[derive(Default)]
+pub(super) struct Durations(Handles<(Arc<str>, &'static str, StatusCode), Histogram>);
 
 /// Answers a request under its id and in its trace.
-pub(super) async fn answer(request: Request, route: &str, next: Next) -> Response {
+pub(super) async fn observe(
+    State(durations): State<Arc<Durations>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let begin = Instant::now();
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let id = request_id(request.headers());
+    let change = Change::of(&mut request);
+    let (span, trace) = begin_span(&request, &id, route);
+
+    let header = HeaderValue::from_str(&id);
+    let work = in_request(id, trace, async {
+        let response = next.run(request).await;
+        if let Some(change) = change {
+            change.log(route, &response);
+        }
+        response
+    });
+    let mut response = if span.is_disabled() { work.await } else { work.instrument(span.clone()).await };
+
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    if let Ok(header) = header {
+        response.headers_mut().insert(REQUEST_ID, header);
+    }
+    durations.record(route, &method, status, begin.elapsed().as_secs_f64());
+    response
+}
+
+/// The request's span, and the trace that goes on from it. Where spans are sent nowhere, the trace goes on from where it came.
+fn begin_span(request: &Request, id: &str, route: &str) -> (Span, Option<TraceParent>) {
     let parent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
     let parent: Option<TraceParent> = parent.and_then(|text| text.parse().ok());
-    // At the level of errors, so that a log of errors alone has the id, too.
-    let span = tracing::error_span!(
+    let span = tracing::info_span!(
         "request",
-        request_id = %id,
+        request_id = id,
         otel.name = %format_args!("{} {route}", request.method()),
         otel.kind = "server",
         http.response.status_code = tracing::field::Empty,
     );
+    if span.is_disabled() {
+        return (span, parent);
+    }
     if let Some(parent) = parent {
         seckill_trace::continue_trace(&span, parent);
     }
     let trace = seckill_trace::trace_of(&span).or(parent);
-    let header = HeaderValue::from_str(&id);
-    let mut response = in_request(id, trace, next.run(request)).instrument(span.clone()).await;
-    span.record("http.response.status_code", response.status().as_u16());
-    if let Ok(header) = header {
-        response.headers_mut().insert(REQUEST_ID, header);
+    (span, trace)
+}
+
+impl Durations {
+    /// By route, never by path: ids in labels would grow without a limit.
+    fn record(&self, route: &str, method: &Method, status: StatusCode, seconds: f64) {
+        let method = match method.as_str() {
+            _ if route == NO_ROUTE => "_OTHER",
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            "PUT" => "PUT",
+            "PATCH" => "PATCH",
+            "DELETE" => "DELETE",
+            "OPTIONS" => "OPTIONS",
+            // Methods beyond these come from whoever likes to make them up.
+            _ => "_OTHER",
+        };
+        let handle = self.0.get(&(route.into(), method, status), |(route, method, status)| {
+            metrics::histogram!(
+                "http_server_request_duration_seconds",
+                "http_request_method" => *method,
+                "http_route" => Arc::clone(route),
+                "http_response_status_code" => status.as_u16().to_string(),
+            )
+        });
+        handle.record(seconds);
     }
-    response
+}
+
+/// What may be a change by an admin.
+struct Change {
+    acting: Acting,
+    method: Method,
+    uri: axum::http::Uri,
+}
+
+impl Change {
+    /// `None`: a read.
+    fn of(request: &mut Request) -> Option<Self> {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return None;
+        }
+        let acting = Acting::default();
+        request.extensions_mut().insert(acting.clone());
+        Some(Self { acting, method: request.method().clone(), uri: request.uri().clone() })
+    }
+
+    /// Logs what an admin changed or tried to change, once: who, what, and how it ended. Never a token.
+    fn log(self, route: &str, response: &Response) {
+        let Some(admin) = self.acting.name() else { return };
+        let (method, path, status) = (self.method, self.uri.path(), response.status().as_u16());
+        let route = Some(route).filter(|route| *route != NO_ROUTE);
+        tracing::info!(target: "seckill::admin", admin, %method, route, path, status, "an admin's change");
+    }
 }
 
 /// The id that the client or a proxy chose, where it is plain, or a new one.

@@ -1,5 +1,7 @@
 //! Every call of the gateway: its handler, who may make it, what it takes, and what it answers.
 
+mod of_others;
+
 use seckill_api::{
     AuditView, BalanceView, ChallengeView, Coupon, EffectList, Gift, KindView, OrderList, OrderRequest,
     OrderView, OutboxEventView, OutboxList, ParkedList, PaymentBody, PaymentView, PlaceView, Placed,
@@ -34,7 +36,7 @@ const OTHERS: &str = "Others";
 /// The whole table.
 pub(super) fn contract() -> Contract {
     let contract = after_the_order(orders(admission(changes(sales(Contract::new())))));
-    others(events(repairs(contract)))
+    of_others::describe(others(events(repairs(contract))))
 }
 
 fn sales(contract: Contract) -> Contract {

@@ -16,6 +16,8 @@ pub(super) struct Activity {
     /// How many are under way, and when that changed last.
     requests: Mutex<(usize, Instant)>,
     is_http2: AtomicBool,
+    /// Whether no request should come after those that are under way.
+    leaves: AtomicBool,
 }
 
 /// A request under way, until its answer has been sent or given up.
@@ -23,7 +25,8 @@ pub(super) struct UnderWay(Arc<Activity>);
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { requests: Mutex::new((0, Instant::now())), is_http2: AtomicBool::new(false) })
+        let requests = Mutex::new((0, Instant::now()));
+        Arc::new(Self { requests, is_http2: AtomicBool::new(false), leaves: AtomicBool::new(false) })
     }
 
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> UnderWay {
@@ -45,9 +48,21 @@ impl Activity {
         self.is_http2.load(Relaxed)
     }
 
+    /// No request should come after those that are under way.
+    pub(super) fn leave(&self) {
+        self.leaves.store(true, Relaxed);
+    }
+
     fn change(&self, count: impl FnOnce(usize) -> usize) {
         let mut activity = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         *activity = (count(activity.0), Instant::now());
+    }
+}
+
+impl UnderWay {
+    /// Whether its connection should end with it.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.leaves.load(Relaxed)
     }
 }
 

@@ -1,7 +1,7 @@
 //! After the order: giving it back, paying it, asking for the money back, and what operators see and decide.
 
 use reqwest::Method;
-use seckill_core::{OrderId, OrderStatus, SaleId};
+use seckill_core::{Effect, Notice, OrderId, OrderStatus, SaleId, Timestamp, UserId, now};
 use serde_json::{Value, json};
 
 use crate::gateway::{ADMIN_TOKEN, Gateway, sale, sale_id, send, token};
@@ -99,7 +99,7 @@ async fn the_same_request_to_pay_has_the_same_answer_and_takes_the_money_once() 
     assert_eq!(pay(&gateway, 7, id, "key-1", body.clone()).await.expect(200).json, first.json);
     pay(&gateway, 7, id, "key-1", json!({"balance_cents": 250})).await.expect_problem(422, "key-reused");
     pay(&gateway, 7, id, "key-2", body).await.expect_problem(409, "order-state");
-    assert_eq!(bed.real.lifecycle.balance(seckill_core::UserId(7)).await.unwrap(), 100);
+    assert_eq!(bed.real.lifecycle.balance(UserId(7)).await.unwrap(), 100);
     assert_eq!(gateway.order(7, id).await.expect(200).json["status"], "paid");
     post(&gateway, 7, &format!("/api/v1/orders/{id}/cancel")).await.expect_problem(409, "order-state");
     let audit = gateway.get(&format!("/api/v1/sales/{sale}/audit")).await.expect(200);
@@ -177,6 +177,47 @@ async fn operators_see_and_decide() {
     assert_eq!(timeline.json["steps"][0]["what"], "order.accepted");
     assert_eq!(timeline.json["steps"][1]["what"], "order.committed");
     gateway.get_as(8, &format!("/api/v1/orders/{id}/timeline")).await.expect_problem(404, "not-found");
+    gateway.stop().await;
+}
+
+/// The steps of an order's timeline: what happened, and how many milliseconds after the step before.
+async fn steps(gateway: &Gateway, user: u64, id: OrderId) -> Vec<(String, Option<i64>)> {
+    let timeline = gateway.get_as(user, &format!("/api/v1/orders/{id}/timeline")).await.expect(200).json;
+    let steps = timeline["steps"].as_array().expect("a list");
+    let text = |step: &Value, name: &str| step[name].as_str().expect("a text").to_owned();
+    let at = |step: &Value| text(step, "at").parse::<Timestamp>().expect("a time");
+    for pair in steps.windows(2) {
+        let passed = (at(&pair[1]) - at(&pair[0])).num_milliseconds();
+        assert_eq!(pair[1]["since_previous_ms"], json!(passed), "{timeline}");
+    }
+    steps.iter().map(|step| (text(step, "what"), step["since_previous_ms"].as_i64())).collect()
+}
+
+/// What subscribers write is in the ledger. Whoever watches an order on its way there does not ask it.
+#[tokio::test]
+async fn a_timeline_has_the_time_between_its_steps_and_asks_the_ledger_late() {
+    let (bed, gateway, sale) = open().await;
+    let id = gateway.buy(sale, 7).await.expect(202).order_id();
+    assert_eq!(steps(&gateway, 7, id).await, [("order.accepted".to_owned(), None)]);
+    bed.drain().await;
+    let notice = Notice {
+        order_id: id,
+        user_id: UserId(7),
+        kind: "order.paid".to_owned(),
+        sequence: 2,
+        at: now() + std::time::Duration::from_secs(2),
+    };
+    let mut transaction = bed.real.lifecycle.begin().await.unwrap();
+    transaction.apply(&Effect::Notices(vec![notice])).await.unwrap();
+    transaction.commit().await.unwrap();
+    let names = async || steps(&gateway, 7, id).await.into_iter().map(|(what, _)| what).collect::<Vec<_>>();
+    assert_eq!(gateway.order(7, id).await.expect(200).json["status"], "committed");
+    assert_eq!(names().await, ["order.accepted", "order.committed"]);
+    admin(&gateway, Method::POST, "/api/v1/users/7/balance", Some(json!({"cents": 250}))).await.expect(200);
+    pay(&gateway, 7, id, "key", json!({"balance_cents": 250})).await.expect(200);
+    let all = steps(&gateway, 7, id).await;
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert!(all[2].1.is_some_and(|passed| passed > 1_000), "{all:?}");
     gateway.stop().await;
 }
 

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
 use seckill_gateway::Config;
 use seckill_gateway::peer::{ForwardedHeader, TrustedProxies};
+use seckill_gateway::server::{Limits, serve};
 use seckill_testkit::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::gateway::{Gateway, config, token};
+use crate::gateway::{Gateway, config, listener, token};
 use crate::test_bed::{SOON, TestBed};
 
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: seckill\r\n\r\n";
@@ -76,6 +80,26 @@ async fn a_body_that_does_not_come_ends_the_request_and_the_connection() {
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("/problems/body-too-slow"), "{answer}");
     ask(&mut connect(&gateway).await).await;
     gateway.stop().await;
+}
+
+/// A client that asks for much and reads nothing of it.
+#[tokio::test]
+async fn an_answer_that_nobody_reads_ends_the_connection() {
+    let listener = listener().await;
+    let address = listener.local_addr().expect("an address");
+    let shutdown = CancellationToken::new();
+    let large = "x".repeat(64 * 1024 * 1024);
+    let router = Router::new().route("/large", get(async move || large.clone()));
+    let limits = Limits { write: Duration::from_millis(300), ..Limits::default() };
+    let server = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+    let mut stalled = TcpStream::connect(address).await.expect("the server accepts");
+    stalled.write_all(b"GET /large HTTP/1.1\r\nHost: seckill\r\n\r\n").await.expect("the server reads");
+    // With no connection left, the server ends; this one would hold it up for as long as the client likes.
+    shutdown.cancel();
+    timeout(SOON, server).await.expect("the connection is ended").expect("the server does not panic");
+    let mut answer = Vec::new();
+    let _ = stalled.read_to_end(&mut answer).await;
+    assert!(answer.len() < 64 * 1024 * 1024, "all of it was sent");
 }
 
 /// A body that comes byte by byte is no faster than one that does not come.

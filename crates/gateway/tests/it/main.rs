@@ -14,6 +14,7 @@ mod direct;
 mod doors;
 mod gateway;
 mod health;
+mod http2;
 mod intake;
 mod jwks;
 mod key_files;

@@ -27,17 +27,50 @@ pub(super) async fn guard(State(panel): State<Arc<Panel>>, request: Request, nex
     }
 }
 
+/// Lets every request pass but those that a page of another site makes. For what whoever sees the page may do.
+pub(super) async fn own_page(State(panel): State<Arc<Panel>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let host = field(headers, header::HOST).unwrap_or_default();
+    // The name of another site for this machine: see below.
+    let foreign = is_of_another_site(headers) || (panel.loopback && !is_loopback(host));
+    match demand_json(headers) {
+        Err(refusal) => *refusal,
+        Ok(()) if foreign => {
+            problem(StatusCode::FORBIDDEN, "cross-site", "Only this gateway's own page may ask for that.")
+        }
+        Ok(()) => next.run(request).await,
+    }
+}
+
+fn field(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A browser lets a page of another site send a form, but JSON only if this server allows it.
+fn demand_json(headers: &HeaderMap) -> Result<(), Box<Response>> {
+    let kind = field(headers, header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.split(';').next() == Some("application/json")) {
+        return Ok(());
+    }
+    let detail = "Send application/json; a form cannot change anything here.";
+    Err(Box::new(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail)))
+}
+
+fn is_of_another_site(headers: &HeaderMap) -> bool {
+    let host = field(headers, header::HOST).unwrap_or_default();
+    let fetched_from = field(headers, HeaderName::from_static("sec-fetch-site"));
+    let origin = field(headers, header::ORIGIN)
+        .map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
+    fetched_from.is_some_and(|site| !matches!(site, "same-origin" | "none"))
+        || origin.is_some_and(|origin| origin != host)
+}
+
 fn check(panel: &Panel, headers: &HeaderMap, method: &Method, acting: &Acting) -> Result<(), Box<Response>> {
     let refuse = |status, slug, detail: &str| Err(Box::new(problem(status, slug, detail)));
-    let field = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    // A browser lets a page of another site send a form, but JSON only if this server allows it.
-    let json =
-        field(header::CONTENT_TYPE).is_some_and(|kind| kind.split(';').next() == Some("application/json"));
-    if method != Method::DELETE && !json {
-        let detail = "Send application/json; a form cannot change anything here.";
-        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", detail);
+    if method != Method::DELETE {
+        demand_json(headers)?;
     }
-    let token = field(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let token = field(headers, header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
     if let Some(admin) = token.and_then(|token| panel.admins.find(token)) {
         acting.is(admin.name());
         // No browser adds the token to a request of another site.
@@ -48,13 +81,8 @@ fn check(panel: &Panel, headers: &HeaderMap, method: &Method, acting: &Acting) -
             refuse(StatusCode::FORBIDDEN, "missing-scope", &detail)
         };
     }
-    let host = field(header::HOST).unwrap_or_default();
-    let fetched_from = field(HeaderName::from_static("sec-fetch-site"));
-    let origin =
-        field(header::ORIGIN).map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
-    if fetched_from.is_some_and(|site| !matches!(site, "same-origin" | "none"))
-        || origin.is_some_and(|origin| origin != host)
-    {
+    let host = field(headers, header::HOST).unwrap_or_default();
+    if is_of_another_site(headers) {
         return refuse(
             StatusCode::FORBIDDEN,
             "cross-site",

@@ -23,6 +23,8 @@ pub(super) struct Panel {
     pub(super) has_bank: bool,
     pub(super) loads: Arc<LoadRunner>,
     pub(super) experiments: Arc<Runner>,
+    /// A buyer's bearer token.
+    pub(super) sign: Arc<dyn Fn(u64) -> String + Send + Sync>,
 }
 
 /// 503: a fault of the back end.

@@ -74,6 +74,8 @@ async fn without_json_the_demo_draws_the_curve_and_prints_the_verdict() {
         assert!(shown.contains(part), "{part:?} is missing in\n{}", text(&output));
     }
     assert!(shown.contains("every invariant held"), "{shown}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told.matches("/shop, to buy by hand").count(), 1, "{told}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::process::{ADMIN_TOKEN, Role, SOON, accepted, run, text};
 
 /// Where the gateway serves admins, as it logs it.
-fn admin_url(gateway: &Role) -> String {
+pub(crate) fn admin_url(gateway: &Role) -> String {
     let log = gateway.log();
     let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let address = lines.find_map(|line| Some(line.get("admin_address")?.as_str()?.to_owned()));
@@ -28,6 +28,15 @@ async fn with_a_listener_for_admins_buyers_see_neither_page_nor_metrics_nor_cont
     for path in ["/", "/labs", "/metrics", "/api/v1/live", "/api/v1/control", "/api/v1/parked"] {
         assert_eq!(status(format!("{}{path}", gateway.url())).await, 404, "{path}");
         assert_eq!(status(format!("{admin}{path}")).await, 200, "{path}");
+    }
+    for door in [&gateway.url(), &admin] {
+        assert_eq!(status(format!("{door}/shop")).await, 200, "buyers reach the shop at every door");
+        assert_eq!(status(format!("{door}/shop/proof-worker.js")).await, 200);
+        assert_eq!(
+            status(format!("{door}/shop/app.js")).await,
+            404,
+            "the live page's files are not the shop's"
+        );
     }
     let create = ["sale", "create", "--name", "test", "--stock", "10", "--server"];
     let refused = run(&[&create[..], &[&gateway.url()]].concat()).await;

@@ -14,6 +14,7 @@ mod fleet;
 mod given;
 mod labs;
 mod metrics;
+mod orders;
 #[path = "../common/process.rs"]
 mod process;
 mod reads;

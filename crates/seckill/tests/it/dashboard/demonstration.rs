@@ -4,6 +4,7 @@ use reqwest::{Method, RequestBuilder};
 use seckill_testkit::{TestCluster, eventually};
 use serde_json::{Value, json};
 
+use super::contract;
 use crate::process::{Role, SOON, Urls};
 
 const DEMO: (&str, &str) = ("SECKILL_DEMO", "1");
@@ -66,7 +67,8 @@ impl Demonstration {
 
     /// The answer to such a call: its status and its body.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
-        let answer = self.control(method, path, body).send().await.unwrap();
+        let answer = self.control(method.clone(), path, body).send().await.unwrap();
+        contract::check(&method, &format!("/api/v1/control{path}"), answer.status().as_u16());
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 

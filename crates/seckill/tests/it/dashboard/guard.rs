@@ -95,3 +95,57 @@ async fn wrong_input_is_reported_and_changes_nothing() {
     }
     assert_eq!(revision(&demonstration).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_sees_the_page_becomes_a_new_buyer_and_nobody_else_does() {
+    let demonstration = Demonstration::new(On::Embedded).await;
+    let sale = demonstration.gateway.open_sale(5).await;
+    let ask = || demonstration.control(Method::POST, "/buyer", &json!({}));
+    let url = demonstration.gateway.url();
+    let form = reqwest::Client::new().post(format!("{url}/api/v1/control/buyer"));
+    for (what, request, status) in [
+        ("a form", form.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(""), 415),
+        ("a page of another site", ask().header("Sec-Fetch-Site", "cross-site"), 403),
+        ("another origin", ask().header(ORIGIN, "https://example.com"), 403),
+        ("a name that somebody points at this machine", ask().header(HOST, "example.com"), 403),
+        (
+            "a wish for another's token",
+            demonstration.control(Method::POST, "/buyer", &json!({"user_id": 1})),
+            400,
+        ),
+    ] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{what}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{what}");
+    }
+    let mut users = Vec::new();
+    for _ in 0..3 {
+        let made = ask().header("Sec-Fetch-Site", "same-origin").header(ORIGIN, &url).send().await.unwrap();
+        assert_eq!(
+            (made.status().as_u16(), &made.headers()["cache-control"]),
+            (201, &"no-store".parse().unwrap())
+        );
+        let made: Value = made.json().await.unwrap();
+        users.push(made["user_id"].as_u64().unwrap());
+        let order = reqwest::Client::new().post(format!("{url}/api/v1/sales/{sale}/orders"));
+        let order = order.bearer_auth(made["token"].as_str().unwrap()).send().await.unwrap();
+        assert_eq!(order.status(), 202, "{order:?}");
+    }
+    users.sort_unstable();
+    users.dedup();
+    assert!(users.len() == 3 && users.iter().all(|user| (1 << 52..1 << 53).contains(user)), "{users:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buyers_are_made_in_demonstrations_only_and_there_for_everyone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().display().to_string();
+    let flags = ["--data-dir", &data, "--listen", "0.0.0.0:0"];
+    for (environment, status) in [(&[][..], 404), (&[("SECKILL_DEMO", "1")], 201)] {
+        let mut gateway = Role::start("gateway", &flags, environment).await;
+        let url = format!("http://127.0.0.1:{}/api/v1/control/buyer", gateway.address.port());
+        let made = reqwest::Client::new().post(url).json(&json!({})).send().await.unwrap();
+        assert_eq!(made.status(), status);
+        gateway.kill().await;
+    }
+}
