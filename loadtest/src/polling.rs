@@ -88,8 +88,8 @@ pub async fn play(
     let caller = Caller { target: clients.target().clone() };
     let lasts = plan.lasts + Duration::from_secs(3_600);
     let sale = Shop::new(clients).create(admin, plan.buyers.into(), 1, lasts).await?.id;
-    let bought = buy(&clients.typed(), tokens, sale, plan.buyers).await?;
     let typed = clients.typed();
+    let bought = buy(&typed, tokens, sale, plan.buyers).await?;
     let before = reads(&typed).await;
     let begin = Instant::now();
     let answers = if plan.streams > 0 {

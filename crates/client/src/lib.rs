@@ -1,8 +1,8 @@
 //! A typed client of seckill's HTTP API.
 //!
 //! A [`Client`] reads what everybody may see. [`Client::buyer`] and [`Client::admin`] make of it a [`Buyer`] and an [`Admin`], which
-//! have the calls that need their token. Every call of the API's document is a method here, but for those of the bank and of the page that comes
-//! with the gateway: [`CALLS`] lists them.
+//! have the calls that need their token. Every call of the API's document is a method here, but for those that the page and the bank
+//! make: [`CALLS`] lists them.
 //!
 //! ```no_run
 //! use futures_util::StreamExt;

@@ -9,6 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use metrics::Counter;
 use seckill_core::SaleId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -96,6 +97,7 @@ pub(crate) struct Guard {
     /// Tokens are remembered as hashes that nobody outside can predict.
     hasher: RandomState,
     patience: Patience,
+    order_requests: Counter,
 }
 
 /// How many may be under way.
@@ -142,6 +144,7 @@ impl Guard {
             proxies: config.proxies.clone(),
             hasher: RandomState::new(),
             patience: Patience::default(),
+            order_requests: metrics::counter!("seckill_order_requests_total"),
         }
     }
 
@@ -223,7 +226,7 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let kind = Kind::of(&request);
     // Counted before anything is decided: answers come in bursts where arrivals do not.
     if kind == Kind::Order && !app.direct {
-        metrics::counter!("seckill_order_requests_total").increment(1);
+        guard.order_requests.increment(1);
     }
     let (peer, token) = (guard.peer(&request), guard.token(request.headers()));
     // Before the directory was filled for the first time it knows nothing, whoever asks.
