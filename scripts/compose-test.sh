@@ -20,6 +20,7 @@ folder=$(mktemp -d)
 log=$folder/compose.log
 alone=(-f docker-compose.yml)
 files=(-f docker-compose.yml -f docker-compose.scale.yml)
+production=(-f docker-compose.yml -f deploy/production.yml)
 others=()
 
 compose() {
@@ -72,15 +73,16 @@ await() {
     done
 }
 
+# free_port FROM: the first free one from there on.
 free_port() {
     local port
-    for port in $(seq 18090 18190); do
+    for port in $(seq "$1" "$(($1 + 99))"); do
         if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
             echo "$port"
             return
         fi
     done
-    fail "no free port from 18090 to 18190"
+    fail "no free port from $1 on"
 }
 
 up() {
@@ -278,8 +280,36 @@ down_for_good() {
     done
 }
 
+# answers STATUS URL: what is asked there is answered so.
+answers() {
+    local status
+    status=$(curl -s -o /dev/null -m 10 -w '%{http_code}' "$2") || true
+    [ "$status" = "$1" ] || fail "$2 is answered with $status, not with $1"
+}
+
+# Without the demonstration's controls: buyers reach what is for buyers, and everything else has a listener of its own.
+production() {
+    local buyers=http://127.0.0.1:$SECKILL_PORT admins=http://127.0.0.1:$SECKILL_ADMIN_PORT path
+    files=("${production[@]}")
+    compose up -d --no-build --wait --wait-timeout 180 gateway worker >>"$log" 2>&1
+    for path in /livez /readyz /shop /api/v1/sales; do
+        answers 200 "$buyers$path"
+    done
+    for path in / /labs /metrics /api/v1/live /api/v1/control /api/v1/outbox /api/v1/parked; do
+        answers 404 "$buyers$path"
+    done
+    for path in / /metrics /readyz; do
+        answers 200 "$admins$path"
+    done
+    answers 404 "$admins/api/v1/control"
+    answers 401 "$admins/api/v1/outbox"
+    seckill sale create --name first --stock 10 >/dev/null
+    load_alone
+}
+
 files_are_good() {
     docker compose -f docker-compose.yml --profile '*' config -q
+    docker compose "${production[@]}" --profile '*' config -q
     compose --profile '*' config -q
 }
 
@@ -297,10 +327,12 @@ api=$(docker version --format '{{.Server.APIVersion}}')
 if [ "${api#*.}" -ge 44 ]; then
     alone+=(-f deploy/engine-25.yml)
     files+=(-f deploy/engine-25.yml)
+    production+=(-f deploy/engine-25.yml)
 fi
 image=${SECKILL_IMAGE:-seckill:local}
-SECKILL_PORT=$(free_port)
-export SECKILL_PORT
+SECKILL_PORT=$(free_port 18090)
+SECKILL_ADMIN_PORT=$(free_port 18190)
+export SECKILL_PORT SECKILL_ADMIN_PORT
 
 begin=$SECONDS
 step "the files are good" files_are_good
@@ -315,5 +347,7 @@ step "experiments" experiments
 step "rights" rights
 step "bad input" bad_input
 step "down and up again" down_and_up
+step "down -v" down_for_good
+step "without controls: deploy/production.yml" production
 step "down -v" down_for_good
 printf '\nall passed in %d s\n' "$((SECONDS - begin))"

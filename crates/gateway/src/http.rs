@@ -130,23 +130,23 @@ impl App {
 }
 
 /// Every route of the gateway; `others` are those that know nothing of orders.
-pub(crate) fn router(app: Arc<App>, others: Router) -> Router {
+pub(crate) fn router(app: &Arc<App>, others: Router) -> Router {
     let Calls { buyers, admins, document } = routes::contract().finish();
     whole(app, buyers.merge(admins), others.merge(reference::router(&document)))
 }
 
 /// The routes of buyers; `others` are those that everybody may reach beside them.
-pub(crate) fn buyers_router(app: Arc<App>, others: Router) -> Router {
+pub(crate) fn buyers_router(app: &Arc<App>, others: Router) -> Router {
     let Calls { buyers, document, .. } = routes::contract().finish();
     whole(app, buyers, others.merge(reference::router(&document)))
 }
 
-fn whole(app: Arc<App>, routes: Router<Arc<App>>, others: Router) -> Router {
-    let guarded = || from_fn_with_state(Arc::clone(&app), guard::guard);
+fn whole(app: &Arc<App>, routes: Router<Arc<App>>, others: Router) -> Router {
+    let guarded = || from_fn_with_state(Arc::clone(app), guard::guard);
     let missing = (async |uri: Uri| Refusal::NoSuchPath(uri)).layer(guarded());
     routes
         .layer(guarded())
-        .with_state(Arc::clone(&app))
+        .with_state(Arc::clone(app))
         .merge(others.layer(from_fn(body::in_time)))
         .fallback(missing)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
