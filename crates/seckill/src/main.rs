@@ -51,6 +51,8 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let started =
         telemetry::start(cli.command.default_log_level(), cli.log_json, &cli.traces, cli.command.service());
+    // Sends the last spans when it is dropped; without the feature there is nothing to drop.
+    #[cfg_attr(not(feature = "otlp"), expect(clippy::let_unit_value, reason = "it is one with the feature"))]
     let _tracing = match started {
         Ok(tracing) => tracing,
         Err(error) => return cli::usage_error(&format!("{error:#}")),

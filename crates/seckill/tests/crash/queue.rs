@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use seckill_client::AuditView;
 use seckill_core::{AuditReport, SaleId, Verdict};
 use seckill_testkit::{Alarm, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,7 +100,8 @@ async fn lost_orders(gateway: &Role, expected: u64) {
 async fn exit_code_of_an_audit(report: &AuditReport) -> Option<i32> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
-    let body = serde_json::to_string(report).unwrap();
+    let view = AuditView { report: report.clone(), as_of: seckill_core::now() };
+    let body = serde_json::to_string(&view).unwrap();
     let answer = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()

@@ -42,7 +42,7 @@ fn bank(contract: Contract) -> Contract {
             .header("Bank-Signature", "^v1=[0-9a-f]{64}$", signature)
             .body::<BankNotice>()
             .answers_nothing(204, "Taken in")
-            .problems(&[&UNAUTHENTICATED, &UNAVAILABLE]),
+            .problems(&[&UNAUTHENTICATED, &NOT_FOUND, &UNAVAILABLE]),
     )
 }
 

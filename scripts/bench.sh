@@ -1,0 +1,254 @@
+#!/usr/bin/env bash
+# Measures what an order costs: how many a second one gateway takes, how long they wait, and the processor time of each, on both
+# back ends, beside a bare HTTP handler. Everything is on this machine, so only ratios of one run say something. Nothing else should
+# run meanwhile.
+#
+#   scripts/bench.sh [--rounds N] [--seconds S] [--json FILE] [--against SECKILL] [--compare FILE] [CONTENDER...]
+#
+# Contenders are taken in turn, N times (3) for S seconds (4) each. A contender is WHAT-BACKEND-CONNECTIONS, such as
+# accepted-cluster-256; WHAT is accepted, sold-out, replayed, or single (a reserve, a message and a transaction for each order). Beside
+# these: bare-CONNECTIONS, direct-BACKEND-CONNECTIONS (straight into the database), and drain-cluster (what the runs on that back end have
+# queued, written by a worker without a limit). Without any, a usual choice.
+#
+#   --against SECKILL    another build of the program, measured in turn with this one
+#   --json FILE          the medians, also as JSON
+#   --compare FILE       the JSON of an earlier run: the last column is this run divided by that one
+#
+# Needs wrk (Debian: apt-get install wrk). Servers are started as the tests start theirs; those in SECKILL_REDIS_URL, SECKILL_AMQP_URL
+# and SECKILL_MYSQL_URL are used instead, which should be empty.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+    echo "bench: $1; usage: scripts/bench.sh [--rounds N] [--seconds S] [--json FILE] [--against SECKILL] [--compare FILE] [CONTENDER...]" >&2
+    exit 2
+}
+
+rounds=3 seconds=4 json='' against='' compare='' contenders=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --rounds | --seconds | --json | --against | --compare)
+            [ $# -ge 2 ] || usage "$1 needs a value"
+            declare "${1#--}=$2"
+            shift
+            ;;
+        bare-*[0-9] | accepted-*-*[0-9] | sold-out-*-*[0-9] | replayed-*-*[0-9] | single-*-*[0-9] | direct-*-*[0-9] | drain-cluster)
+            contenders+=("$1")
+            ;;
+        *) usage "unknown argument $1" ;;
+    esac
+    shift
+done
+for number in "$rounds" "$seconds"; do
+    case $number in '' | *[!0-9]* | 0*) usage "$number is no number of rounds or seconds" ;; esac
+done
+[ -z "$compare" ] || [ -r "$compare" ] || usage "cannot read $compare"
+[ -z "$against" ] || [ -x "$against" ] || usage "cannot run $against"
+if [ ${#contenders[@]} -eq 0 ]; then
+    contenders=(
+        bare-64 accepted-embedded-64 accepted-cluster-64 bare-256 accepted-embedded-256 accepted-cluster-256 accepted-embedded-1024
+        sold-out-embedded-64 sold-out-cluster-64 sold-out-embedded-256 sold-out-cluster-256 replayed-cluster-256
+        single-cluster-256 direct-cluster-256 drain-cluster
+    )
+fi
+command -v wrk >/dev/null || { echo "bench: wrk is missing; on Debian: apt-get install wrk" >&2; exit 1; }
+
+folder=$(mktemp -d)
+running=()
+
+stop() {
+    local pid
+    for pid in "${running[@]}"; do
+        kill -9 "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+    done
+    running=()
+}
+
+clean_up() {
+    stop
+    [ -z "${servers:-}" ] || { exec 9>&-; wait "$servers" 2>/dev/null || true; }
+    rm -rf "$folder"
+}
+trap clean_up EXIT
+
+echo "bench: building" >&2
+cargo build --release --locked --quiet -p seckill
+cargo build --release --locked --quiet -p seckill-gateway --example bare
+target=${CARGO_TARGET_DIR:-target}/release
+ours=$target/seckill
+
+export SECKILL_JWT_SECRET='the secret of a benchmark, 32 bytes or more' SECKILL_ADMIN_TOKEN='the admin of a benchmark'
+export SECKILL_LOG=warn ANSWERS=off
+"$ours" token --users 500000 >"$folder/tokens"
+head -n 2000 "$folder/tokens" >"$folder/few"
+
+if [[ "${contenders[*]}" == *cluster* && -z "${SECKILL_MYSQL_URL:-}" ]]; then
+    cargo build --release --locked --quiet -p seckill-testkit --features servers --example servers
+    mkfifo "$folder/hold" "$folder/said"
+    "$target/examples/servers" <"$folder/hold" >"$folder/said" 2>"$folder/servers.log" &
+    servers=$!
+    exec 9>"$folder/hold"
+    while read -r line && export "${line?}" && [[ $line != SECKILL_MYSQL_URL=* ]]; do :; done <"$folder/said"
+    [ -n "${SECKILL_MYSQL_URL:-}" ] || { cat "$folder/servers.log" >&2; exit 1; }
+fi
+if [[ "${contenders[*]}" == *cluster* ]]; then
+    "$ours" --backend cluster migrate >"$folder/migrate.log" 2>&1 || { cat "$folder/migrate.log" >&2; exit 1; }
+fi
+
+port=18480
+
+# serve PROGRAM ARGUMENTS...: on a port of its own, until it is ready; its process is the last of $running.
+serve() {
+    local tries
+    port=$((port + 1))
+    url=http://127.0.0.1:$port
+    "$@" >"$folder/serve.log" 2>&1 &
+    running+=("$!")
+    for tries in $(seq 200); do
+        curl -sf -o /dev/null "$url/readyz" && return
+        sleep 0.1
+    done
+    echo "bench: $* did not come up: $(tail -n 3 "$folder/serve.log")" >&2
+    exit 1
+}
+
+# gateway PROGRAM BACKEND ARGUMENTS...
+gateway() {
+    local program=$1 backend=$2 place=()
+    shift 2
+    [ "$backend" = cluster ] || place=(--data-dir "$folder/data-$port" --drain-rate 1)
+    serve "$program" --backend "$backend" gateway --listen "127.0.0.1:$((port + 1))" "${place[@]}" "$@"
+}
+
+sale() {
+    "$ours" sale create --server "$url" --name bench --stock "$1" --json | sed -n 's/^ *"id": \([0-9]*\),*$/\1/p' | head -n 1
+}
+
+# Hundredths of a second of processor time.
+ticks() {
+    awk '{ print $14 + $15 }' "/proc/${running[-1]}/stat"
+}
+
+# fire CONNECTIONS SALE TOKENS: prints requests, a second, p50 and p99 in milliseconds, refusals.
+fire() {
+    wrk -t1 "-c$1" "-d${seconds}s" --latency -s loadtest/wrk/orders.lua "$url" -- "$3" "$2" 1 |
+        awk 'function ms(t) { return t ~ /us$/ ? t / 1000 : t ~ /ms$/ ? t + 0 : t * 1000 }
+            $1 == "50%" { p50 = ms($2) } $1 == "99%" { p99 = ms($2) } / requests in / { n = $1 }
+            /^Requests\/sec/ { rate = $2 } /^ *Non-2xx/ { refused = $NF } /Socket errors/ { print > "/dev/stderr" }
+            END { print n, rate, p50, p99, refused + 0 }'
+}
+
+# record NAME WANTED CONNECTIONS SALE TOKENS: fires, checks that all answers are of the wanted kind, and notes the result.
+record() {
+    local name=$1 wanted=$2 before after n rate p50 p99 refused bad
+    before=$(ticks)
+    read -r n rate p50 p99 refused < <(fire "$3" "$4" "$5")
+    after=$(ticks)
+    case $wanted in accepted) bad=$refused ;; refused) bad=$((n - refused)) ;; esac
+    # Before the first one of a sale is told to all lanes, a few are answered by the gate.
+    if [ "$((bad * 100))" -gt "$n" ]; then
+        echo "bench: $name: $bad of $n answers are not what is measured; see docs/performance.md" >&2
+    fi
+    awk -v name="$name" -v rate="$rate" -v p50="$p50" -v p99="$p99" -v n="$n" -v ticks="$((after - before))" \
+        'BEGIN { printf "%s\t%.0f\t%.1f\t%.1f\t%.1f\n", name, rate, p50, p99, ticks * 10000 / n }' | tee -a "$folder/results" >&2
+}
+
+# measure CONTENDER NAME PROGRAM
+measure() {
+    local what backend connections
+    connections=${1##*-}
+    what=${1%-*}
+    backend=${what##*-}
+    what=${what%-*}
+    case $1 in
+        bare-*)
+            serve "$target/examples/bare" "127.0.0.1:$((port + 1))"
+            record "$2" accepted "$connections" 1 "$folder/tokens"
+            ;;
+        accepted-*)
+            gateway "$3" "$backend"
+            record "$2" accepted "$connections" "$(sale 4000000)" "$folder/tokens"
+            ;;
+        single-*)
+            gateway "$3" "$backend" --intake-batch 1
+            record "$2" accepted "$connections" "$(sale 4000000)" "$folder/tokens"
+            ;;
+        direct-*)
+            gateway "$3" "$backend" --mode direct
+            record "$2" accepted "$connections" "$(sale 4000000)" "$folder/tokens"
+            ;;
+        replayed-*)
+            gateway "$3" "$backend"
+            local id
+            id=$(sale 4000000)
+            seconds=1 fire "$connections" "$id" "$folder/few" >/dev/null
+            record "$2" accepted "$connections" "$id" "$folder/few"
+            ;;
+        sold-out-*)
+            gateway "$3" "$backend"
+            local id
+            id=$(sale 1)
+            seconds=1 fire 8 "$id" "$folder/tokens" >/dev/null
+            record "$2" refused "$connections" "$id" "$folder/tokens"
+            ;;
+        drain-cluster) drain "$2" "$3" ;;
+    esac
+    stop
+}
+
+# Orders a second that one worker writes, of those that wait.
+drain() {
+    local queued begin took
+    gateway "$2" cluster
+    local id
+    id=$(sale 4000000)
+    seconds=5 fire 256 "$id" "$folder/tokens" >/dev/null
+    queued=$(curl -sf "$url/metrics" | awk '/^seckill_claims_total.*outcome="accepted"/ { print $2 }')
+    begin=$(date +%s%N)
+    "$2" --backend cluster worker --listen 127.0.0.1:0 --drain-rate unlimited >"$folder/worker.log" 2>&1 &
+    running+=("$!")
+    until "$ours" audit "$id" --server "$url" --json | grep -q '"verdict": "clean"'; do sleep 0.5; done
+    took=$(($(date +%s%N) - begin))
+    awk -v name="$1" -v n="$queued" -v ns="$took" 'BEGIN { printf "%s\t%.0f\t0\t0\t0\n", name, n * 1e9 / ns }' | tee -a "$folder/results" >&2
+}
+
+for round in $(seq "$rounds"); do
+    for contender in "${contenders[@]}"; do
+        measure "$contender" "$contender" "$ours"
+        if [ -n "$against" ] && [[ $contender != bare-* ]]; then
+            measure "$contender" "$contender (against)" "$against"
+        fi
+    done
+done
+
+# The table; the bare handler of as many connections is 1.
+awk -F '\t' -v json="$json" -v compare="$compare" '
+    function median(list, n,   i, j, t, a) {
+        split(list, a, " ")
+        for (i = 1; i <= n; i++) for (j = i + 1; j <= n; j++) if (a[j] + 0 < a[i] + 0) { t = a[i]; a[i] = a[j]; a[j] = t }
+        least = a[1]; most = a[n]
+        return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2
+    }
+    function connections(name) { sub(/ .*/, "", name); sub(/.*-/, "", name); return name }
+    BEGIN {
+        while (compare != "" && (getline line < compare) > 0)
+            if (match(line, /"[^"]*": \{"rate": [0-9.]+/)) {
+                split(substr(line, RSTART + 1, RLENGTH), part, "\"")
+                sub(/.*: /, "", line = substr(line, RSTART, RLENGTH)); earlier[part[1]] = line
+            }
+    }
+    !($1 in n) { order[++names] = $1 }
+    { n[$1]++; rates[$1] = rates[$1] " " $2; p50[$1] = p50[$1] " " $3; p99[$1] = p99[$1] " " $4; cpu[$1] = cpu[$1] " " $5 }
+    END {
+        print "| contender | a second (least, most) | of bare | p50, ms | p99, ms | processor time each, us |" (compare == "" ? "" : " of earlier |")
+        print "| --- | ---: | ---: | ---: | ---: | ---: |" (compare == "" ? "" : " ---: |")
+        for (i = 1; i <= names; i++) {
+            name = order[i]; rate = median(rates[name], n[name]); low = least; high = most
+            bare = "bare-" connections(name); of = ""
+            if (bare in n) of = sprintf("%.2f", rate / median(rates[bare], n[bare]))
+            printf "| %s | %d (%d, %d) | %s | %s | %s | %s |", name, rate, low, high, of, median(p50[name], n[name]), median(p99[name], n[name]), median(cpu[name], n[name])
+            print compare == "" ? "" : sprintf(" %s |", name in earlier ? sprintf("%.2f", rate / earlier[name]) : "")
+            if (json != "") printf "%s  \"%s\": {\"rate\": %d, \"least\": %d, \"most\": %d, \"p50_ms\": %s, \"p99_ms\": %s, \"cpu_us\": %s}", i == 1 ? "{\n" : ",\n", name, rate, low, high, median(p50[name], n[name]), median(p99[name], n[name]), median(cpu[name], n[name]) > json
+        }
+        if (json != "") print "\n}" > json
+    }' "$folder/results"
