@@ -1,7 +1,10 @@
 // English. `{name}` is replaced; `{n:unit|units}` depends on the number. zh.js has the same keys, and those that
 // in English come from the gateway.
 
+import story from "./en-story.js";
+
 export default {
+  ...story,
   per_second: "{n}/s",
   milliseconds: "{n} ms",
   seconds: "{n} s",

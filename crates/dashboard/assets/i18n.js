@@ -1,12 +1,11 @@
-// The languages of the page: the chosen one, and the text for a key. The texts are in en.js, zh.js and the two files beside them.
+// The languages of the page: the chosen one, and the text for a key. The texts are in en.js and zh.js. The shop has this file, too, with
+// texts of its own.
 
 import en from "./en.js";
-import enStory from "./en-story.js";
 import zh from "./zh.js";
-import zhStory from "./zh-story.js";
 import { remember } from "./dom.js";
 
-const dictionaries = { en: { ...en, ...enStory }, zh: { ...zh, ...zhStory } };
+const dictionaries = { en, zh };
 const tags = { en: "en", zh: "zh-CN" };
 const listeners = new Set();
 let language = document.documentElement.lang.startsWith("zh") ? "zh" : "en";

@@ -1,6 +1,9 @@
 // 中文。The keys are those of en.js.
 
+import story from "./zh-story.js";
+
 export default {
+  ...story,
   per_second: "{n}/秒",
   milliseconds: "{n} 毫秒",
   seconds: "{n} 秒",

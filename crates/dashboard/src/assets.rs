@@ -34,6 +34,11 @@ pub(crate) struct Asset {
 }
 
 impl Asset {
+    #[cfg(test)]
+    pub(crate) fn plain(&self) -> &[u8] {
+        &self.plain
+    }
+
     pub(crate) fn new(name: &str, plain: Bytes) -> Self {
         let hash = Sha256::digest(&plain);
         let etag: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();

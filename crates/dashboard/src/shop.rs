@@ -38,3 +38,21 @@ pub fn shop() -> Router {
     };
     Router::new().route("/shop", get(index)).route("/shop/{name}", get(file))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_of_the_shop_imports_is_a_file_of_the_shop() {
+        let mut seen = 0;
+        for (name, asset) in ASSETS.iter().filter(|(name, _)| name.ends_with(".js")) {
+            let text = String::from_utf8_lossy(asset.plain());
+            for imported in text.split("from \"./").skip(1).filter_map(|rest| rest.split('"').next()) {
+                assert!(ASSETS.contains_key(imported), "{name} imports {imported}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "{seen}");
+    }
+}

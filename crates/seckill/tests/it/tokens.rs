@@ -101,13 +101,14 @@ async fn keys_are_rotated_step_by_step_without_a_restart_and_without_refusing_an
     keygen(&private, &["--kid", "2026-11", "--alg", "HS256"]).await;
     install("2026-10.pem");
     let data = folder.path().join("data");
-    // Asked again and again from one address for what there is not, which is limited as a rule.
+    // One user asks again and again for what there is not, which is limited as a rule.
     let flags = [
         "--data-dir",
         data.to_str().unwrap(),
         "--jwt-key-file",
         keys.to_str().unwrap(),
         "--miss-rate-limit=0",
+        "--read-rate-limit=0",
     ];
     let environment =
         [("SECKILL_JWT_SECRET", ""), ("SECKILL_JWT_ISSUER", "shop"), ("SECKILL_JWT_AUDIENCE", "seckill,x")];
