@@ -100,6 +100,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -112,6 +113,33 @@ mod tests {
         let proxies = TrustedProxies::new(networks, header);
         let Peer(peer) = proxies.peer(connected.parse().unwrap(), &headers);
         peer.to_string()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+        /// A client writes what it likes, and the proxy adds whom it has seen: only that counts.
+        #[test]
+        fn whatever_a_client_writes_the_proxys_own_word_counts(text in "[ -~]{0,120}", for_word in "(for=)?[ -~]{0,40}") {
+            for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
+                let proxies = TrustedProxies::new(["10.0.0.0/8".parse().unwrap()], header);
+                let names = ["x-forwarded-for", "forwarded"];
+                let [own, seen] = match header {
+                    ForwardedHeader::XForwardedFor => [names[0], "203.0.113.9"],
+                    ForwardedHeader::Forwarded => [names[1], "for=203.0.113.9"],
+                };
+                let mut headers = HeaderMap::new();
+                for written in [&text, &for_word] {
+                    headers.append(own, HeaderValue::from_str(written).unwrap());
+                }
+                // Nobody's word counts but a proxy's.
+                let Peer(direct) = proxies.peer("198.51.100.7".parse().unwrap(), &headers);
+                prop_assert_eq!(direct.to_string(), "198.51.100.7");
+                headers.append(own, HeaderValue::from_static(seen));
+                let Peer(behind) = proxies.peer("10.0.0.1".parse().unwrap(), &headers);
+                prop_assert_eq!(behind.to_string(), "203.0.113.9");
+            }
+        }
     }
 
     #[test]

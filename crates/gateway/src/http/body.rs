@@ -133,3 +133,36 @@ fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use seckill_api::OrderRequest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn is_refused_as_unreadable(bytes: &[u8]) -> bool {
+        let read = deserialize::<OrderRequest>(bytes);
+        matches!(read, Err(Refusal::Malformed(_) | Refusal::Invalid(_)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+        #[test]
+        fn whatever_bytes_come_the_reader_says_what_is_wrong(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let is_object = serde_json::from_slice::<serde_json::Map<_, _>>(&bytes).is_ok();
+            prop_assert!(is_object || is_refused_as_unreadable(&bytes));
+        }
+
+        #[test]
+        fn what_is_no_field_of_the_request_is_refused(name in "[a-z_]{1,12}", depth in 0_usize..40) {
+            prop_assume!(name != "quantity");
+            let nested = format!("{{{:?}:{}{}}}", name, "[".repeat(depth), "]".repeat(depth));
+            prop_assert!(is_refused_as_unreadable(nested.as_bytes()));
+            let flat = json!({ name: 1 }).to_string();
+            prop_assert!(is_refused_as_unreadable(flat.as_bytes()));
+        }
+    }
+}
