@@ -237,7 +237,7 @@ checksum, execution_time FROM seckill._sqlx_migrations LIMIT 1"
 
 port_taken() {
     compose stop nginx >>"$log" 2>&1
-    docker run -d --rm --name "$project-port" -p "127.0.0.1:$SECKILL_PORT:8080" "$image" gateway >/dev/null
+    docker run -d --rm --name "$project-port" -e SECKILL_DEMO=1 -p "127.0.0.1:$SECKILL_PORT:8080" "$image" gateway >/dev/null
     others+=("$project-port")
     refused "a port that is taken" 'already (allocated|in use)' compose up -d --no-deps --no-recreate nginx
     docker rm -f "$project-port" >/dev/null
