@@ -59,7 +59,7 @@ running=()
 stop() {
     local pid
     for pid in "${running[@]}"; do
-        kill -9 "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+        kill -9 "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true
     done
     running=()
 }
@@ -92,7 +92,7 @@ if [[ "${contenders[*]}" == *cluster* && -z "${SECKILL_MYSQL_URL:-}" ]]; then
     [ -n "${SECKILL_MYSQL_URL:-}" ] || { cat "$folder/servers.log" >&2; exit 1; }
 fi
 if [[ "${contenders[*]}" == *cluster* ]]; then
-    "$ours" --backend cluster migrate >"$folder/migrate.log" 2>&1 || { cat "$folder/migrate.log" >&2; exit 1; }
+    SECKILL_BACKEND=cluster "$ours" migrate >"$folder/migrate.log" 2>&1 || { cat "$folder/migrate.log" >&2; exit 1; }
 fi
 
 port=18480
@@ -117,7 +117,7 @@ gateway() {
     local program=$1 backend=$2 place=()
     shift 2
     [ "$backend" = cluster ] || place=(--data-dir "$folder/data-$port" --drain-rate 1)
-    serve "$program" --backend "$backend" gateway --listen "127.0.0.1:$((port + 1))" "${place[@]}" "$@"
+    serve "$program" gateway --backend "$backend" --listen "127.0.0.1:$((port + 1))" "${place[@]}" "$@"
 }
 
 sale() {
@@ -205,7 +205,7 @@ drain() {
     seconds=5 fire 256 "$id" "$folder/tokens" >/dev/null
     queued=$(curl -sf "$url/metrics" | awk '/^seckill_claims_total.*outcome="accepted"/ { print $2 }')
     begin=$(date +%s%N)
-    "$2" --backend cluster worker --listen 127.0.0.1:0 --drain-rate unlimited >"$folder/worker.log" 2>&1 &
+    "$2" worker --backend cluster --listen 127.0.0.1:0 --drain-rate unlimited >"$folder/worker.log" 2>&1 &
     running+=("$!")
     until "$ours" audit "$id" --server "$url" --json | grep -q '"verdict": "clean"'; do sleep 0.5; done
     took=$(($(date +%s%N) - begin))
@@ -234,7 +234,7 @@ awk -F '\t' -v json="$json" -v compare="$compare" '
         while (compare != "" && (getline line < compare) > 0)
             if (match(line, /"[^"]*": \{"rate": [0-9.]+/)) {
                 split(substr(line, RSTART + 1, RLENGTH), part, "\"")
-                sub(/.*: /, "", line = substr(line, RSTART, RLENGTH)); earlier[part[1]] = line
+                rate = substr(line, RSTART, RLENGTH); sub(/.*: /, "", rate); earlier[part[1]] = rate
             }
     }
     !($1 in n) { order[++names] = $1 }
