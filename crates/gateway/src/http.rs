@@ -5,6 +5,7 @@ pub(crate) mod auth;
 mod body;
 mod contract;
 mod copies;
+mod front;
 pub mod guard;
 pub mod health;
 mod idempotency;
@@ -30,9 +31,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Path};
-use axum::handler::Handler;
-use axum::http::{Uri, request::Parts};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::http::request::Parts;
 use seckill_core::{Backend, Mode, OrderService, Sale, SaleId};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -46,6 +45,7 @@ use crate::directory::Directory;
 use crate::status::Statuses;
 use auth::Keys;
 use contract::Calls;
+use front::Front;
 use limit::UserLimit;
 use problem::Refusal;
 
@@ -129,28 +129,16 @@ impl App {
     }
 }
 
-/// Every route of the gateway; `others` are those that know nothing of orders.
-pub(crate) fn router(app: &Arc<App>, others: Router) -> Router {
+/// Answers what everybody may reach: every route of the gateway, and `others`, which know nothing of orders.
+pub(crate) fn front(app: &Arc<App>, others: Router) -> Front {
     let Calls { buyers, admins, document } = routes::contract().finish();
-    whole(app, buyers.merge(admins), others.merge(reference::router(&document)))
+    Front::new(app, buyers.merge(admins), others.merge(reference::router(&document)))
 }
 
-/// The routes of buyers; `others` are those that everybody may reach beside them.
-pub(crate) fn buyers_router(app: &Arc<App>, others: Router) -> Router {
+/// The same without the routes of admins.
+pub(crate) fn buyers_front(app: &Arc<App>, others: Router) -> Front {
     let Calls { buyers, document, .. } = routes::contract().finish();
-    whole(app, buyers, others.merge(reference::router(&document)))
-}
-
-fn whole(app: &Arc<App>, routes: Router<Arc<App>>, others: Router) -> Router {
-    let guarded = || from_fn_with_state(Arc::clone(app), guard::guard);
-    let missing = (async |uri: Uri| Refusal::NoSuchPath(uri)).layer(guarded());
-    routes
-        .layer(guarded())
-        .with_state(Arc::clone(app))
-        .merge(others.layer(from_fn(body::in_time)))
-        .fallback(missing)
-        .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
-        .layer(from_fn_with_state(Arc::new(request::Durations::default()), request::observe))
+    Front::new(app, buyers, others.merge(reference::router(&document)))
 }
 
 /// The OpenAPI document, in JSON.

@@ -277,13 +277,13 @@ fn serve(
         tls: config.tls.clone(),
         leave: ending.clone(),
     };
-    let everything = http::router(app, probes.clone().merge(metrics).merge(public.clone()).merge(pages));
+    let everything = http::front(app, probes.clone().merge(metrics).merge(public.clone()).merge(pages));
     let (buyers, admins) = match admin {
         None => (everything, None),
         Some(listener) => {
             let limits = server::Limits { leave: ending, ..limits_of_admins() };
             let admins = server::serve(listener, everything, limits, close.clone());
-            (http::buyers_router(app, probes.merge(public)), Some(admins))
+            (http::buyers_front(app, probes.merge(public)), Some(admins))
         }
     };
     let buyers = server::serve(listener, buyers, limits, close.clone());

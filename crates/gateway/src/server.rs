@@ -10,22 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Version, header};
+use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 
 use crate::peer::{Connected, Peer, TrustedProxies};
 use crate::shares::Shares;
@@ -89,18 +91,35 @@ impl Default for Limits {
     }
 }
 
-/// Serves `router` until `shutdown`, then lets every connection finish the request it is on. Returns once the last one
+/// What answers requests; each has its own copy.
+pub trait Respond: Clone + Send + Sync + 'static {
+    /// Answers one request, which has the address at the other end of its connection among its extensions.
+    fn respond(self, request: Request) -> impl Future<Output = Response> + Send + 'static;
+}
+
+impl Respond for Router {
+    async fn respond(mut self, request: Request) -> Response {
+        self.call(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// Serves until `shutdown`, then lets every connection finish the request it is on. Returns once the last one
 /// is closed. Boxed for the same reason as [`run`](crate::run).
 pub fn serve(
     listener: TcpListener,
-    router: Router,
+    responder: impl Respond,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> BoxFuture<'static, ()> {
-    Box::pin(serve_until(listener, router, limits, shutdown))
+    Box::pin(serve_until(listener, responder, limits, shutdown))
 }
 
-async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
+async fn serve_until(
+    listener: TcpListener,
+    responder: impl Respond,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let by_peer = Shares::new(limits.per_peer);
     let connections = TaskTracker::new();
@@ -136,7 +155,7 @@ async fn serve_until(listener: TcpListener, router: Router, limits: Limits, shut
                         leave: limits.leave.clone(),
                         full: full.subscribe(),
                     };
-                    let connection = connection(stream, address, limits.tls.clone(), router.clone(), ends);
+                    let connection = connection(stream, address, limits.tls.clone(), responder.clone(), ends);
                     connections.spawn(async move {
                         connection.await;
                         drop((permit, share));
@@ -206,30 +225,36 @@ impl Ends {
     }
 }
 
-async fn connection(stream: TcpStream, address: IpAddr, tls: Option<Arc<Tls>>, router: Router, ends: Ends) {
+async fn connection(
+    stream: TcpStream,
+    address: IpAddr,
+    tls: Option<Arc<Tls>>,
+    responder: impl Respond,
+    ends: Ends,
+) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return talk(TokioIo::new(stream), address, router, ends).await };
+    let Some(tls) = tls else { return talk(TokioIo::new(stream), address, responder, ends).await };
     // An error is a client that went away or spoke no TLS.
     if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.acceptor.accept(stream)).await {
-        talk(TokioIo::new(stream), address, router, ends).await;
+        talk(TokioIo::new(stream), address, responder, ends).await;
     }
 }
 
 /// HTTP/1.1, or HTTP/2 where the client begins with that.
-async fn talk<Io>(io: Io, address: IpAddr, router: Router, ends: Ends)
+async fn talk<Io>(io: Io, address: IpAddr, responder: impl Respond, ends: Ends)
 where
     Io: Read + Write + Unpin + Send + 'static,
 {
     let activity = Activity::new();
-    let (router, requests) = (TowerToHyperService::new(router), Arc::clone(&activity));
+    let requests = Arc::clone(&activity);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let under_way = requests.begin(request.version());
         request.extensions_mut().insert(Connected(address));
         let is_http1 = request.version() <= Version::HTTP_11;
-        let answer = router.call(request);
+        let answer = responder.clone().respond(request.map(Body::new));
         async move {
-            let mut answer = answer.await?;
+            let mut answer = answer.await;
             if is_http1 && under_way.is_last() {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -274,16 +274,31 @@ fn problem_schema() -> Schema {
 /// What the table becomes.
 pub(super) struct Calls {
     /// The calls of buyers, and those of anyone.
-    pub(super) buyers: Router<Arc<App>>,
+    pub(super) buyers: Routes,
     /// The calls that want an admin token.
-    pub(super) admins: Router<Arc<App>>,
+    pub(super) admins: Routes,
     pub(super) document: OpenApi,
+}
+
+/// Some of the calls.
+#[derive(Default)]
+pub(super) struct Routes {
+    pub(super) router: Router<Arc<App>>,
+    /// Their paths, each once or for each of its methods.
+    pub(super) paths: Vec<&'static str>,
+}
+
+impl Routes {
+    pub(super) fn merge(mut self, other: Self) -> Self {
+        self.paths.extend(other.paths);
+        Self { router: self.router.merge(other.router), ..self }
+    }
 }
 
 /// The calls of the API.
 pub(super) struct Contract {
-    buyers: Router<Arc<App>>,
-    admins: Router<Arc<App>>,
+    buyers: Routes,
+    admins: Routes,
     paths: PathsBuilder,
     schemas: BTreeMap<String, RefOr<Schema>>,
 }
@@ -291,29 +306,39 @@ pub(super) struct Contract {
 impl Contract {
     pub(super) fn new() -> Self {
         let schemas = BTreeMap::from([(PROBLEM.to_owned(), problem_schema().into())]);
-        Self { buyers: Router::new(), admins: Router::new(), paths: PathsBuilder::new(), schemas }
+        Self { buyers: Routes::default(), admins: Routes::default(), paths: PathsBuilder::new(), schemas }
     }
 
-    pub(super) fn get<H: Handler<T, Arc<App>>, T: 'static>(self, path: &str, handler: H, call: Call) -> Self {
+    pub(super) fn get<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+        call: Call,
+    ) -> Self {
         self.on(MethodFilter::GET, HttpMethod::Get, path, handler, call)
     }
 
     pub(super) fn post<H: Handler<T, Arc<App>>, T: 'static>(
         self,
-        path: &str,
+        path: &'static str,
         handler: H,
         call: Call,
     ) -> Self {
         self.on(MethodFilter::POST, HttpMethod::Post, path, handler, call)
     }
 
-    pub(super) fn put<H: Handler<T, Arc<App>>, T: 'static>(self, path: &str, handler: H, call: Call) -> Self {
+    pub(super) fn put<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &'static str,
+        handler: H,
+        call: Call,
+    ) -> Self {
         self.on(MethodFilter::PUT, HttpMethod::Put, path, handler, call)
     }
 
     pub(super) fn patch<H: Handler<T, Arc<App>>, T: 'static>(
         self,
-        path: &str,
+        path: &'static str,
         handler: H,
         call: Call,
     ) -> Self {
@@ -322,7 +347,7 @@ impl Contract {
 
     pub(super) fn delete<H: Handler<T, Arc<App>>, T: 'static>(
         self,
-        path: &str,
+        path: &'static str,
         handler: H,
         call: Call,
     ) -> Self {
@@ -333,14 +358,15 @@ impl Contract {
         mut self,
         filter: MethodFilter,
         method: HttpMethod,
-        path: &str,
+        path: &'static str,
         handler: H,
         call: Call,
     ) -> Self {
         // Whatever is asked for, a crowd may be refused.
         let call = call.problems(&[&problem::RATE_LIMITED, &problem::OVERLOADED]);
         let of = if matches!(call.who, Who::Admin) { &mut self.admins } else { &mut self.buyers };
-        *of = std::mem::take(of).route(path, on(filter, handler));
+        of.router = std::mem::take(&mut of.router).route(path, on(filter, handler));
+        of.paths.push(path);
         self.describe(method, path, call)
     }
 

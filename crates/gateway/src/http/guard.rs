@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -66,10 +66,10 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(request: &Request) -> Self {
-        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    /// `route`: `None` where there is nothing at the path.
+    fn of(route: Option<&str>, method: &Method) -> Self {
         match route {
-            Some("/api/v1/sales/{id}/orders") if request.method() == Method::POST => Self::Order,
+            Some("/api/v1/sales/{id}/orders") if *method == Method::POST => Self::Order,
             Some("/api/v1/orders/{id}/events" | "/api/v1/sales/{id}/waiting-room/events") => Self::Stream,
             Some(
                 "/api/v1/sales"
@@ -78,7 +78,7 @@ impl Kind {
                 | "/api/v1/sales/{id}/waiting-room"
                 | "/problems"
                 | "/problems/{slug}",
-            ) if matches!(*request.method(), Method::GET | Method::HEAD) => Self::Public,
+            ) if matches!(*method, Method::GET | Method::HEAD) => Self::Public,
             Some(_) => Self::Other,
             None => Self::Public,
         }
@@ -220,10 +220,25 @@ impl Guard {
     }
 }
 
-/// Lets a request through to its handler, or refuses it.
-pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Whether a request to this route may be an admin's change: placing an order is none.
+pub(crate) fn may_be_change(route: Option<&str>, method: &Method) -> bool {
+    Kind::of(route, method) != Kind::Order
+}
+
+/// [`guarded`], for what is at no route of the gateway.
+pub(crate) async fn guard_missing(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    guarded(&app, None, request, |request| next.run(request)).await
+}
+
+/// Lets a request to this route through to its handler, or refuses it.
+pub(crate) async fn guarded<F: Future<Output = Response>>(
+    app: &App,
+    route: Option<&str>,
+    request: Request,
+    handle: impl FnOnce(Request) -> F,
+) -> Response {
     let guard = &app.guard;
-    let kind = Kind::of(&request);
+    let kind = Kind::of(route, request.method());
     // Counted before anything is decided: answers come in bursts where arrivals do not.
     if kind == Kind::Order && !app.direct {
         guard.order_requests.increment(1);
@@ -232,12 +247,12 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     // Before the directory was filled for the first time it knows nothing, whoever asks.
     let unknown = app.directory.is_filled()
         && named_sale(request.uri().path()).is_some_and(|sale| app.directory.get(sale).is_none());
-    let answer = async {
+    let answer = async move || {
         let admitted = match guard.admit(kind, peer, token, unknown) {
             Ok(admitted) => admitted,
             Err(refusal) => return refusal.into_response(),
         };
-        let response = next.run(request).await;
+        let response = handle(request).await;
         if !admitted.paid
             && let Err(refusal) = guard.count_miss(peer, response.status())
         {

@@ -100,17 +100,16 @@ impl UserLimit {
 
 /// Answers a request and says in `RateLimit` where its sender stands, if a limit was checked
 /// (draft-ietf-httpapi-ratelimit-headers-10).
-pub(crate) async fn told(answer: impl Future<Output = Response>) -> Response {
-    let (mut response, standing) = STANDING
-        .scope(Cell::new(None), async {
-            let response = answer.await;
-            (response, STANDING.with(Cell::take))
-        })
-        .await;
-    if let Some(standing) = standing {
-        standing.tell(&mut response);
-    }
-    response
+pub(crate) fn told<F: Future<Output = Response>>(
+    answer: impl FnOnce() -> F,
+) -> impl Future<Output = Response> {
+    STANDING.scope(Cell::new(None), async move {
+        let mut response = answer().await;
+        if let Some(standing) = STANDING.with(Cell::take) {
+            standing.tell(&mut response);
+        }
+        response
+    })
 }
 
 impl Standing {
@@ -180,7 +179,7 @@ mod tests {
     async fn the_answer_says_where_the_sender_stands() {
         let limit = UserLimit::new("orders", 2);
         for (left, until_full) in [(3, 1), (2, 1), (1, 2), (0, 2), (0, 2)] {
-            let response = told(async {
+            let response = told(async || {
                 let _ = limit.check(UserId(7));
                 Response::default()
             });
@@ -188,6 +187,6 @@ mod tests {
             assert_eq!(headers["ratelimit-policy"], "\"orders\";q=4;w=2");
             assert_eq!(headers["ratelimit"], format!("\"orders\";r={left};t={until_full}"));
         }
-        assert_eq!(told(async { Response::default() }).await.headers().len(), 0, "nothing was limited");
+        assert_eq!(told(async || Response::default()).await.headers().len(), 0, "nothing was limited");
     }
 }

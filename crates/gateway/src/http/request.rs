@@ -1,10 +1,11 @@
 //! What every request meets first and last: an id, which is in each line of the log, in each problem and in the answer's headers;
 //! the trace that it came with or that begins with it; how long it took; and, where an admin changes something, a line in the log.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -25,41 +26,98 @@ const MAX_ID: usize = 64;
 /// The name of the route of what no route is for.
 const NO_ROUTE: &str = "none";
 
+/// The route that answered, in the extensions of an answer of which the path does not say it.
+#[derive(Clone)]
+struct Route(&'static str);
+
 /// How long requests took, by route, method and status.
 #[derive(Default)]
-pub(super) struct Durations(Handles<(Arc<str>, &'static str, StatusCode), Histogram>);
+pub(super) struct Durations(Handles<(&'static str, &'static str, StatusCode), Histogram>);
 
-/// Answers a request under its id and in its trace.
-pub(super) async fn observe(
-    State(durations): State<Arc<Durations>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let begin = Instant::now();
-    let method = request.method().clone();
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let route = matched.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
-    let id = request_id(request.headers());
-    let change = Change::of(&mut request);
-    let (span, trace) = begin_span(&request, &id, route);
+impl Durations {
+    /// Answers a request under its id and in its trace. `route`: the one that answers it, if it is known. `changes`: an admin may change
+    /// something by it.
+    pub(super) async fn observe<F: Future<Output = Response>>(
+        &self,
+        route: Option<&'static str>,
+        changes: bool,
+        mut request: Request,
+        answer: impl FnOnce(Request) -> F,
+    ) -> Response {
+        let begin = Instant::now();
+        let method = request.method().clone();
+        let id = request_id(request.headers());
+        let change = if changes { Change::of(&mut request) } else { None };
+        let (span, trace) = begin_span(&request, &id, route.unwrap_or(NO_ROUTE));
 
-    let header = HeaderValue::from_str(&id);
-    let work = in_request(id, trace, async {
-        let response = next.run(request).await;
+        let header = HeaderValue::from_str(&id);
+        // Awaited where it is made: whatever is moved first is in this future twice.
+        let mut response = if span.is_disabled() {
+            in_request(id, trace, answer(request)).await
+        } else {
+            in_request(id, trace, answer(request)).instrument(span.clone()).await
+        };
+
+        let named = response.extensions_mut().remove::<Route>().map(|Route(name)| name);
+        let route = route.or(named).unwrap_or(NO_ROUTE);
         if let Some(change) = change {
             change.log(route, &response);
         }
+        let status = response.status();
+        span.record("http.response.status_code", status.as_u16());
+        if let Ok(header) = header {
+            response.headers_mut().insert(REQUEST_ID, header);
+        }
+        self.record(route, &method, status, begin.elapsed().as_secs_f64());
         response
-    });
-    let mut response = if span.is_disabled() { work.await } else { work.instrument(span.clone()).await };
-
-    let status = response.status();
-    span.record("http.response.status_code", status.as_u16());
-    if let Ok(header) = header {
-        response.headers_mut().insert(REQUEST_ID, header);
     }
-    durations.record(route, &method, status, begin.elapsed().as_secs_f64());
+
+    /// By route, never by path: ids in labels would grow without a limit.
+    fn record(&self, route: &'static str, method: &Method, status: StatusCode, seconds: f64) {
+        let method = match method.as_str() {
+            _ if route == NO_ROUTE => "_OTHER",
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            "PUT" => "PUT",
+            "PATCH" => "PATCH",
+            "DELETE" => "DELETE",
+            "OPTIONS" => "OPTIONS",
+            // Methods beyond these come from whoever likes to make them up.
+            _ => "_OTHER",
+        };
+        let handle = self.0.get(&(route, method, status), |(route, method, status)| {
+            metrics::histogram!(
+                "http_server_request_duration_seconds",
+                "http_request_method" => *method,
+                "http_route" => *route,
+                "http_response_status_code" => status.as_u16().to_string(),
+            )
+        });
+        handle.record(seconds);
+    }
+}
+
+/// Puts the name of its route into the answer of a router whose routes are known to nobody else.
+pub(super) async fn name_route(request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(matched) = matched {
+        response.extensions_mut().insert(Route(intern(matched.as_str())));
+    }
     response
+}
+
+/// The same name for as long as the process lives. There are as many as routes.
+fn intern(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return known;
+    }
+    let name = String::leak(name.to_owned());
+    names.insert(name);
+    name
 }
 
 /// The request's span, and the trace that goes on from it. Where spans are sent nowhere, the trace goes on from where it came.
@@ -81,33 +139,6 @@ fn begin_span(request: &Request, id: &str, route: &str) -> (Span, Option<TracePa
     }
     let trace = seckill_trace::trace_of(&span).or(parent);
     (span, trace)
-}
-
-impl Durations {
-    /// By route, never by path: ids in labels would grow without a limit.
-    fn record(&self, route: &str, method: &Method, status: StatusCode, seconds: f64) {
-        let method = match method.as_str() {
-            _ if route == NO_ROUTE => "_OTHER",
-            "GET" => "GET",
-            "HEAD" => "HEAD",
-            "POST" => "POST",
-            "PUT" => "PUT",
-            "PATCH" => "PATCH",
-            "DELETE" => "DELETE",
-            "OPTIONS" => "OPTIONS",
-            // Methods beyond these come from whoever likes to make them up.
-            _ => "_OTHER",
-        };
-        let handle = self.0.get(&(route.into(), method, status), |(route, method, status)| {
-            metrics::histogram!(
-                "http_server_request_duration_seconds",
-                "http_request_method" => *method,
-                "http_route" => Arc::clone(route),
-                "http_response_status_code" => status.as_u16().to_string(),
-            )
-        });
-        handle.record(seconds);
-    }
 }
 
 /// What may be a change by an admin.

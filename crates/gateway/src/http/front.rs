@@ -1,0 +1,66 @@
+//! What stands before the router: a request meets it first, and its answer last. All of it is one future. As layers of the router,
+//! each part would box the request's future once more, and copy all layers below it for each request.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::http::Uri;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
+
+use super::contract::Routes;
+use super::problem::Refusal;
+use super::request::{Durations, name_route};
+use super::{App, body, guard};
+use crate::server::Respond;
+
+/// The gateway's router, behind everything that holds for all of its routes.
+#[derive(Clone)]
+pub(crate) struct Front(Arc<Shared>);
+
+struct Shared {
+    app: Arc<App>,
+    router: Router,
+    /// The gateway's own routes, by path.
+    routes: matchit::Router<&'static str>,
+    durations: Durations,
+}
+
+impl Front {
+    pub(super) fn new(app: &Arc<App>, own: Routes, others: Router) -> Self {
+        let mut routes = matchit::Router::new();
+        let mut paths = own.paths;
+        paths.sort_unstable();
+        paths.dedup();
+        for path in paths {
+            routes.insert(path, path).expect("the router takes the same paths");
+        }
+        let missing = (async |uri: Uri| Refusal::NoSuchPath(uri))
+            .layer(from_fn_with_state(Arc::clone(app), guard::guard_missing));
+        let router = own
+            .router
+            .with_state(Arc::clone(app))
+            .merge(others.layer(from_fn(body::in_time)).layer(from_fn(name_route)))
+            .fallback(missing)
+            .method_not_allowed_fallback(async || Refusal::MethodNotAllowed);
+        Self(Arc::new(Shared { app: Arc::clone(app), router, routes, durations: Durations::default() }))
+    }
+}
+
+impl Respond for Front {
+    async fn respond(self, request: Request) -> Response {
+        let Shared { app, router, routes, durations } = &*self.0;
+        let route = routes.at(request.uri().path()).ok().map(|found| *found.value);
+        let changes = guard::may_be_change(route, request.method());
+        let router = router.clone();
+        let answer = async move |request| {
+            if route.is_none() {
+                return router.respond(request).await;
+            }
+            guard::guarded(app, route, request, |request| router.respond(request)).await
+        };
+        durations.observe(route, changes, request, answer).await
+    }
+}
