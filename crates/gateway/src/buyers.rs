@@ -4,8 +4,11 @@
 
 mod files;
 mod jwks;
+mod remembered;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use futures_util::future::{BoxFuture, OptionFuture};
@@ -16,6 +19,7 @@ pub use files::KeyFile;
 use files::KeyFiles;
 pub use jwks::JwksConfig;
 use jwks::{Jwks, Refreshed};
+use remembered::Remembered;
 
 /// Where the keys come from. Every source may be absent; without any, no token is believed.
 #[derive(Clone, Default)]
@@ -67,6 +71,10 @@ struct Found {
 /// Checks buyers' tokens with the newest keys of all sources.
 pub struct BuyerKeys {
     verifier: ArcSwap<Verifier>,
+    /// Counts the verifiers. Read before the verifier is used, and changed after it was replaced: so what is remembered was checked with
+    /// the verifier of its generation or a later one.
+    generation: AtomicU64,
+    remembered: Remembered,
     rules: Rules,
     /// Only those who found new keys take it, never a request.
     found: Mutex<Found>,
@@ -97,7 +105,15 @@ impl BuyerKeys {
 
     fn new(found: Found, rules: Rules, files: Option<KeyFiles>, jwks: Option<Jwks>) -> Self {
         let verifier = ArcSwap::from_pointee(found.verifier(&rules));
-        Self { verifier, rules, found: Mutex::new(found), files, jwks }
+        Self {
+            verifier,
+            generation: AtomicU64::new(0),
+            remembered: Remembered::new(),
+            rules,
+            found: Mutex::new(found),
+            files,
+            jwks,
+        }
     }
 
     /// Looks at files and address again and again; never returns.
@@ -125,12 +141,13 @@ impl BuyerKeys {
             "buyers' tokens are checked with these keys from now on"
         );
         self.verifier.store(Arc::new(verifier));
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The user whom a token names. A token of a known key, or without a key id, never waits. One that names an unknown key waits for
     /// the address, if there is one and it has not been asked in the last ten seconds.
     pub(crate) async fn user(&self, token: &str) -> Result<u64, NotBelieved> {
-        let answer = self.verifier.load().user(token);
+        let answer = self.checked(token);
         let (Err(TokenError::UnknownKey | TokenError::Algorithm), Some(jwks)) = (answer, &self.jwks) else {
             return Ok(answer?);
         };
@@ -143,6 +160,20 @@ impl BuyerKeys {
             Refreshed::JustBefore => Ok(answer?),
             Refreshed::Away => Err(NotBelieved::KeysAway),
         }
+    }
+}
+
+impl BuyerKeys {
+    /// The user whom a token names, from memory where it came before.
+    fn checked(&self, token: &str) -> Result<u64, TokenError> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if let Some(believed) = self.remembered.get(token, generation, now) {
+            return Ok(believed.user);
+        }
+        let believed = self.verifier.load().check(token)?;
+        self.remembered.put(token, believed, generation);
+        Ok(believed.user)
     }
 }
 

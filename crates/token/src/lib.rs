@@ -16,7 +16,7 @@ mod verify;
 
 pub use key::{Algorithm, Key, KeyError, MAX_KEYS};
 pub use sign::{KeyPair, Signer, generate_ed25519, generate_hs256};
-pub use verify::{Rules, TokenError, Verifier};
+pub use verify::{Believed, Rules, TokenError, Verifier};
 
 #[cfg(test)]
 mod tests;

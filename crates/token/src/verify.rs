@@ -62,11 +62,23 @@ pub struct Rules {
     pub audiences: Vec<String>,
 }
 
-/// The claim that seckill reads itself; `exp`, `nbf`, `iss` and `aud` are checked by the library.
+/// The claims that seckill reads itself; `exp`, `nbf`, `iss` and `aud` are checked by the library.
 #[derive(Deserialize)]
 struct Claims {
     /// The user id, in decimal.
     sub: String,
+    /// Seconds since 1970; the library has refused what is no number.
+    #[serde(default)]
+    exp: serde_json::Value,
+}
+
+/// A token that is to be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Believed {
+    /// The user whom it names.
+    pub user: u64,
+    /// When it ends, in whole seconds since 1970.
+    pub expires_at: u64,
 }
 
 /// Checks buyers' tokens, with several keys that are valid at the same time.
@@ -106,13 +118,21 @@ impl Verifier {
     /// # Errors
     /// The token is not to be believed.
     pub fn user(&self, token: &str) -> Result<u64, TokenError> {
+        self.check(token).map(|believed| believed.user)
+    }
+
+    /// The user whom a token names, and until when.
+    ///
+    /// # Errors
+    /// The token is not to be believed.
+    pub fn check(&self, token: &str) -> Result<Believed, TokenError> {
         // As a rule there is one key, and the token is good: then its header is read once.
         if let [key] = &self.keys[..]
             && let Ok(TokenData { header, claims, .. }) = self.decode(token, key)
             && header.crit.is_none()
             && (header.kid.is_none() || header.kid.as_deref() == key.id())
         {
-            return user_of(&claims);
+            return believed(&claims);
         }
         let header = jsonwebtoken::decode_header(token).map_err(|error| why(error.kind()))?;
         if header.crit.is_some() {
@@ -125,7 +145,7 @@ impl Verifier {
         }
         let mut answer = Err(TokenError::Algorithm);
         for key in named().filter(|key| key.algorithm().of_token() == header.alg).take(MAX_TRIED) {
-            answer = self.check(token, key);
+            answer = self.check_with(token, key);
             if answer != Err(TokenError::Forged) {
                 break;
             }
@@ -133,9 +153,9 @@ impl Verifier {
         answer
     }
 
-    fn check(&self, token: &str, key: &Key) -> Result<u64, TokenError> {
+    fn check_with(&self, token: &str, key: &Key) -> Result<Believed, TokenError> {
         let token = self.decode(token, key).map_err(|error| why(error.kind()))?;
-        user_of(&token.claims)
+        believed(&token.claims)
     }
 
     fn decode(&self, token: &str, key: &Key) -> jsonwebtoken::errors::Result<TokenData<Claims>> {
@@ -145,8 +165,10 @@ impl Verifier {
     }
 }
 
-fn user_of(claims: &Claims) -> Result<u64, TokenError> {
-    claims.sub.parse().map_err(|_| TokenError::NoUser)
+fn believed(claims: &Claims) -> Result<Believed, TokenError> {
+    let user = claims.sub.parse().map_err(|_| TokenError::NoUser)?;
+    // The cast rounds down, and to 0 what is below.
+    Ok(Believed { user, expires_at: claims.exp.as_f64().unwrap_or_default() as u64 })
 }
 
 fn validation(algorithm: Algorithm, rules: &Rules) -> Validation {
