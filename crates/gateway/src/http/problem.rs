@@ -1,8 +1,10 @@
 //! Every refusal a client can meet, and the one place where it becomes an HTTP status, headers and a body (RFC 9457).
 
-use std::sync::Arc;
 mod admission;
 mod examples;
+mod sold_out;
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::Path;
@@ -318,13 +320,12 @@ fn seconds_until(moment: Timestamp) -> u64 {
 }
 
 impl Refusal {
-    /// The body, without headers.
-    fn body(&self) -> ProblemDetails<Members> {
+    /// The body of the answer to the request of this id, without headers.
+    fn body(&self, request_id: Option<String>) -> ProblemDetails<Members> {
         let kind = self.kind();
         let status = StatusCode::from_u16(kind.status).expect("the statuses of the table are valid");
         let uri: Uri =
             format!("/problems/{}", kind.slug).parse().expect("the slugs of the table are plain words");
-        let request_id = seckill_core::current_request().map(|id| id.to_string());
         ProblemDetails::new()
             .with_type(uri)
             .with_title(kind.title)
@@ -355,7 +356,11 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = self.body().into_response();
+        let request_id = seckill_core::current_request();
+        if let (Self::SoldOut { remaining: 0 }, Some(id)) = (&self, &request_id) {
+            return sold_out::answer(id);
+        }
+        let mut response = self.body(request_id.map(|id| id.to_string())).into_response();
         if let Some(wait) = self.wait() {
             response.extensions_mut().insert(wait);
         }

@@ -12,7 +12,7 @@ pub(in crate::http) fn example(kind: &Kind) -> Value {
     let mut examples = examples().into_iter();
     let refusal = examples.find(|refusal| refusal.kind().slug == kind.slug);
     let mut example = match refusal {
-        Some(refusal) => serde_json::to_value(refusal.body()).expect("a problem is plain JSON"),
+        Some(refusal) => serde_json::to_value(refusal.body(None)).expect("a problem is plain JSON"),
         // The kinds of others than the gateway.
         None => json!({
             "type": format!("/problems/{}", kind.slug), "title": kind.title, "status": kind.status,
