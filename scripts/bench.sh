@@ -7,8 +7,10 @@
 #
 # Contenders are taken in turn, N times (3) for S seconds (4) each. A contender is WHAT-BACKEND-CONNECTIONS, such as
 # accepted-cluster-256; WHAT is accepted, sold-out, replayed, or single (a reserve, a message and a transaction for each order). Beside
-# these: bare-CONNECTIONS, direct-BACKEND-CONNECTIONS (straight into the database), and drain-cluster (what the runs on that back end have
-# queued, written by a worker without a limit). Without any, a usual choice.
+# these: bare-CONNECTIONS; direct-BACKEND-CONNECTIONS, straight into the database; half-BACKEND, buyers who come by themselves at half the
+# rate that accepted-BACKEND-256 had before it in the same run (5,000 a second without one), with a worker; drain-cluster, what a gateway has queued, written by a worker
+# without a limit; inserts-cluster, a bare loop of the same inserts; memory-gateway-BACKEND, the peak memory of a gateway with a sale of
+# 1,000,000 units and 10,000 connections; and memory-worker, that of a worker while 1,000,000 orders wait. Without any, a usual choice.
 #
 #   --against SECKILL    another build of the program, measured in turn with this one
 #   --json FILE          the medians, also as JSON
@@ -32,7 +34,8 @@ while [ $# -gt 0 ]; do
             declare "${1#--}=$2"
             shift
             ;;
-        bare-*[0-9] | accepted-*-*[0-9] | sold-out-*-*[0-9] | replayed-*-*[0-9] | single-*-*[0-9] | direct-*-*[0-9] | drain-cluster)
+        bare-*[0-9] | accepted-*-*[0-9] | sold-out-*-*[0-9] | replayed-*-*[0-9] | single-*-*[0-9] | direct-*-*[0-9] | \
+            half-embedded | half-cluster | drain-cluster | inserts-cluster | memory-gateway-embedded | memory-gateway-cluster | memory-worker)
             contenders+=("$1")
             ;;
         *) usage "unknown argument $1" ;;
@@ -48,7 +51,7 @@ if [ ${#contenders[@]} -eq 0 ]; then
     contenders=(
         bare-64 accepted-embedded-64 accepted-cluster-64 bare-256 accepted-embedded-256 accepted-cluster-256 accepted-embedded-1024
         sold-out-embedded-64 sold-out-cluster-64 sold-out-embedded-256 sold-out-cluster-256 replayed-cluster-256
-        single-cluster-256 direct-cluster-256 drain-cluster
+        half-embedded half-cluster single-cluster-256 direct-cluster-256 drain-cluster inserts-cluster memory-gateway-cluster memory-worker
     )
 fi
 command -v wrk >/dev/null || { echo "bench: wrk is missing; on Debian: apt-get install wrk" >&2; exit 1; }
@@ -74,6 +77,12 @@ trap clean_up EXIT
 echo "bench: building" >&2
 cargo build --release --locked --quiet -p seckill
 cargo build --release --locked --quiet -p seckill-gateway --example bare
+if [[ "${contenders[*]}" == *half-* ]]; then
+    cargo build --release --locked --quiet -p loadtest
+fi
+if [[ "${contenders[*]}" == *inserts-* ]]; then
+    cargo build --release --locked --quiet -p seckill-bench --example inserts
+fi
 target=${CARGO_TARGET_DIR:-target}/release
 ours=$target/seckill
 
@@ -82,7 +91,8 @@ export SECKILL_LOG=warn ANSWERS=off
 "$ours" token --users 500000 >"$folder/tokens"
 head -n 2000 "$folder/tokens" >"$folder/few"
 
-if [[ "${contenders[*]}" == *cluster* && -z "${SECKILL_MYSQL_URL:-}" ]]; then
+on_cluster=$([[ "${contenders[*]}" == *cluster* || "${contenders[*]}" == *memory-worker* ]] && echo yes || true)
+if [[ -n $on_cluster && -z "${SECKILL_MYSQL_URL:-}" ]]; then
     cargo build --release --locked --quiet -p seckill-testkit --features servers --example servers
     mkfifo "$folder/hold" "$folder/said"
     "$target/examples/servers" <"$folder/hold" >"$folder/said" 2>"$folder/servers.log" &
@@ -91,7 +101,7 @@ if [[ "${contenders[*]}" == *cluster* && -z "${SECKILL_MYSQL_URL:-}" ]]; then
     while read -r line && export "${line?}" && [[ $line != SECKILL_MYSQL_URL=* ]]; do :; done <"$folder/said"
     [ -n "${SECKILL_MYSQL_URL:-}" ] || { cat "$folder/servers.log" >&2; exit 1; }
 fi
-if [[ "${contenders[*]}" == *cluster* ]]; then
+if [ -n "$on_cluster" ]; then
     SECKILL_BACKEND=cluster "$ours" migrate >"$folder/migrate.log" 2>&1 || { cat "$folder/migrate.log" >&2; exit 1; }
 fi
 
@@ -191,25 +201,89 @@ measure() {
             seconds=1 fire 8 "$id" "$folder/tokens" >/dev/null
             record "$2" refused "$connections" "$id" "$folder/tokens"
             ;;
+        half-*) half "$2" "$3" "${1#half-}" ;;
         drain-cluster) drain "$2" "$3" ;;
+        inserts-cluster) note "$2" "$("$target/examples/inserts" 200000)" ;;
+        memory-gateway-*)
+            gateway "$3" "${1#memory-gateway-}"
+            fire 10000 "$(sale 1000000)" "$folder/tokens" >/dev/null
+            note_memory "$2" "${running[-1]}"
+            ;;
+        memory-worker) memory_of_worker "$2" "$3" ;;
     esac
     stop
 }
 
+# note NAME RATE [P50 P99]: a result that wrk has not measured.
+note() {
+    printf '%s\t%s\t%s\t%s\t0\n' "$1" "$2" "${3:-0}" "${4:-0}" | tee -a "$folder/results" >&2
+}
+
+# note_memory NAME PID: the most that a process has had, in MiB.
+note_memory() {
+    awk -v name="$1" '$1 == "VmHWM:" { printf "%s\t%.0f\n", name, $2 / 1024 }' "/proc/$2/status" | tee -a "$folder/memory" >&2
+}
+
+# worker PROGRAM DRAIN_RATE: on the cluster.
+worker() {
+    "$1" worker --backend cluster --listen 127.0.0.1:0 --drain-rate "$2" >"$folder/worker.log" 2>&1 &
+    running+=("$!")
+}
+
+# Orders that a gateway has accepted.
+accepted() {
+    curl -sf "$url/metrics" | awk '/^seckill_claims_total.*outcome="accepted"/ { print $2 }'
+}
+
+# Until nothing of any sale waits.
+drained() {
+    until curl -sf "$url/metrics" | awk '/^seckill_queue_orders/ { waiting += $2 } END { exit waiting > 0 }'; do sleep 0.5; done
+}
+
+# Buyers who come at half the peak rate, whether they are answered or not.
+half() {
+    local rate program=$2 name=$1
+    rate=$(awk -F '\t' -v peak="accepted-$3-256" '$1 == peak { rate = int($2 / 2) } END { print rate ? rate : 5000 }' "$folder/results" 2>/dev/null || echo 5000)
+    if [ "$3" = cluster ]; then
+        gateway "$program" cluster
+        worker "$program" unlimited
+    else
+        serve "$program" gateway --listen "127.0.0.1:$((port + 1))" --data-dir "$folder/data-$port" --drain-rate unlimited
+    fi
+    "$target/loadtest" run --target "$url" --jwt-secret "$SECKILL_JWT_SECRET" --rate "$rate" --duration "${seconds}s" --stock 4000000 --quiet \
+        >"$folder/half" 2>&1 || { cat "$folder/half" >&2; exit 1; }
+    # The first line of accepted orders in the table of latencies counts from the intended start.
+    awk -v name="$name, at $rate/s" '
+        /latency, ms/ { latencies = 1 }
+        latencies && / accepted / && !done { gsub(/[^0-9. a-z]/, " "); printf "%s: p50 %s ms, p99 %s ms, p99.9 %s ms\n", name, $2, $5, $6; done = 1 }' \
+        "$folder/half" | tee -a "$folder/half-results" >&2
+}
+
 # Orders a second that one worker writes, of those that wait.
 drain() {
-    local queued begin took
+    local queued id begin
     gateway "$2" cluster
-    local id
     id=$(sale 4000000)
-    seconds=5 fire 256 "$id" "$folder/tokens" >/dev/null
-    queued=$(curl -sf "$url/metrics" | awk '/^seckill_claims_total.*outcome="accepted"/ { print $2 }')
+    seconds=10 fire 256 "$id" "$folder/tokens" >/dev/null
+    queued=$(accepted)
     begin=$(date +%s%N)
-    "$2" worker --backend cluster --listen 127.0.0.1:0 --drain-rate unlimited >"$folder/worker.log" 2>&1 &
-    running+=("$!")
-    until "$ours" audit "$id" --server "$url" --json | grep -q '"verdict": "clean"'; do sleep 0.5; done
-    took=$(($(date +%s%N) - begin))
-    awk -v name="$1" -v n="$queued" -v ns="$took" 'BEGIN { printf "%s\t%.0f\t0\t0\t0\n", name, n * 1e9 / ns }' | tee -a "$folder/results" >&2
+    worker "$2" unlimited
+    until "$ours" audit "$id" --server "$url" --json | grep -q '"verdict": "clean"'; do sleep 0.2; done
+    note "$1" "$(awk -v n="$queued" -v ns="$(($(date +%s%N) - begin))" 'BEGIN { printf "%.0f", n * 1e9 / ns }')"
+}
+
+memory_of_worker() {
+    gateway "$2" cluster
+    while [ "$(accepted)" -lt 1000000 ] 2>/dev/null || [ -z "$(accepted)" ]; do
+        seconds=10 fire 256 "$(sale 4000000)" "$folder/tokens" >/dev/null
+    done
+    worker "$2" 1000
+    sleep 10
+    note_memory "$1" "${running[-1]}"
+    kill "${running[-1]}"
+    # Not left to the contenders of the next round.
+    worker "$2" unlimited
+    drained
 }
 
 for round in $(seq "$rounds"); do
@@ -252,3 +326,12 @@ awk -F '\t' -v json="$json" -v compare="$compare" '
         }
         if (json != "") print "\n}" > json
     }' "$folder/results"
+
+if [ -s "$folder/half-results" ]; then
+    printf '\nLatency of accepted orders at half the peak, from the intended start (open model):\n\n'
+    sed 's/^/- /' "$folder/half-results"
+fi
+if [ -s "$folder/memory" ]; then
+    printf '\n| the most memory | MiB |\n| --- | ---: |\n'
+    awk -F '\t' '{ printf "| %s | %s |\n", $1, $2 }' "$folder/memory"
+fi
