@@ -11,9 +11,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/target,sharing=locked \
     find crates loadtest migrations -type f -exec touch {} + \
     && export CARGO_TARGET_DIR=/target/$(uname -m) \
-    && cargo build --release --locked -p seckill \
-    && cargo build --release --locked -p loadtest \
-    && install -D -t /out "$CARGO_TARGET_DIR/release/seckill" "$CARGO_TARGET_DIR/release/loadtest"
+    && cargo build --profile dist --locked -p seckill \
+    && cargo build --profile dist --locked -p loadtest \
+    && install -D -t /out "$CARGO_TARGET_DIR/dist/seckill" "$CARGO_TARGET_DIR/dist/loadtest"
 
 FROM debian:bookworm-slim
 # For servers that are reached by TLS.
