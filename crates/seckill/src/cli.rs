@@ -7,6 +7,8 @@ pub(crate) mod demo;
 pub(crate) mod events;
 #[cfg(feature = "lab")]
 pub(crate) mod experiments;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod sales;
 pub(crate) mod token;
 
