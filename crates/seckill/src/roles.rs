@@ -19,7 +19,7 @@ use crate::lab::Lab;
 use crate::options::BackendKind;
 use crate::worker_parts::AfterConfig;
 use crate::worker_task::{DrainSettings, WorkerProcess};
-use crate::{access, after, backend, parent, reporting, telemetry};
+use crate::{access, after, backend, greeting, parent, reporting, telemetry};
 
 /// Listens on `address`.
 ///
@@ -32,7 +32,7 @@ pub(crate) async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
 }
 
 /// `seckill gateway`
-pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCode> {
+pub(crate) async fn gateway(args: GatewayArgs) -> Result<ExitCode> {
     let hurry = CancellationToken::new();
     let shutdown = telemetry::shutdown_on_signals(hurry.clone())?;
     let prometheus = telemetry::metrics()?;
@@ -65,13 +65,18 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
         seckill_gateway::run_with(doors, backend, orders, config, prometheus, shutdown).await;
         return Ok(ExitCode::SUCCESS);
     }
+    if !args.with_parent && !args.log.json {
+        let page = admin.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
+        // The listener for whatever is not for buyers has no HTTPS.
+        eprint!("{}", greeting::of(&args, page, admin.is_none() && config.tls.is_some())?);
+    }
     if args.demo.demo {
         tracing::warn!(
             "demonstration controls are on: the page can send load and cause faults; never for real sales"
         );
     }
     let lab = match access.secrets {
-        Some(secrets) => Lab::of_gateway(&args.backend, secrets, log_json).await,
+        Some(secrets) => Lab::of_gateway(&args.backend, secrets, args.log.json).await,
         None => None,
     };
     // Only one process can use the embedded back end, so this one runs the worker, too.
@@ -147,7 +152,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
 
 /// `seckill migrate`
 pub(crate) async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
-    backend::migrate(&args.cluster).await?;
+    backend::migrate(&args.mysql).await?;
     eprintln!("the database has this version's schema");
     Ok(ExitCode::SUCCESS)
 }

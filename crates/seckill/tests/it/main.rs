@@ -21,5 +21,6 @@ mod reads;
 mod redis_streams;
 mod sales;
 mod shutdown;
+mod terminal;
 mod tokens;
 mod traces;
