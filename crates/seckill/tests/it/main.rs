@@ -17,6 +17,7 @@ mod metrics;
 mod orders;
 #[path = "../common/process.rs"]
 mod process;
+mod readme;
 mod reads;
 mod redis_streams;
 mod sales;
