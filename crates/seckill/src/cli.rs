@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// With the embedded back end the worker runs in the same process.
     Gateway(Box<GatewayArgs>),
     /// Drains the queue into the database at the drain rate
-    Worker(WorkerArgs),
+    Worker(Box<WorkerArgs>),
     /// Runs a bank to try payments with: charges and gives back over HTTP, once for each key
     ///
     /// It moves no real money. The card `tok_declined` is declined, every other `tok_...` succeeds. POST /v1/charges and

@@ -68,7 +68,7 @@ async fn main() -> ExitCode {
         #[cfg(feature = "lab")]
         Command::Lab(args) => Box::pin(experiments::lab(args)).await,
         Command::Gateway(args) => Box::pin(roles::gateway(*args)).await,
-        Command::Worker(args) => roles::worker(args).await,
+        Command::Worker(args) => roles::worker(*args).await,
         Command::Bank(args) => bank::run(args).await,
         Command::Migrate(args) => roles::migrate(&args).await,
         Command::Sale(args) => sales::sale(args).await,

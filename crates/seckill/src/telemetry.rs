@@ -29,7 +29,6 @@ pub(crate) struct LogOptions {
     #[arg(id = "log_json", long = "log-json", env = "SECKILL_LOG_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     #[command(flatten)]
-    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "spans are sent nowhere"))]
     traces: TraceOptions,
 }
 

@@ -84,15 +84,34 @@ fn parts(value: f64, max: f64, row: usize, rows: usize) -> usize {
     parts.round().clamp(least, 8.0) as usize
 }
 
+/// What a cell of the one drawing shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ink {
+    Arrivals,
+    Commits,
+    Backlog,
+    Nothing,
+}
+
+impl Ink {
+    fn style(self) -> Style {
+        match self {
+            Self::Arrivals => Style::new().yellow(),
+            Self::Commits => Style::new().green(),
+            Self::Backlog => Style::new().cyan().bold(),
+            Self::Nothing => Style::new(),
+        }
+    }
+}
+
 /// Commits before arrivals, on one scale; the backlog as a line on a scale of its own.
 fn overlaid(values: &Columns, room: Size) -> String {
-    let (yellow, green, cyan) = (Style::new().yellow(), Style::new().green(), Style::new().cyan().bold());
     let rows = room.rows.saturating_sub(AROUND).clamp(4, 10);
     let (rate, most) = (rate_scale(values), max(&values.backlog));
     let legend = [
-        format!("{} arrivals, at most {:.0}/s", yellow.apply_to('░'), max(&values.arrivals)),
-        format!("{} commits, at most {:.0}/s", green.apply_to('█'), max(&values.commits)),
-        format!("{} backlog, at most {most:.0}", cyan.apply_to('•')),
+        format!("{} arrivals, at most {:.0}/s", Ink::Arrivals.style().apply_to('░'), max(&values.arrivals)),
+        format!("{} commits, at most {:.0}/s", Ink::Commits.style().apply_to('█'), max(&values.commits)),
+        format!("{} backlog, at most {most:.0}", Ink::Backlog.style().apply_to('•')),
     ];
     let mut out = String::new();
     for line in terminal::lines(&legend, "   ", room.columns.saturating_sub(MARGIN)) {
@@ -100,18 +119,23 @@ fn overlaid(values: &Columns, room: Size) -> String {
     }
     for row in (0..rows).rev() {
         let scale = if row + 1 == rows { format!("{rate:.0}") } else { String::new() };
-        let _ = write!(out, "{scale:>8} ▏");
-        for at in 0..values.arrivals.len() {
+        let cell = |at: usize| {
             let backlog = values.backlog[at];
             let line = backlog > 0.0 && (backlog / most * (rows - 1) as f64).round() as usize == row;
             let commits = parts(values.commits[at], rate, row, rows);
-            let _ = match (line, commits, parts(values.arrivals[at], rate, row, rows)) {
-                (true, ..) => write!(out, "{}", cyan.apply_to('•')),
-                (false, 1.., _) => write!(out, "{}", green.apply_to(PARTS[commits])),
+            match (line, commits, parts(values.arrivals[at], rate, row, rows)) {
+                (true, ..) => (Ink::Backlog, '•'),
+                (false, 1.., _) => (Ink::Commits, PARTS[commits]),
                 // Half a cell of arrivals or more.
-                (false, 0, 4..) => write!(out, "{}", yellow.apply_to('░')),
-                (false, 0, _) => write!(out, " "),
-            };
+                (false, 0, 4..) => (Ink::Arrivals, '░'),
+                (false, 0, _) => (Ink::Nothing, ' '),
+            }
+        };
+        let cells: Vec<_> = (0..values.arrivals.len()).map(cell).collect();
+        let _ = write!(out, "{scale:>8} ▏");
+        for same in cells.chunk_by(|one, next| one.0 == next.0) {
+            let text: String = same.iter().map(|cell| cell.1).collect();
+            let _ = write!(out, "{}", same[0].0.style().apply_to(text));
         }
         out.truncate(out.trim_end().len());
         out.push('\n');
