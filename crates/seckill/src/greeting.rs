@@ -51,7 +51,7 @@ fn secrets(args: &GatewayArgs, kept: Option<&Path>) -> Result<String> {
     let admin = (args.secrets.admin.admin_token()?.is_some(), "admin.token", "admins: --admin-tokens-file");
     let from = [buyers, admin].map(|(given, file, otherwise)| match kept {
         _ if given => format!("{file}: as given"),
-        Some(folder) if folder.join(file).exists() => folder.join(file).display().to_string(),
+        Some(folder) if folder.join(file).exists() => format!("{file} in this folder"),
         _ => otherwise.to_owned(),
     });
     Ok(from.join(", "))

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{self, GatewayArgs, MigrateArgs, WorkerArgs};
 use crate::gateway_process::GatewayProcess;
 use crate::lab::Lab;
-use crate::options::BackendKind;
+use crate::options::{BackendKind, GatewayMode};
 use crate::worker_parts::AfterConfig;
 use crate::worker_task::{DrainSettings, WorkerProcess};
 use crate::{access, after, backend, greeting, parent, reporting, telemetry};
@@ -43,16 +43,22 @@ pub(crate) async fn gateway(args: GatewayArgs) -> Result<ExitCode> {
         Some(address) => Some(listen(address, "--admin-listen").await?),
         None => None,
     };
-    if let Some(admin) = &admin {
-        tracing::info!(admin_address = %admin.local_addr()?, "whatever is not for buyers is served here only");
-    }
-    tracing::info!(%address, backend = backend.name, mode = ?args.gateway.mode, "the gateway takes orders");
-    if args.with_parent {
-        parent::attach(address, shutdown.clone())?;
-    }
     let config = args.gateway.config(access.buyers, access.admins);
     let config = args.limits.apply(config, args.backend.backend)?;
     let mut config = seckill_gateway::Config { hurry, ticket_keys: args.gateway.ticket_keys()?, ..config };
+    let mode = args.gateway.mode;
+    if mode == GatewayMode::Queue && !args.log.json {
+        let page = admin.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
+        // The listener for whatever is not for buyers has no HTTPS.
+        eprint!("{}", greeting::of(&args, page, admin.is_none() && config.tls.is_some())?);
+    }
+    if let Some(admin) = &admin {
+        tracing::info!(admin_address = %admin.local_addr()?, "whatever is not for buyers is served here only");
+    }
+    tracing::info!(%address, backend = backend.name, ?mode, "the gateway takes orders");
+    if args.with_parent {
+        parent::attach(address, shutdown.clone())?;
+    }
     match access.shared_secret {
         Some(secret) => config.admission_secret = secret,
         None => tracing::warn!(
@@ -64,11 +70,6 @@ pub(crate) async fn gateway(args: GatewayArgs) -> Result<ExitCode> {
         let doors = Doors { listener, public: Router::new(), admin, pages: Router::new() };
         seckill_gateway::run_with(doors, backend, orders, config, prometheus, shutdown).await;
         return Ok(ExitCode::SUCCESS);
-    }
-    if !args.with_parent && !args.log.json {
-        let page = admin.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
-        // The listener for whatever is not for buyers has no HTTPS.
-        eprint!("{}", greeting::of(&args, page, admin.is_none() && config.tls.is_some())?);
     }
     if args.demo.demo {
         tracing::warn!(

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -18,7 +19,7 @@ use loadtest::plan::stages::parse_duration;
 /// Exit codes: 0 pass (or not verified), 1 the test could not be carried out, 2 wrong usage, 3 a promise was broken,
 /// 4 unclear whether every promise was kept, 99 a threshold was missed, 130 interrupted.
 #[derive(Parser)]
-#[command(version = env!("SECKILL_VERSION"), max_term_width = 110)]
+#[command(version = version(), max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -47,6 +48,19 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", default_value = "man")]
         out: PathBuf,
     },
+}
+
+/// The version, with the commit where the build was told it. There is no build script that asks git, as `seckill` has one: it would
+/// have the library compiled anew, and all that use it, after every commit.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let version = env!("CARGO_PKG_VERSION");
+        match option_env!("SECKILL_COMMIT").map(str::trim).filter(|commit| !commit.is_empty()) {
+            Some(commit) => format!("{version} ({commit})"),
+            None => version.to_owned(),
+        }
+    });
+    &VERSION
 }
 
 const AFTER_HELP: &str = "\
