@@ -99,8 +99,8 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "SECKILL_TARGET", default_value = "http://127.0.0.1:8080")]
     pub(crate) target: String,
     /// Folder of an embedded gateway, with its secrets `jwt.secret` and `admin.token`: they are taken where no flag gives them
-    /// [default: seckill-data, for a gateway on this machine and without --jwt-secret, --tokens and --admin-token].
-    #[arg(long, env = "SECKILL_DATA_DIR", value_name = "DIR")]
+    /// [default: SECKILL_DATA_DIR or seckill-data, for a gateway on this machine and without --jwt-secret, --tokens and --admin-token].
+    #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The sale to buy from. Without it, and with an admin token, a sale is made for the run.
     #[arg(long, help_heading = "Sale")]

@@ -14,13 +14,14 @@ const DATA_DIR: &str = "seckill-data";
 /// The same options with the secrets of the folder, where there are some and flags gave none. `data_dir` is then the folder that
 /// they come from, and otherwise `None`.
 ///
-/// The default folder counts for a gateway on this machine only. Its admin token must not go to whichever address was typed.
+/// Without the flag, the folder counts for a gateway on this machine only. Its admin token must not go to whichever address was
+/// typed.
 pub(crate) fn fill(mut options: RunOptions) -> Result<RunOptions, Failure> {
     let named = options.data_dir.take().filter(|folder| !folder.as_os_str().is_empty());
     let bare = options.jwt_secret.is_none() && options.tokens.is_none() && options.admin_token.is_none();
     let folder = match named {
         Some(folder) => folder,
-        None if bare && Target::parse(&options.target)?.is_this_machine() => PathBuf::from(DATA_DIR),
+        None if bare && Target::parse(&options.target)?.is_this_machine() => usual(),
         None => return Ok(options),
     };
     let mut found = false;
@@ -34,6 +35,12 @@ pub(crate) fn fill(mut options: RunOptions) -> Result<RunOptions, Failure> {
     }
     options.data_dir = found.then_some(folder);
     Ok(options)
+}
+
+/// The folder that the environment names, as gateways take it, or the default one.
+fn usual() -> PathBuf {
+    let named = std::env::var_os("SECKILL_DATA_DIR").filter(|folder| !folder.is_empty());
+    named.map_or_else(|| PathBuf::from(DATA_DIR), PathBuf::from)
 }
 
 fn read(file: &Path) -> Result<Option<String>, Failure> {
