@@ -40,6 +40,23 @@ pub struct LoadConfig {
     pub kept_in: Option<PathBuf>,
     /// Counts the transactions of all workers; `None`: nobody does.
     pub transactions: Option<Arc<dyn Fn() -> u64 + Send + Sync>>,
+    /// How a terminal does the same.
+    pub command: LoadCommand,
+}
+
+/// The load generator in a terminal, in words that a shell can take as they stand.
+#[derive(Debug, Clone)]
+pub struct LoadCommand {
+    /// How the program is called.
+    pub program: String,
+    /// The flag with the folder of the secrets, such as `--data-dir /srv/seckill-data`; empty: they are in the environment.
+    pub secrets: String,
+}
+
+impl Default for LoadCommand {
+    fn default() -> Self {
+        Self { program: "loadtest".to_owned(), secrets: String::new() }
+    }
 }
 
 /// Why no run was started.
@@ -117,7 +134,8 @@ impl LoadRunner {
         if newest.as_ref().is_some_and(|started| !started.run.status().has_ended()) {
             return Err(LoadRefusal::Busy);
         }
-        let run = Arc::new(Run::new(planned, target, self.drain_stall));
+        let command = planned.command(&target, &self.config.command);
+        let run = Arc::new(Run::new(planned, target, command, self.drain_stall));
         let status = run.status();
         let task = tokio::spawn(supervise(Arc::clone(&run), self.config.clone(), Arc::clone(&self.kept)));
         *newest = Some(Started { run, task: Some(task) });

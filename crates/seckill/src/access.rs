@@ -12,8 +12,9 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::backend;
+use crate::options::secrets::SecretOptions;
 use crate::options::tokens::AccessOptions;
-use crate::options::{BackendKind, BackendOptions, SecretOptions};
+use crate::options::{BackendKind, BackendOptions};
 use crate::secrets::{Found, Secrets};
 
 /// Bytes of the file of admin tokens.

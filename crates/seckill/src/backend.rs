@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use seckill_cluster::{ClusterConfig, EventsOf, QueueKind};
 use seckill_core::{Backend, EventBus, Fault, LedgerId};
 
+use crate::options::servers::MysqlOptions;
 use crate::options::{BackendKind, ClusterOptions, EventsOptions, QueueOption};
 
 impl ClusterOptions {
@@ -50,11 +51,10 @@ pub(crate) async fn cluster(options: &ClusterOptions) -> Result<Backend> {
 
 /// Opens the event bus alone: beside whoever has the data folder open, and without Redis.
 pub(crate) async fn events(options: &EventsOptions) -> Result<Arc<dyn EventBus>> {
-    let cluster = &options.backend.cluster;
-    match options.backend.backend {
-        BackendKind::Embedded => Ok(seckill_embedded::open_events(&options.backend.data_dir).await?),
+    match options.backend {
+        BackendKind::Embedded => Ok(seckill_embedded::open_events(&options.data_dir).await?),
         BackendKind::Cluster => {
-            let (amqp_url, mysql_url) = (cluster.amqp_url()?, cluster.mysql_url()?);
+            let (amqp_url, mysql_url) = (options.amqp.url()?, options.mysql.url()?);
             let whose = match options.ledger_id {
                 Some(id) => EventsOf::Ledger(LedgerId(id)),
                 None => EventsOf::Database(&mysql_url),
@@ -65,6 +65,6 @@ pub(crate) async fn events(options: &EventsOptions) -> Result<Arc<dyn EventBus>>
 }
 
 /// Brings the database to this version's schema.
-pub(crate) async fn migrate(options: &ClusterOptions) -> Result<()> {
-    Ok(seckill_cluster::migrate(&options.mysql_url()?).await?)
+pub(crate) async fn migrate(options: &MysqlOptions) -> Result<()> {
+    Ok(seckill_cluster::migrate(&options.url()?).await?)
 }

@@ -9,41 +9,40 @@ pub(crate) mod events;
 pub(crate) mod experiments;
 #[cfg(test)]
 mod fuzz;
+pub(crate) mod groups;
+pub(crate) mod orders;
 pub(crate) mod sales;
+pub(crate) mod shell;
 pub(crate) mod token;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use seckill_core::{OrderId, Timestamp, money::SagaState};
+use clap::{Args, Parser, Subcommand};
+use seckill_core::Timestamp;
 
 use crate::exit;
 use crate::limits::LimitOptions;
+pub(crate) use crate::options::secrets::AdminArgs;
+use crate::options::secrets::SecretOptions;
+use crate::options::servers::MysqlOptions;
 use crate::options::tokens::AccessOptions;
 use crate::options::{
-    BackendOptions, ClusterOptions, DATA_DIR, DemoOptions, GatewayOptions, MoneyOptions, SecretOptions,
-    ServerOptions, WorkerOptions,
+    BackendOptions, DemoOptions, GatewayOptions, MoneyOptions, ServerOptions, WorkerOptions,
 };
-use crate::telemetry::TraceOptions;
+use crate::telemetry::LogOptions;
 use crate::words;
 
 /// A flash-sale system whose peak shaving you can see, measure and trust.
 ///
 #[cfg_attr(feature = "lab", doc = "Start with `seckill demo`: it needs nothing but this program.")]
-/// Every flag can also be set by the environment variable beside it. Data goes to stdout, everything else to stderr. Exit
-/// codes: 0 all is well, 1 a fault, 2 wrong usage, 3 an invariant is violated.
+/// Every flag can also be set by the environment variable beside it; SECKILL_LOG sets what is logged, such as `info` or
+/// `warn,seckill_worker=debug`. Data goes to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a fault,
+/// 2 wrong usage, 3 an invariant is violated.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(version = env!("SECKILL_VERSION"), propagate_version = true)]
 pub(crate) struct Cli {
-    /// Write the log as JSON, a line an event. What is logged is set by SECKILL_LOG, such as `info` or
-    /// `warn,seckill_worker=debug`
-    #[arg(long, global = true, env = "SECKILL_LOG_JSON")]
-    pub(crate) log_json: bool,
-    #[command(flatten)]
-    pub(crate) traces: TraceOptions,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -69,7 +68,7 @@ pub(crate) enum Command {
     /// With the embedded back end the worker runs in the same process.
     Gateway(Box<GatewayArgs>),
     /// Drains the queue into the database at the drain rate
-    Worker(WorkerArgs),
+    Worker(Box<WorkerArgs>),
     /// Runs a bank to try payments with: charges and gives back over HTTP, once for each key
     ///
     /// It moves no real money. The card `tok_declined` is declined, every other `tok_...` succeeds. POST /v1/charges and
@@ -98,9 +97,9 @@ pub(crate) enum Command {
     /// for 10 s: then each has the rate that it is started with.
     Drain(sales::DrainArgs),
     /// What happened to an order, step by step
-    Order(OrderArgs),
+    Order(orders::OrderArgs),
     /// Refunds: those that wait for a human, and the decision about them
-    Refund(RefundArgs),
+    Refund(orders::RefundArgs),
     /// Receives events and keeps them while it is away: lines of JSON, or a webhook
     ///
     /// Events tell what has become of orders of sales with a payment window, such as order.paid. A name gets what happens after it
@@ -122,6 +121,16 @@ pub(crate) enum Command {
     AbortPoints,
     /// Prints the OpenAPI document of the gateway's API, in JSON; a gateway serves it at /openapi.json
     Openapi,
+    /// Prints what a shell needs to complete commands and flags: bash, zsh, fish, elvish or powershell
+    ///
+    /// bash: seckill completions bash > ~/.local/share/bash-completion/completions/seckill
+    ///
+    /// zsh: seckill completions zsh > a file `_seckill` in a folder of $fpath
+    ///
+    /// fish: seckill completions fish > ~/.config/fish/completions/seckill.fish
+    Completions(shell::CompletionsArgs),
+    /// Writes a manual page for each command: `man -l seckill-gateway.1` shows one
+    Man(shell::ManArgs),
     /// Prints bearer tokens for buyers, and makes keys that sign them
     Token(token::TokenArgs),
     /// Asks a gateway or worker whether it is ready; exits 1 if it is not
@@ -130,7 +139,7 @@ pub(crate) enum Command {
 
 /// Prints a message about wrong usage, and returns the exit code for it.
 pub(crate) fn usage_error(message: &str) -> ExitCode {
-    eprintln!("{}", Cli::command().error(ErrorKind::ArgumentConflict, message));
+    eprintln!("{}", groups::command().error(ErrorKind::ArgumentConflict, message));
     ExitCode::from(exit::USAGE)
 }
 
@@ -142,6 +151,19 @@ impl Command {
             Self::Worker(_) => "seckill-worker",
             Self::Bank(_) => "seckill-bank",
             _ => "seckill",
+        }
+    }
+
+    /// How it logs; `None`: as the environment says, and no spans are sent.
+    pub(crate) fn log(&self) -> Option<&LogOptions> {
+        match self {
+            #[cfg(feature = "lab")]
+            Self::Demo(args) => Some(&args.log),
+            Self::Gateway(args) => Some(&args.log),
+            Self::Worker(args) => Some(&args.log),
+            Self::Bank(args) => Some(&args.log),
+            Self::Subscribe(args) => Some(&args.log),
+            _ => None,
         }
     }
 
@@ -175,14 +197,18 @@ pub(crate) struct GatewayArgs {
     pub(crate) money: MoneyOptions,
     #[command(flatten)]
     pub(crate) demo: DemoOptions,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 #[derive(Debug, Args)]
+// The embedded back end has its worker in the gateway's process.
+#[command(mut_arg("data_dir", |arg| arg.hide(true)))]
 pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub(crate) backend: BackendOptions,
-    /// Address to serve /livez, /readyz and /metrics on
-    #[arg(long, env = "SECKILL_WORKER_LISTEN", default_value = "127.0.0.1:8081")]
+    /// Address to serve /livez, /readyz and /metrics on, as HOST:PORT; a port alone is one of this machine only
+    #[arg(long, env = "SECKILL_WORKER_LISTEN", default_value = "127.0.0.1:8081", value_parser = words::listen)]
     pub(crate) listen: String,
     #[command(flatten)]
     pub(crate) worker: WorkerOptions,
@@ -190,12 +216,14 @@ pub(crate) struct WorkerArgs {
     pub(crate) money: MoneyOptions,
     #[command(flatten)]
     pub(crate) demo: DemoOptions,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
     #[command(flatten)]
-    pub(crate) cluster: ClusterOptions,
+    pub(crate) mysql: MysqlOptions,
 }
 
 #[derive(Debug, Args)]
@@ -266,10 +294,7 @@ pub(crate) struct SaleCreateArgs {
     #[arg(long)]
     pub(crate) if_none: bool,
     #[command(flatten)]
-    pub(crate) secrets: SecretOptions,
-    /// Folder of the embedded back end, whose gateway may have its secrets there
-    #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
-    pub(crate) data_dir: PathBuf,
+    pub(crate) admin: AdminArgs,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
 }
@@ -314,16 +339,6 @@ pub(crate) struct RepairArgs {
     pub(crate) admin: AdminArgs,
 }
 
-/// What a command needs to act as an admin.
-#[derive(Debug, Args)]
-pub(crate) struct AdminArgs {
-    #[command(flatten)]
-    pub(crate) secrets: SecretOptions,
-    /// Folder of the embedded back end, whose gateway may have its secrets there
-    #[arg(long, env = "SECKILL_DATA_DIR", default_value = crate::options::DATA_DIR)]
-    pub(crate) data_dir: PathBuf,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct ParkedArgs {
     #[command(subcommand)]
@@ -357,93 +372,6 @@ pub(crate) struct ParkedMessageArgs {
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) read: ReadArgs,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OrderArgs {
-    #[command(subcommand)]
-    pub(crate) command: OrderCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum OrderCommand {
-    /// Shows when an order was accepted, committed, paid, cancelled or refunded
-    Show(OrderShowArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OrderShowArgs {
-    /// The order's id, as its buyer was answered with
-    #[arg(value_parser = words::order_id)]
-    pub(crate) id: OrderId,
-    #[command(flatten)]
-    pub(crate) read: ReadArgs,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RefundArgs {
-    #[command(subcommand)]
-    pub(crate) command: RefundCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RefundCommand {
-    /// Lists refunds, by order id, 1,000 at the most
-    List(RefundListArgs),
-    /// Lets the refund of an order go on that waits for a human
-    Approve(RefundDecisionArgs),
-    /// Refuses the refund of an order that waits for a human; the order stays paid
-    Deny(RefundDecisionArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RefundListArgs {
-    /// Which refunds
-    #[arg(long, value_enum, default_value = "held")]
-    pub(crate) state: RefundState,
-    #[command(flatten)]
-    pub(crate) read: ReadArgs,
-    #[command(flatten)]
-    pub(crate) admin: AdminArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RefundState {
-    /// Waits for a human
-    Held,
-    /// Is under way
-    Running,
-    /// All of the money is back
-    Succeeded,
-    /// Was refused
-    Failed,
-}
-
-impl RefundState {
-    pub(crate) fn wire(self) -> SagaState {
-        match self {
-            Self::Held => SagaState::Held,
-            Self::Running => SagaState::Running,
-            Self::Succeeded => SagaState::Succeeded,
-            Self::Failed => SagaState::Failed,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RefundDecisionArgs {
-    /// The order's id, as `seckill refund list` prints it
-    #[arg(value_parser = words::order_id)]
-    pub(crate) order: OrderId,
-    /// Why, 200 characters at the most; kept with the refund
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-    #[command(flatten)]
-    pub(crate) server: ServerOptions,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use seckill_client::{AuditView, Call, Client, Error, Problem, ProblemKind, Readiness};
 use seckill_core::{AuditReport, SaleId, Verdict};
 use secrecy::SecretString;
@@ -15,6 +15,7 @@ use crate::cli::{AdminArgs, AuditArgs};
 use crate::exit;
 use crate::options::ServerOptions;
 use crate::secrets;
+use crate::terminal::{self, Size};
 
 /// How long a health check waits.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ pub(crate) fn client(args: ServerOptions) -> Result<Client> {
 
 /// The same with the admin token that the command has.
 pub(crate) fn admin(server: ServerOptions, args: &AdminArgs) -> Result<seckill_client::Admin> {
-    Ok(client(server)?.admin(secrets::admin_token(&args.secrets, &args.data_dir)?))
+    Ok(client(server)?.admin(secrets::admin_token(&args.token, &args.data_dir)?))
 }
 
 /// Why a command has failed, for the one who gave it.
@@ -97,7 +98,7 @@ fn refused(call: Call, problem: &Problem) -> String {
 
 /// To stdout: the answer as JSON, or a table of it.
 pub(crate) fn print(json: bool, answer: &impl Serialize, table: impl FnOnce() -> Table) -> Result<()> {
-    let text = if json { serde_json::to_string_pretty(answer)? } else { table().to_string() };
+    let text = if json { serde_json::to_string_pretty(answer)? } else { fitted(table()).to_string() };
     match writeln!(std::io::stdout(), "{text}") {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -105,11 +106,20 @@ pub(crate) fn print(json: bool, answer: &impl Serialize, table: impl FnOnce() ->
     }
 }
 
+/// The table, no wider than the terminal. What does not fit in a cell goes on in the next line of it.
+pub(crate) fn fitted(mut table: Table) -> Table {
+    if let Some(Size { columns, .. }) = terminal::stdout() {
+        let columns = u16::try_from(columns).unwrap_or(u16::MAX);
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    }
+    table
+}
+
 /// `seckill audit`
 pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
     let client = client(args.sale.read.server)?;
     let admin = match args.fresh {
-        true => Some(secrets::admin_token(&args.admin.secrets, &args.admin.data_dir)?),
+        true => Some(secrets::admin_token(&args.admin.token, &args.admin.data_dir)?),
         false => None,
     };
     let sale = SaleId(args.sale.id);
@@ -121,7 +131,7 @@ pub(crate) async fn audit(args: AuditArgs) -> Result<ExitCode> {
     })
 }
 
-fn audit_table(report: &AuditReport) -> Table {
+pub(crate) fn audit_table(report: &AuditReport) -> Table {
     let known = |count: Option<u64>| count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
     let in_flight = report.in_flight.map_or_else(|| "unknown".to_owned(), |units| units.to_string());
     let mut table = Table::new();

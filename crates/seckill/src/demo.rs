@@ -2,6 +2,8 @@
 
 mod audience;
 mod chart;
+mod curves;
+mod interrupted;
 mod lifecycle;
 mod live;
 mod system;
@@ -17,11 +19,13 @@ use seckill_client::Client;
 use seckill_core::{SaleId, UserId};
 use seckill_lab::demo_sale;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::demo::DemoArgs;
-use crate::{exit, sales, secrets, telemetry};
+use crate::{exit, sales, secrets, telemetry, terminal};
 use audience::Audience;
-use live::LiveLine;
+use interrupted::Interrupted;
+use live::LiveView;
 use system::System;
 use verdict::Outcome;
 
@@ -35,52 +39,86 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const STALLED: Duration = Duration::from_secs(60);
 
 /// `seckill demo`
-pub(crate) async fn run(args: DemoArgs, log_json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode> {
     let shutdown = telemetry::shutdown_on_signal()?;
     let once = args.once || !std::io::stdout().is_terminal();
     let (page_opened, first_page) = oneshot::channel();
-    let system = System::start(&args, log_json, page_opened, shutdown.clone()).await?;
+    let system = System::start(&args, page_opened).await?;
     // Where nobody watches, there is nobody to wait for.
     let audience = (!once).then(|| Audience::new(first_page));
     eprintln!("Dashboard: {}", system.server);
-    eprintln!("Shop: {}shop, to buy by hand", system.server);
+    say(&format!("Shop: {}shop, to buy by hand", system.server));
     if args.open
         && let Err(error) = open::that_detached(system.server.as_str())
     {
-        eprintln!("No browser could be started ({error}); open the address above by hand.");
+        say(&format!("No browser could be started ({error}); open the address above by hand."));
     }
-    // After an interrupt the system ends in order, and there is no verdict.
-    let outcome = shutdown.run_until_cancelled(Box::pin(play_to_end(&system, &args, audience))).await;
-    let ended = match outcome {
-        None => Ok(ExitCode::from(130)),
-        Some(Err(error)) => Err(error),
-        Some(Ok(holds)) => {
-            if !once {
-                eprintln!("\nServing on until Ctrl-C; send load and inject faults at {}", system.server);
+    let ended = match Box::pin(play_to_end(&system, &args, audience, &shutdown)).await {
+        Ok(Some(holds)) => {
+            if !once && !shutdown.is_cancelled() {
+                eprintln!();
+                say(&format!("Serving on until Ctrl-C; send load and inject faults at {}", system.server));
                 shutdown.cancelled().await;
             }
             Ok(if holds { ExitCode::SUCCESS } else { ExitCode::from(exit::INVARIANT_VIOLATED) })
         }
+        Ok(None) => Ok(interrupted::exit_code()),
+        Err(error) => Err(error),
     };
     system.stop().await?;
     ended
 }
 
-/// Opens the sale, plays it, and prints the outcome; whether every invariant held.
-async fn play_to_end(system: &System, args: &DemoArgs, audience: Option<Audience>) -> Result<bool> {
+/// Opens the sale, plays it, and prints the outcome. Returns whether every invariant held; `None`: it was ended early.
+///
+/// The system serves on meanwhile, so that a sale that was ended early can be audited.
+async fn play_to_end(
+    system: &System,
+    args: &DemoArgs,
+    audience: Option<Audience>,
+    shutdown: &CancellationToken,
+) -> Result<Option<bool>> {
     let sale = open_sale(system, args).await?;
-    if let Some(audience) = audience {
-        audience.seated().await;
+    if let Some(audience) = audience
+        && shutdown.run_until_cancelled(audience.seated()).await.is_none()
+    {
+        return Ok(None);
     }
     if args.lifecycle {
         say_sale(system, args, sale, &format!(", to be paid within {}", words(args.payment_window)));
-        let outcome = lifecycle::play(system, args, sale).await?;
-        outcome.print(args.json)?;
-        return Ok(outcome.holds());
+        return match shutdown.run_until_cancelled(lifecycle::play(system, args, sale)).await {
+            None => end_early(system, args, sale, None).await,
+            Some(outcome) => {
+                let outcome = outcome?;
+                outcome.print(args.json)?;
+                Ok(Some(outcome.holds()))
+            }
+        };
     }
-    let outcome = play(system, args, sale).await?;
+    let played = play(system, args, sale, shutdown).await?;
+    if shutdown.is_cancelled() {
+        return end_early(system, args, sale, Some(&played)).await;
+    }
+    let outcome = Outcome::of(args, system.backend_name, played)?;
     outcome.print(args.json)?;
-    Ok(outcome.holds())
+    Ok(Some(outcome.holds()))
+}
+
+/// Prints what was seen until now. A broken invariant is told as at the end of a demo.
+async fn end_early(
+    system: &System,
+    args: &DemoArgs,
+    sale: SaleId,
+    played: Option<&Played>,
+) -> Result<Option<bool>> {
+    let seen = Interrupted::of(system, sale, played, verdict::limit(args.drain_rate)).await?;
+    seen.print(args.json)?;
+    Ok(seen.is_broken().then_some(false))
+}
+
+/// A sentence for the one who watches, on stderr.
+fn say(sentence: &str) {
+    eprintln!("{}", terminal::fill(sentence, terminal::stderr()));
 }
 
 fn words(duration: Duration) -> humantime::FormattedDuration {
@@ -88,7 +126,7 @@ fn words(duration: Duration) -> humantime::FormattedDuration {
 }
 
 fn say_sale(system: &System, args: &DemoArgs, sale: SaleId, more: &str) {
-    eprintln!(
+    say(&format!(
         "Sale {sale}: {} units{more}, {} buyers within {}, drained at {} orders/s ({} back end, {})",
         args.stock,
         args.buyers,
@@ -96,19 +134,24 @@ fn say_sale(system: &System, args: &DemoArgs, sale: SaleId, more: &str) {
         args.drain_rate,
         system.backend_name,
         system.server
-    );
+    ));
 }
 
-/// Sends the buyers, waits for the drain, and looks every order up.
-async fn play(system: &System, args: &DemoArgs, sale: SaleId) -> Result<Outcome> {
+/// Sends the buyers, waits for the drain, and looks every order up, or ends early.
+async fn play(
+    system: &System,
+    args: &DemoArgs,
+    sale: SaleId,
+    shutdown: &CancellationToken,
+) -> Result<Played> {
     let mut session = session(system, args, sale).await?;
+    session.stop = shutdown.clone();
     say_sale(system, args, sale, "");
-    let mut line = LiveLine::new(session.watched.clone());
-    let played: Played = tokio::select! {
+    let mut view = LiveView::new(session.watched.clone(), args);
+    Ok(tokio::select! {
         played = session.play_in_detail() => played?,
-        never = line.show() => match never {},
-    };
-    Outcome::of(args, system.backend_name, played)
+        never = view.show() => match never {},
+    })
 }
 
 async fn open_sale(system: &System, args: &DemoArgs) -> Result<SaleId> {

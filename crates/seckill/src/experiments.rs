@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 
 use crate::cli;
 use crate::cli::experiments::{LabArgs, LabCommand, RunArgs};
-use crate::exit;
 use crate::options::{BackendKind, BackendOptions, ClusterOptions};
+use crate::{client, exit};
 
 /// Where the explanation of an experiment is.
 const PAGES: &str = "docs/labs";
@@ -43,7 +43,7 @@ fn list(json: bool) -> Result<()> {
         };
         table.add_row([about.name, needs, about.question.en]);
     }
-    println!("{table}");
+    println!("{}", client::fitted(table));
     eprintln!("Run one with: seckill lab run NAME. Those that need servers: add --backend cluster.");
     Ok(())
 }
@@ -173,6 +173,7 @@ fn print(report: &Report) {
     }
     let seconds = |arm: &Arm| format!("{:.1} s", arm.seconds);
     table.add_row(["took".to_owned(), String::new(), seconds(without), seconds(with)]);
+    let table = client::fitted(table);
     println!("{table}\nverdict    {}", report.verdict);
     if let Some(line) = &report.safeguard {
         println!("safeguard  {}:{}", line.file, line.line);

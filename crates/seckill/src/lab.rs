@@ -1,5 +1,6 @@
 //! A process of a demonstration: its injected faults, its controls, and a direct gateway to compare with.
 
+mod command;
 mod direct_gateway;
 
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub(crate) struct Lab {
     experiments: Places,
     /// The file with the last load runs. Gateways on shared servers have no folder of their own.
     kept_in: Option<PathBuf>,
+    /// The folder of the embedded back end.
+    data_dir: Option<PathBuf>,
     /// A worker has none.
     secrets: Option<Secrets>,
 }
@@ -57,8 +60,10 @@ impl Faults {
 impl Lab {
     fn new(options: &BackendOptions) -> Self {
         let experiments = experiments::places(options);
-        let kept_in = (options.backend == BackendKind::Embedded).then(|| options.data_dir.join(LOAD_RUNS));
-        Self { faults: Arc::default(), has_bank: false, direct: None, experiments, kept_in, secrets: None }
+        let data_dir = (options.backend == BackendKind::Embedded).then(|| options.data_dir.clone());
+        let kept_in = data_dir.as_ref().map(|folder| folder.join(LOAD_RUNS));
+        let (faults, has_bank, direct) = (Arc::default(), false, None);
+        Self { faults, has_bank, direct, experiments, kept_in, data_dir, secrets: None }
     }
 
     /// `None` for a process outside of demonstrations.
@@ -136,6 +141,7 @@ impl Lab {
                 sign: Arc::new(sign),
                 kept_in: self.kept_in.clone(),
                 transactions: None,
+                command: command::of(self.data_dir.as_deref()),
             },
             experiments: self.experiments.clone(),
         };

@@ -27,10 +27,11 @@ pub(crate) enum ForwardedHeader {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Doors and limits")]
 pub(crate) struct LimitOptions {
     /// Address for whatever is not for buyers: the dashboard and its controls, /metrics, and the calls that want the admin token. With
     /// it --listen serves buyers only. Plain HTTP: keep it inside [default: everything is served on --listen]
-    #[arg(long, env = "SECKILL_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "SECKILL_ADMIN_LISTEN", value_name = "ADDRESS", value_parser = words::listen)]
     pub(crate) admin_listen: Option<String>,
     /// Certificate for HTTPS on --listen, a PEM file with the whole chain; read again when it changes
     #[arg(long, env = "SECKILL_TLS_CERT_FILE", value_name = "FILE", requires = "tls_key_file")]

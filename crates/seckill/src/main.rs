@@ -17,6 +17,7 @@ mod exit;
 mod experiments;
 mod gateway_process;
 mod given;
+mod greeting;
 #[cfg_attr(not(feature = "lab"), path = "without_lab.rs")]
 mod lab;
 mod limits;
@@ -30,7 +31,9 @@ mod reporting;
 mod roles;
 mod sales;
 mod secrets;
+mod shell;
 mod telemetry;
+mod terminal;
 mod token;
 mod words;
 mod worker_parts;
@@ -38,9 +41,7 @@ mod worker_task;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use cli::{Cli, Command};
+use cli::Command;
 
 /// Requests allocate and free small pieces on many threads, which the system's allocator is slow at.
 #[global_allocator]
@@ -48,9 +49,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let started =
-        telemetry::start(cli.command.default_log_level(), cli.log_json, &cli.traces, cli.command.service());
+    let command = cli::groups::parse().command;
+    let started = telemetry::start(command.default_log_level(), command.log(), command.service());
     // Sends the last spans when it is dropped; without the feature there is nothing to drop.
     #[cfg_attr(not(feature = "otlp"), expect(clippy::let_unit_value, reason = "it is one with the feature"))]
     let _tracing = match started {
@@ -60,15 +60,15 @@ async fn main() -> ExitCode {
     if let Err(error) = abort::arm() {
         return cli::usage_error(&error);
     }
-    let ended = match cli.command {
+    let ended = match command {
         #[cfg(feature = "lab")]
-        Command::Demo(args) => demo::run(args, cli.log_json).await,
+        Command::Demo(args) => demo::run(args).await,
         #[cfg(not(feature = "lab"))]
         Command::Demo(_) | Command::Lab(_) => Ok(cli::usage_error(options::WITHOUT_LAB)),
         #[cfg(feature = "lab")]
         Command::Lab(args) => Box::pin(experiments::lab(args)).await,
-        Command::Gateway(args) => Box::pin(roles::gateway(*args, cli.log_json)).await,
-        Command::Worker(args) => roles::worker(args).await,
+        Command::Gateway(args) => Box::pin(roles::gateway(*args)).await,
+        Command::Worker(args) => roles::worker(*args).await,
         Command::Bank(args) => bank::run(args).await,
         Command::Migrate(args) => roles::migrate(&args).await,
         Command::Sale(args) => sales::sale(args).await,
@@ -88,6 +88,8 @@ async fn main() -> ExitCode {
             println!("{}", seckill_gateway::http::openapi());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Token(args) => token::token(&args),
         Command::Healthcheck(args) => client::healthcheck(args).await,
     };

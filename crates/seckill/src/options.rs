@@ -1,5 +1,7 @@
 //! Flags that several commands share, and how they become the configuration of a library.
 
+pub(crate) mod secrets;
+pub(crate) mod servers;
 pub(crate) mod tokens;
 
 use std::ffi::OsString;
@@ -24,6 +26,7 @@ use seckill_worker::{DrainRate, Pace};
 use url::Url;
 use uuid::Uuid;
 
+use self::servers::{AmqpOptions, MysqlOptions};
 use crate::given::Given;
 use crate::words;
 use crate::worker_parts::{AfterConfig, WorkerParts};
@@ -60,6 +63,7 @@ impl QueueOption {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Back end")]
 pub(crate) struct BackendOptions {
     /// Where the stock, the queue and the orders are
     #[arg(long, env = "SECKILL_BACKEND", value_enum, default_value = "embedded")]
@@ -73,9 +77,18 @@ pub(crate) struct BackendOptions {
 
 /// Where events come from.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Back end")]
 pub(crate) struct EventsOptions {
+    /// Where the stock, the queue and the orders are
+    #[arg(long, env = "SECKILL_BACKEND", value_enum, default_value = "embedded")]
+    pub(crate) backend: BackendKind,
+    /// Folder of the embedded back end
+    #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
+    pub(crate) data_dir: PathBuf,
     #[command(flatten)]
-    pub(crate) backend: BackendOptions,
+    pub(crate) amqp: AmqpOptions,
+    #[command(flatten)]
+    pub(crate) mysql: MysqlOptions,
     /// Whose events, on the cluster back end: the end of every event's `source`. With it MySQL is not needed [default: read
     /// from MySQL]
     #[arg(long, env = "SECKILL_LEDGER_ID", value_name = "UUID", value_parser = words::ledger_id)]
@@ -83,6 +96,7 @@ pub(crate) struct EventsOptions {
 }
 
 #[derive(Clone, Args)]
+#[command(next_help_heading = "Servers of the cluster back end")]
 pub(crate) struct ClusterOptions {
     /// Redis of the cluster back end; by default redis://127.0.0.1:6379/0
     #[arg(long, env = "SECKILL_REDIS_URL", hide_env_values = true)]
@@ -90,19 +104,10 @@ pub(crate) struct ClusterOptions {
     /// File that holds the URL of Redis, in place of the URL
     #[arg(long, env = "SECKILL_REDIS_URL_FILE", value_name = "FILE")]
     redis_url_file: Option<OsString>,
-    /// RabbitMQ of the cluster back end; the path is the vhost, %2f the one named `/`. By default
-    /// amqp://guest:guest@127.0.0.1:5672/%2f
-    #[arg(long, env = "SECKILL_AMQP_URL", hide_env_values = true)]
-    amqp_url: Option<String>,
-    /// File that holds the URL of RabbitMQ, in place of the URL
-    #[arg(long, env = "SECKILL_AMQP_URL_FILE", value_name = "FILE")]
-    amqp_url_file: Option<OsString>,
-    /// MySQL or MariaDB of the cluster back end; by default mysql://root@127.0.0.1:3306/seckill
-    #[arg(long, env = "SECKILL_MYSQL_URL", hide_env_values = true)]
-    mysql_url: Option<String>,
-    /// File that holds the URL of MySQL or MariaDB, in place of the URL
-    #[arg(long, env = "SECKILL_MYSQL_URL_FILE", value_name = "FILE")]
-    mysql_url_file: Option<OsString>,
+    #[command(flatten)]
+    amqp: AmqpOptions,
+    #[command(flatten)]
+    pub(crate) mysql: MysqlOptions,
     /// Where accepted orders wait, on the cluster back end. Events are on RabbitMQ in any case. The same in every process
     #[arg(long, env = "SECKILL_QUEUE", value_enum, default_value = "rabbitmq")]
     pub(crate) queue: QueueOption,
@@ -152,14 +157,12 @@ impl ClusterOptions {
 
     /// The URL of RabbitMQ.
     pub(crate) fn amqp_url(&self) -> Result<String> {
-        let given = Given::new("--amqp-url", &self.amqp_url, &self.amqp_url_file);
-        given.read_or("amqp://guest:guest@127.0.0.1:5672/%2f")
+        self.amqp.url()
     }
 
     /// The URL of MySQL or MariaDB.
     pub(crate) fn mysql_url(&self) -> Result<String> {
-        let given = Given::new("--mysql-url", &self.mysql_url, &self.mysql_url_file);
-        given.read_or("mysql://root@127.0.0.1:3306/seckill")
+        self.mysql.url()
     }
 }
 
@@ -170,42 +173,9 @@ impl std::fmt::Debug for ClusterOptions {
     }
 }
 
-#[derive(Clone, Args)]
-pub(crate) struct SecretOptions {
-    /// Secret that signs buyers' tokens (HS256), 32 characters or more. By default the embedded back end takes it from `jwt.secret` in its
-    /// data folder, if it is there; gateways of the cluster back end share it
-    #[arg(long, env = "SECKILL_JWT_SECRET", hide_env_values = true)]
-    jwt_secret: Option<String>,
-    /// File that holds the secret that signs buyers' tokens, in place of the secret
-    #[arg(long, env = "SECKILL_JWT_SECRET_FILE", value_name = "FILE")]
-    jwt_secret_file: Option<OsString>,
-    /// Token that may do everything, named `admin`, 16 characters or more; by default that of `admin.token` in the data folder
-    #[arg(long, env = "SECKILL_ADMIN_TOKEN", hide_env_values = true)]
-    admin_token: Option<String>,
-    /// File that holds this token, in place of the token
-    #[arg(long, env = "SECKILL_ADMIN_TOKEN_FILE", value_name = "FILE")]
-    admin_token_file: Option<OsString>,
-}
-
-impl SecretOptions {
-    pub(crate) fn jwt_secret(&self) -> Result<Option<String>> {
-        Given::new("--jwt-secret", &self.jwt_secret, &self.jwt_secret_file).read()
-    }
-
-    pub(crate) fn admin_token(&self) -> Result<Option<String>> {
-        Given::new("--admin-token", &self.admin_token, &self.admin_token_file).read()
-    }
-}
-
-impl std::fmt::Debug for SecretOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretOptions").finish_non_exhaustive()
-    }
-}
-
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerOptions {
-    /// Gateway (or, for a health check, worker) to ask
+    /// Gateway (or, for a health check, worker) to ask, as http://HOST:PORT or HOST:PORT
     #[arg(long, env = "SECKILL_SERVER", default_value = "http://127.0.0.1:8080", value_parser = words::server)]
     pub(crate) server: Url,
 }
@@ -219,9 +189,10 @@ pub(crate) enum GatewayMode {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Gateway")]
 pub(crate) struct GatewayOptions {
-    /// Address to serve HTTP on
-    #[arg(long, env = "SECKILL_LISTEN", default_value = "127.0.0.1:8080")]
+    /// Address to serve HTTP on, as HOST:PORT; a port alone is one of this machine only
+    #[arg(long, env = "SECKILL_LISTEN", default_value = "127.0.0.1:8080", value_parser = words::listen)]
     pub(crate) listen: String,
     /// Lanes of a sale: batches that may be under way at the same time
     #[arg(long, env = "SECKILL_LANES", default_value_t = 4, value_parser = at_least_one)]
@@ -302,6 +273,7 @@ impl GatewayOptions {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Worker")]
 pub(crate) struct WorkerOptions {
     /// Orders a second that this worker may write to the database, or `unlimited`, or `paused`
     #[arg(long, env = "SECKILL_DRAIN_RATE", default_value = "2000")]
@@ -343,6 +315,7 @@ impl WorkerOptions {
 }
 
 #[derive(Clone, Args)]
+#[command(next_help_heading = "Payments and refunds")]
 pub(crate) struct MoneyOptions {
     /// Address of the bank that charges cards, such as http://127.0.0.1:8090; `seckill bank` starts one to try things with
     /// [default: nothing is paid by card]
@@ -388,6 +361,7 @@ impl MoneyOptions {
 }
 
 #[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Demonstration")]
 pub(crate) struct DemoOptions {
     /// Give the dashboard its controls, which send load and inject faults. For demonstrations, never for real sales. On a
     /// loopback address everybody who reaches the gateway may use them; do not put a proxy in front of it

@@ -6,7 +6,9 @@ use anyhow::Result;
 use comfy_table::{Table, presets};
 use seckill_core::Timestamp;
 
-use crate::cli::{OrderArgs, OrderCommand, OrderShowArgs, RefundArgs, RefundCommand, RefundDecisionArgs};
+use crate::cli::orders::{
+    OrderArgs, OrderCommand, OrderShowArgs, RefundArgs, RefundCommand, RefundDecisionArgs,
+};
 use crate::client::{admin, print};
 
 /// `seckill order show ID`

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{self, GatewayArgs, MigrateArgs, WorkerArgs};
 use crate::gateway_process::GatewayProcess;
 use crate::lab::Lab;
-use crate::options::BackendKind;
+use crate::options::{BackendKind, GatewayMode};
 use crate::worker_parts::AfterConfig;
 use crate::worker_task::{DrainSettings, WorkerProcess};
-use crate::{access, after, backend, parent, reporting, telemetry};
+use crate::{access, after, backend, greeting, parent, reporting, telemetry};
 
 /// Listens on `address`.
 ///
@@ -32,7 +32,7 @@ pub(crate) async fn listen(address: &str, flag: &str) -> Result<TcpListener> {
 }
 
 /// `seckill gateway`
-pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCode> {
+pub(crate) async fn gateway(args: GatewayArgs) -> Result<ExitCode> {
     let hurry = CancellationToken::new();
     let shutdown = telemetry::shutdown_on_signals(hurry.clone())?;
     let prometheus = telemetry::metrics()?;
@@ -43,16 +43,22 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
         Some(address) => Some(listen(address, "--admin-listen").await?),
         None => None,
     };
-    if let Some(admin) = &admin {
-        tracing::info!(admin_address = %admin.local_addr()?, "whatever is not for buyers is served here only");
-    }
-    tracing::info!(%address, backend = backend.name, mode = ?args.gateway.mode, "the gateway takes orders");
-    if args.with_parent {
-        parent::attach(address, shutdown.clone())?;
-    }
     let config = args.gateway.config(access.buyers, access.admins);
     let config = args.limits.apply(config, args.backend.backend)?;
     let mut config = seckill_gateway::Config { hurry, ticket_keys: args.gateway.ticket_keys()?, ..config };
+    let mode = args.gateway.mode;
+    if mode == GatewayMode::Queue && !args.log.json {
+        let page = admin.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
+        // The listener for whatever is not for buyers has no HTTPS.
+        eprint!("{}", greeting::of(&args, page, admin.is_none() && config.tls.is_some())?);
+    }
+    if let Some(admin) = &admin {
+        tracing::info!(admin_address = %admin.local_addr()?, "whatever is not for buyers is served here only");
+    }
+    tracing::info!(%address, backend = backend.name, ?mode, "the gateway takes orders");
+    if args.with_parent {
+        parent::attach(address, shutdown.clone())?;
+    }
     match access.shared_secret {
         Some(secret) => config.admission_secret = secret,
         None => tracing::warn!(
@@ -71,7 +77,7 @@ pub(crate) async fn gateway(args: GatewayArgs, log_json: bool) -> Result<ExitCod
         );
     }
     let lab = match access.secrets {
-        Some(secrets) => Lab::of_gateway(&args.backend, secrets, log_json).await,
+        Some(secrets) => Lab::of_gateway(&args.backend, secrets, args.log.json).await,
         None => None,
     };
     // Only one process can use the embedded back end, so this one runs the worker, too.
@@ -147,7 +153,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
 
 /// `seckill migrate`
 pub(crate) async fn migrate(args: &MigrateArgs) -> Result<ExitCode> {
-    backend::migrate(&args.cluster).await?;
+    backend::migrate(&args.mysql).await?;
     eprintln!("the database has this version's schema");
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::cli::sales::{SaleFields, SaleRaiseArgs, SaleSetArgs};
 use crate::cli::{ReadArgs, RepairArgs, SaleArgs, SaleCommand, SaleCreateArgs};
 use crate::client::{admin, client, print};
-use crate::{secrets, words};
+use crate::{secrets, terminal, words};
 
 /// `seckill sale …`
 pub(crate) async fn sale(args: SaleArgs) -> Result<ExitCode> {
@@ -84,7 +84,7 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
         proof_of_work: admission.proof_of_work,
         waiting_room: admission.waiting_room,
     };
-    let admin = client.admin(secrets::admin_token(&args.secrets, &args.data_dir)?);
+    let admin = client.admin(secrets::admin_token(&args.admin.token, &args.admin.data_dir)?);
     let key = args.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());
     let created = create_once(&admin, &sale, &key).await?;
     print(args.read.json, &created, || table([&created.sale]))
@@ -103,26 +103,45 @@ pub(crate) async fn create_once(admin: &Admin, sale: &NewSale, key: &str) -> Res
     }
 }
 
+/// Columns that the table of sales needs; in a narrower terminal each sale becomes a block of lines.
+const WIDE: usize = 72;
+
 fn table<'a>(sales: impl IntoIterator<Item = &'a Sale>) -> Table {
+    let narrow = terminal::stdout().is_some_and(|size| size.columns < WIDE);
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
-    table.set_header([
-        "id", "name", "stock", "sold", "orders", "rejected", "price", "starts", "ends", "state",
-    ]);
+    if !narrow {
+        table.set_header(FIELDS);
+    }
     for sale in sales {
-        let state = if sale.paused { "paused" } else { sale.state.as_str() };
-        table.add_row([
-            sale.id.to_string(),
-            sale.name.clone(),
-            sale.stock.to_string(),
-            sale.sold.to_string(),
-            sale.orders.to_string(),
-            sale.rejected_orders.to_string(),
-            format!("{}.{:02} {}", sale.price_cents / 100, sale.price_cents % 100, sale.currency),
-            sale.starts_at.format("%F %T").to_string(),
-            sale.ends_at.format("%F %T").to_string(),
-            state.to_owned(),
-        ]);
+        if narrow {
+            for (name, value) in FIELDS.into_iter().zip(fields(sale)) {
+                table.add_row([name.to_owned(), value]);
+            }
+            table.add_row(["", ""]);
+        } else {
+            table.add_row(fields(sale));
+        }
     }
     table
+}
+
+/// What is shown of a sale.
+const FIELDS: [&str; 10] =
+    ["id", "name", "stock", "sold", "orders", "rejected", "price", "starts", "ends", "state"];
+
+fn fields(sale: &Sale) -> [String; 10] {
+    let state = if sale.paused { "paused" } else { sale.state.as_str() };
+    [
+        sale.id.to_string(),
+        sale.name.clone(),
+        sale.stock.to_string(),
+        sale.sold.to_string(),
+        sale.orders.to_string(),
+        sale.rejected_orders.to_string(),
+        format!("{}.{:02} {}", sale.price_cents / 100, sale.price_cents % 100, sale.currency),
+        sale.starts_at.format("%F %T").to_string(),
+        sale.ends_at.format("%F %T").to_string(),
+        state.to_owned(),
+    ]
 }

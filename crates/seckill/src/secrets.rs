@@ -13,7 +13,7 @@ use rand::distr::Alphanumeric;
 use seckill_token::{Rules, admin};
 use secrecy::SecretString;
 
-use crate::options::SecretOptions;
+use crate::options::secrets::{AdminTokenOptions, BuyerSecretOptions, SecretOptions};
 
 /// Both, as a demonstration has them: it signs its own buyers' tokens and opens its own sales.
 #[derive(Clone)]
@@ -112,8 +112,8 @@ impl Found {
     /// `kept`: the folder of the embedded back end.
     pub(crate) fn look(options: &SecretOptions, kept: Option<&Path>) -> Result<Self> {
         Ok(Self {
-            jwt_secret: JWT.look(options.jwt_secret()?.as_deref(), kept)?,
-            admin_token: ADMIN.look(options.admin_token()?.as_deref(), kept)?,
+            jwt_secret: JWT.look(options.buyers.jwt_secret()?.as_deref(), kept)?,
+            admin_token: ADMIN.look(options.admin.admin_token()?.as_deref(), kept)?,
         })
     }
 
@@ -188,21 +188,36 @@ fn random() -> String {
     rand::rng().sample_iter(Alphanumeric).take(43).map(char::from).collect()
 }
 
+/// Whether both secrets are in this folder.
+#[cfg(feature = "lab")]
+pub(crate) fn are_kept_in(data_dir: &Path) -> bool {
+    [JWT, ADMIN].iter().all(|kind| data_dir.join(kind.file).exists())
+}
+
+#[cfg(feature = "lab")]
 impl Secrets {
+    /// New secrets, which this folder has from now on: commands find them by `--data-dir`.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn new_in(data_dir: &Path) -> Result<Self> {
+        let (jwt_secret, admin_token) = (JWT.make(data_dir)?, ADMIN.make(data_dir)?);
+        Ok(Self { jwt_secret, admin_token, issuer: None, audience: None })
+    }
+
     /// New secrets, which no file has.
-    #[cfg(feature = "lab")]
     pub(crate) fn random() -> Self {
         Self { jwt_secret: random().into(), admin_token: random().into(), issuer: None, audience: None }
     }
 }
 
 /// The secret that signs buyers' tokens, for a command.
-pub(crate) fn jwt_secret(options: &SecretOptions, data_dir: &Path) -> Result<SecretString> {
+pub(crate) fn jwt_secret(options: &BuyerSecretOptions, data_dir: &Path) -> Result<SecretString> {
     JWT.find(options.jwt_secret()?.as_deref(), data_dir)
 }
 
 /// The admin token, for a command that sends requests to a gateway.
-pub(crate) fn admin_token(options: &SecretOptions, data_dir: &Path) -> Result<SecretString> {
+pub(crate) fn admin_token(options: &AdminTokenOptions, data_dir: &Path) -> Result<SecretString> {
     let given = options.admin_token()?;
     let kept = data_dir.join(ADMIN.file);
     ensure!(

@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::builder::FalseyValueParser;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{Event, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -18,17 +19,28 @@ use tracing_subscriber::{Layer, fmt};
 
 /// The RabbitMQ client calls it an error when a queue that was asked for is not there, which is an answer. What really failed on
 /// a channel is logged by whoever used it.
-const QUIET: &str = "lapin::channel=off";
+const QUIET: &str = "lapin::channel";
+
+/// How a process logs, and where its spans go.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Log and traces")]
+pub(crate) struct LogOptions {
+    /// Write the log as JSON, a line an event
+    #[arg(id = "log_json", long = "log-json", env = "SECKILL_LOG_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    traces: TraceOptions,
+}
 
 /// Where spans are sent.
 #[cfg(feature = "otlp")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct TraceOptions {
     /// Sends traces to this OpenTelemetry collector, by OTLP over HTTP, such as http://127.0.0.1:4318
-    #[arg(long, global = true, env = "SECKILL_OTLP_ENDPOINT", value_name = "URL", value_parser = crate::words::server)]
+    #[arg(long, env = "SECKILL_OTLP_ENDPOINT", value_name = "URL", value_parser = crate::words::server)]
     otlp_endpoint: Option<url::Url>,
     /// Share of the requests that are traced, 0 to 1. A request that came with a `traceparent` is traced if that says so
-    #[arg(long, global = true, env = "SECKILL_OTLP_SAMPLE", value_name = "SHARE", default_value = "0.01", value_parser = share)]
+    #[arg(long, env = "SECKILL_OTLP_SAMPLE", value_name = "SHARE", default_value = "0.01", value_parser = share)]
     otlp_sample: f64,
 }
 
@@ -49,23 +61,21 @@ pub(crate) type Tracing = Option<seckill_trace::Collector>;
 #[cfg(not(feature = "otlp"))]
 pub(crate) type Tracing = ();
 
-/// Logs to stderr, and sends spans where `traces` says, as those of `service`. SECKILL_LOG sets the filter of the log; without it
-/// `default` holds.
+/// Logs to stderr, and sends spans where the options say, as those of `service`. SECKILL_LOG sets the filter of the log; without it
+/// `default` holds. Without options SECKILL_LOG_JSON says how the log looks, and spans go nowhere.
 ///
 /// # Errors
 /// The collector's address cannot be used.
 #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "spans are sent nowhere"))]
-pub(crate) fn start(
-    default: &str,
-    json: bool,
-    traces: &TraceOptions,
-    service: &'static str,
-) -> Result<Tracing> {
-    let wanted = std::env::var("SECKILL_LOG").unwrap_or_else(|_| format!("{default},{QUIET}"));
+pub(crate) fn start(default: &str, options: Option<&LogOptions>, service: &'static str) -> Result<Tracing> {
+    let json = options.map_or_else(json_by_environment, |options| options.json);
+    let wanted = std::env::var("SECKILL_LOG").unwrap_or_else(|_| default.to_owned());
     let filter: Targets = wanted.parse().unwrap_or_else(|error| {
         eprintln!("seckill: SECKILL_LOG={wanted:?} is no filter ({error}); using {default:?}");
         default.parse().expect("the default is a level")
     });
+    // Unless the filter has a word about it.
+    let filter = if wanted.contains(QUIET) { filter } else { filter.with_target(QUIET, LevelFilter::OFF) };
     let colours =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let log = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
@@ -79,8 +89,11 @@ pub(crate) fn start(
     let registry = tracing_subscriber::registry().with(log.with_filter(filter.and(events)));
     #[cfg(feature = "otlp")]
     {
-        let connect = |endpoint| seckill_trace::Collector::connect(endpoint, service, traces.otlp_sample);
-        let collector = traces.otlp_endpoint.as_ref().map(connect).transpose()?;
+        let connect = |traces: &TraceOptions| {
+            let endpoint = traces.otlp_endpoint.as_ref()?;
+            Some(seckill_trace::Collector::connect(endpoint, service, traces.otlp_sample))
+        };
+        let collector = options.and_then(|options| connect(&options.traces)).transpose()?;
         // What other libraries do is not part of an order's path.
         let ours = Targets::new().with_target("seckill", tracing::Level::INFO);
         match &collector {
@@ -95,6 +108,11 @@ pub(crate) fn start(
         registry.init();
         Ok(())
     }
+}
+
+fn json_by_environment() -> bool {
+    let value = std::env::var("SECKILL_LOG_JSON").unwrap_or_default();
+    !matches!(value.to_lowercase().as_str(), "" | "0" | "f" | "false" | "n" | "no" | "off")
 }
 
 /// Adds to each line the id of the request that it was written for.

@@ -50,7 +50,7 @@ fn signer(args: &SignArgs) -> Result<Signer> {
                 kid.is_none(),
                 "the secret (--jwt-secret) has no key id; give --kid with --signing-key-file only"
             );
-            Signer::hs256(secrets::jwt_secret(&args.secrets, &args.data_dir)?.expose_secret())
+            Signer::hs256(secrets::jwt_secret(&args.secret, &args.data_dir)?.expose_secret())
         }
     };
     Ok(signer.with_claims(issuer, audience))

@@ -107,14 +107,44 @@ pub(crate) fn millis(time: Duration) -> anyhow::Result<u64> {
     u64::try_from(time.as_millis()).map_err(|_| anyhow::anyhow!("{time:?} is too long"))
 }
 
-/// The address of a gateway or worker.
+/// The address of a gateway or worker: a URL, or a host and a port.
 pub(crate) fn server(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    let url = url.ok_or_else(|| "give an address such as http://127.0.0.1:8080".to_owned())?;
+    let form = || "give an address such as http://127.0.0.1:8080 or 127.0.0.1:8080".to_owned();
+    let url = match text.contains("://") {
+        true => Url::parse(text),
+        // A port is needed here: what has none may as well be a word that got here by mistake.
+        false if has_port(text) => Url::parse(&format!("http://{text}")),
+        false => return Err(form()),
+    };
+    let url = url.ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(form)?;
     match url.path() {
         "/" => Ok(url),
         path => Err(format!("give the address without the path {path}, such as http://127.0.0.1:8080")),
     }
+}
+
+fn has_port(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    host.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// Where to listen: a host and a port. A port alone is one of this machine only, because an open door must be asked for.
+pub(crate) fn listen(text: &str) -> Result<String, String> {
+    let everybody = "such as 127.0.0.1:8080 for this machine only, or 0.0.0.0:8080 for everybody";
+    if text.parse::<u16>().is_ok() {
+        return Ok(format!("127.0.0.1:{text}"));
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("give a host and a port, {everybody}"))?;
+    if host.contains('/') {
+        return Err(format!("give a host and a port without http://, {everybody}"));
+    }
+    if host.is_empty() {
+        return Err(format!("say on which address, {everybody}"));
+    }
+    if port.parse::<u16>().is_err() {
+        return Err(format!("{port:?} is no port, which is a number from 0 to 65535; give one {everybody}"));
+    }
+    Ok(text.to_owned())
 }
 
 /// A length of time.

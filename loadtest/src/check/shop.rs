@@ -297,7 +297,7 @@ impl Shop {
     /// [`Error::Shop`] when the server refuses it.
     pub async fn check_buyers(&mut self, tokens: &Tokens, sale: u64) -> Result<(), Error> {
         const REASON: &str = "the server does not take their tokens; give the secret that it signs with, like \
-                              --jwt-secret SECRET, or tokens that have not run out";
+                              --jwt-secret-file FILE, or tokens that have not run out";
         let orders = self.client.buyer(token(&tokens.header(0))).orders(SaleId(sale)).await;
         accepted("send buyers", REASON, orders)
     }

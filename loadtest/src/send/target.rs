@@ -1,6 +1,6 @@
 //! The address that the requests go to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use url::Url;
 
@@ -16,13 +16,18 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads a base address; a path in it is put before every request's path.
+    /// Reads a base address, or a host and a port; a path in it is put before every request's path.
     ///
     /// # Errors
-    /// [`Error::Target`] unless it is an `http` URL with a host.
+    /// [`Error::Target`] unless it is an `http` URL with a host, or `HOST:PORT`.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |reason: &str| Error::Target { url: text.to_owned(), reason: reason.to_owned() };
-        let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+        let host_and_port = || {
+            let (host, port) = text.split('/').next()?.rsplit_once(':')?;
+            (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| format!("http://{text}"))
+        };
+        let whole = if text.contains("://") { None } else { host_and_port() };
+        let url = Url::parse(whole.as_deref().unwrap_or(text)).map_err(|error| wrong(&error.to_string()))?;
         if url.scheme() != "http" {
             return Err(wrong("only plain http is supported"));
         }
@@ -43,6 +48,11 @@ impl Target {
     /// The value of the `Host` header.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Whether it is this machine by its address, or by the name `localhost`.
+    pub fn is_this_machine(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
     /// The path of a request, with the target's own path before it.

@@ -12,7 +12,7 @@ use crate::gateway::{ADMIN, Lie, SECRET, gateway};
 pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for name in ["SECKILL_TARGET", "SECKILL_ADMIN_TOKEN", "SECKILL_JWT_SECRET"] {
+    for name in ["SECKILL_TARGET", "SECKILL_ADMIN_TOKEN", "SECKILL_JWT_SECRET", "SECKILL_DATA_DIR"] {
         command.env_remove(name);
     }
     command
@@ -24,7 +24,7 @@ pub(crate) async fn output(args: Vec<String>) -> Output {
 }
 
 /// Runs the program to its end in a folder.
-async fn output_in(folder: &Path, args: Vec<String>) -> Output {
+pub(crate) async fn output_in(folder: &Path, args: Vec<String>) -> Output {
     let folder = folder.to_owned();
     let run = move || {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

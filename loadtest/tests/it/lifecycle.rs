@@ -153,7 +153,7 @@ async fn a_run_that_cannot_go_on_after_the_order_is_refused_before_it() {
         (2, "lifecycle --sale 1 --price 0", "1..="),
         (1, "lifecycle --sale 1", "cannot be paid"),
         (1, "lifecycle --bank http://127.0.0.1:9", "cannot connect to http://127.0.0.1:9"),
-        (2, "lifecycle --bank 127.0.0.1:9", "like http://127.0.0.1:8080"),
+        (2, "lifecycle --bank 127.0.0.1", "like http://127.0.0.1:8080"),
     ];
     let target = crate::gateway::gateway(Lie::Nothing).await;
     for (code, flags, sentence) in refused {

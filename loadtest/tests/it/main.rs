@@ -6,6 +6,7 @@ mod bad_input;
 mod command;
 mod failures;
 mod gateway;
+mod kept;
 mod lifecycle;
 mod outcomes;
 mod payments;

@@ -4,6 +4,8 @@ use loadtest::{Plan, Scenario};
 use seckill_core::FieldError;
 use serde::{Deserialize, Serialize};
 
+use super::LoadCommand;
+
 /// The highest rate, in requests a second: more than a process that is gateway and load generator at once can send.
 const MAX_PEAK_RATE: f64 = 50_000.0;
 /// The most buyers, requests and units of one run. A buyer's token and record take some hundred bytes.
@@ -213,8 +215,10 @@ fn command(flags: &Scenario) -> String {
 }
 
 impl PlannedRun {
-    /// The command that does the same in a terminal where SECKILL_JWT_SECRET and SECKILL_ADMIN_TOKEN are set.
-    pub(super) fn command(&self, target: &str) -> String {
-        format!("loadtest run {} --target {target}{}", self.preset, self.flags)
+    /// The command that does the same in a terminal.
+    pub(super) fn command(&self, target: &str, with: &LoadCommand) -> String {
+        let LoadCommand { program, secrets } = with;
+        let gap = if secrets.is_empty() { "" } else { " " };
+        format!("{program} run {} --target {target}{}{gap}{secrets}", self.preset, self.flags)
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Run {
     id: String,
     planned: PlannedRun,
     target: String,
+    /// What does the same in a terminal.
+    command: String,
     drain_stall: Duration,
     watched: Watched,
     stop: CancellationToken,
@@ -53,11 +55,12 @@ enum End {
 }
 
 impl Run {
-    pub(super) fn new(planned: PlannedRun, target: String, drain_stall: Duration) -> Self {
+    pub(super) fn new(planned: PlannedRun, target: String, command: String, drain_stall: Duration) -> Self {
         Self {
             id: Uuid::now_v7().to_string(),
             planned,
             target,
+            command,
             drain_stall,
             watched: Watched::default(),
             stop: CancellationToken::new(),
@@ -114,7 +117,7 @@ impl Run {
             verdict,
             message,
             failure,
-            command: self.planned.command(&self.target),
+            command: self.command.clone(),
         }
     }
 

@@ -15,7 +15,7 @@ use seckill_core::{
 use seckill_dashboard::{Feed, Identity, Reporter, SettingsHandler};
 use seckill_events::{relay, subscribers};
 use seckill_lab::experiment::{OpenPlace, Places, Store};
-use seckill_lab::load::LoadConfig;
+use seckill_lab::load::{LoadCommand, LoadConfig};
 use seckill_lab::{Controls, InjectedFaults, SettingsApplier, WorkerControl};
 use seckill_lifecycle::Service;
 use seckill_testkit::eventually;
@@ -193,6 +193,7 @@ async fn serve_controls(
         sign: Arc::new(|_| String::new()),
         kept_in: None,
         transactions: None,
+        command: LoadCommand::default(),
     };
     let open: OpenPlace = Arc::new(|| Box::pin(async { Err("there is none here".to_owned()) }));
     let experiments = Places { store: Store::Embedded, open };

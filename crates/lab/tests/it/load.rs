@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use seckill_core::{AuditReport, Backend, DrainRate, Mode, SaleId, Verdict};
 use seckill_gateway::Config;
 use seckill_lab::load::{
-    KeptRun, LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus,
+    KeptRun, LoadCommand, LoadConfig, LoadMode, LoadRefusal, LoadRequest, LoadRunner, LoadState, LoadStatus,
 };
 use seckill_lifecycle::Service;
 use seckill_testkit::{eventually, fixtures};
@@ -88,6 +88,7 @@ fn runner(target: &str, direct: Option<&str>) -> Arc<LoadRunner> {
         sign: Arc::new(sign),
         kept_in: None,
         transactions: None,
+        command: LoadCommand::default(),
     };
     LoadRunner::with_drain_stall(config, Duration::from_secs(2))
 }
@@ -219,6 +220,7 @@ async fn a_run_whose_process_is_killed_has_failed_at_the_next_start() {
         sign: Arc::new(sign),
         kept_in: Some(folder.path().join("runs.json")),
         transactions: None,
+        command: LoadCommand::default(),
     };
     let first = LoadRunner::new(config.clone());
     let done = first.start(small(LoadMode::Queue)).expect("nothing is under way");
@@ -369,6 +371,7 @@ async fn a_run_that_breaks_down_has_failed() {
         sign: Arc::new(|_| panic!("no token in this test")),
         kept_in: None,
         transactions: None,
+        command: LoadCommand::default(),
     };
     let runner = LoadRunner::new(config);
     runner.start(small(LoadMode::Queue)).expect("nothing is under way");

@@ -9,6 +9,7 @@ use seckill_core::{Admission, RoomTerms, Timestamp};
 use crate::words;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Tickets and the waiting room")]
 pub(crate) struct AdmissionArgs {
     /// Take no order without a purchase ticket, which buyers fetch beforehand. Scripts that only know the address of the order
     /// are refused before any work is done

@@ -11,12 +11,13 @@ use seckill_bank::server::Faults;
 use url::Url;
 
 use crate::given::Given;
+use crate::telemetry::LogOptions;
 use crate::words;
 
 #[derive(Args)]
 pub(crate) struct BankArgs {
-    /// Address to serve HTTP on
-    #[arg(long, env = "SECKILL_BANK_LISTEN", default_value = "127.0.0.1:8090")]
+    /// Address to serve HTTP on, as HOST:PORT; a port alone is one of this machine only
+    #[arg(long, env = "SECKILL_BANK_LISTEN", default_value = "127.0.0.1:8090", value_parser = words::listen)]
     pub(crate) listen: String,
     /// Folder that keeps every charge and refund, through a `kill -9`, too [default: they are forgotten at the end]
     #[arg(long, env = "SECKILL_BANK_DATA_DIR", value_name = "FOLDER")]
@@ -32,6 +33,8 @@ pub(crate) struct BankArgs {
     webhook_secret_file: Option<OsString>,
     #[command(flatten)]
     faults: FaultArgs,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 /// What goes wrong from the start on. `PUT /v1/faults` changes it while the bank runs.

@@ -7,6 +7,7 @@ use clap::builder::ArgPredicate;
 use seckill_worker::DrainRate;
 
 use crate::options::{BackendKind, ClusterOptions};
+use crate::telemetry::LogOptions;
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
@@ -45,10 +46,13 @@ pub(crate) struct DemoArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) backend: DemoBackend,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 /// The options of the back end, without its data folder: the demo makes its own.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Back end")]
 pub(crate) struct DemoBackend {
     /// Where the stock, the queue and the orders are
     #[arg(long, env = "SECKILL_BACKEND", value_enum, default_value = "embedded")]

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{AdminArgs, ReadArgs};
 use crate::given::Given;
 use crate::options::EventsOptions;
+use crate::telemetry::LogOptions;
 use crate::words;
 
 #[derive(Args)]
@@ -47,6 +48,8 @@ pub(crate) struct SubscribeArgs {
     pub(crate) count: Option<u64>,
     #[command(flatten)]
     pub(crate) events: EventsOptions,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 impl SubscribeArgs {

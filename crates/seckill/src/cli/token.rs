@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::options::DATA_DIR;
+use crate::options::secrets::BuyerSecretOptions;
 use crate::options::tokens::ClaimOptions;
-use crate::options::{DATA_DIR, SecretOptions};
 use crate::words;
 
 #[derive(Debug, Args)]
@@ -47,7 +48,7 @@ pub(crate) struct SignArgs {
     #[command(flatten)]
     pub(crate) claims: ClaimOptions,
     #[command(flatten)]
-    pub(crate) secrets: SecretOptions,
+    pub(crate) secret: BuyerSecretOptions,
     /// Folder of the embedded back end, whose gateway may have its secrets there
     #[arg(long, env = "SECKILL_DATA_DIR", default_value = DATA_DIR)]
     pub(crate) data_dir: PathBuf,

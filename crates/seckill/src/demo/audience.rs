@@ -9,6 +9,8 @@ use rustix::termios::tcgetpgrp;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::say;
+
 /// How long a demo waits at the most.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The countdown, in seconds. A page that has just been opened shows its first numbers within one.
@@ -27,7 +29,8 @@ impl Audience {
 
     /// Waits for them, and counts down.
     pub(super) async fn seated(self) {
-        eprintln!("Starting when the page is open, or in {} s; Enter starts at once.", PATIENCE.as_secs());
+        let seconds = PATIENCE.as_secs();
+        say(&format!("Starting when the page is open, or in {seconds} s; Enter starts at once."));
         let key = enter();
         let came = async {
             tokio::select! {

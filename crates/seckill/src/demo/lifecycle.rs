@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use super::{STALLED, System, TOKEN_TTL, session};
 use crate::cli::demo::DemoArgs;
-use crate::secrets;
+use crate::{secrets, terminal};
 
 /// Hundredths of the sale's currency.
 pub(super) const PRICE_CENTS: u64 = 999;
@@ -320,25 +320,25 @@ impl Outcome {
             println!("{name:<12}{}", cells(numbers.map(u64::to_string)));
         }
         println!();
-        println!(
+        say(&format!(
             "{} of {} units were on sale again, and {} more orders were accepted; {} units are left after {:.1} s",
             self.returned_units, self.stock, self.again.accepted, self.left, self.seconds
-        );
+        ));
         let Money { charged_cents, refunded_cents, paid_cents, entries_sum, .. } = self.money;
-        println!(
+        say(&format!(
             "charged {} − refunded {} = paid orders {}   entries sum {entries_sum}   {}",
             amount(charged_cents),
             amount(refunded_cents),
             amount(paid_cents),
             mark(self.money.findings().is_empty())
-        );
-        println!(
+        ));
+        say(&format!(
             "oversold {}   lost {}   duplicates {}   conserved {}",
             self.audit.oversold,
             self.lost,
             self.audit.duplicates,
             if self.audit.conserved { "yes" } else { "no" }
-        );
+        ));
         for finding in &self.audit.findings {
             println!("  {finding}");
         }
@@ -346,6 +346,11 @@ impl Outcome {
         println!("{} {words}", mark(self.holds()));
         Ok(())
     }
+}
+
+/// A sentence on stdout, no wider than the terminal.
+fn say(sentence: &str) {
+    println!("{}", terminal::fill(sentence, terminal::stdout()));
 }
 
 fn mark(holds: bool) -> String {

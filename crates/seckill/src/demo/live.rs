@@ -1,36 +1,45 @@
-//! The line on stderr that shows how far a demo is: one line that changes on a terminal, one line a second elsewhere.
+//! How far a demo is, on stderr: on a terminal the chart as it grows, elsewhere a line a second.
 
 use std::convert::Infallible;
 use std::future;
 use std::io::IsTerminal;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use loadtest::{Sample, Step, Watched};
+use loadtest::{Counts, Sample, Step, Watched};
 
-use super::SAMPLE_EVERY;
+use super::curves::Curves;
+use super::{SAMPLE_EVERY, chart, verdict};
+use crate::cli::demo::DemoArgs;
+use crate::terminal;
 
-pub(super) struct LiveLine {
+pub(super) struct LiveView {
     bar: ProgressBar,
     watched: Watched,
     began: SystemTime,
     terminal: bool,
+    /// What is drawn, up to now.
+    curves: Curves,
+    /// Samples that are in it.
+    seen: usize,
+    drain_rate: Option<u32>,
     /// The next line is printed for a sample from this second or later.
     next_second: f64,
 }
 
-impl LiveLine {
+impl LiveView {
     /// For a session that begins now.
-    pub(super) fn new(watched: Watched) -> Self {
+    pub(super) fn new(watched: Watched, args: &DemoArgs) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::new_spinner();
-        bar.set_style(
-            ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}").expect("the template is right"),
-        );
-        Self { bar, watched, began: SystemTime::now(), terminal, next_second: 0.0 }
+        bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is right"));
+        let drain_rate = verdict::limit(args.drain_rate);
+        let curves = Curves { seconds: expected(args, drain_rate).as_secs_f64(), ..Curves::default() };
+        let began = SystemTime::now();
+        Self { bar, watched, began, terminal, curves, seen: 0, drain_rate, next_second: 0.0 }
     }
 
-    /// Shows the line until the drain has ended. Then it waits to be dropped.
+    /// Shows it until the drain has ended. Then it waits to be dropped.
     pub(super) async fn show(&mut self) -> Infallible {
         let mut steps = self.watched.steps();
         let drained = steps.wait_for(|step| matches!(step, Step::Verifying { .. }));
@@ -40,8 +49,14 @@ impl LiveLine {
                 _ = &mut drained => true,
                 () = tokio::time::sleep(SAMPLE_EVERY) => false,
             };
-            if let Some(sample) = self.watched.samples.last() {
-                self.show_sample(&sample);
+            let counts = self.watched.progress.counts();
+            let samples = self.watched.samples.all();
+            self.curves.add_samples(&samples[self.seen..], self.began);
+            self.seen = samples.len();
+            match samples.last() {
+                _ if self.terminal => self.draw(counts, samples.last()),
+                Some(sample) => self.print(counts, sample),
+                None => {}
             }
             if ended {
                 self.bar.finish_and_clear();
@@ -50,24 +65,49 @@ impl LiveLine {
         }
     }
 
-    fn show_sample(&mut self, sample: &Sample) {
-        let counts = self.watched.progress.counts();
+    /// On a terminal: the chart up to now, and the numbers below it.
+    fn draw(&mut self, counts: Counts, sample: Option<&Sample>) {
+        let now = self.began.elapsed().unwrap_or_default().as_secs_f64();
+        self.curves.sent.push((now, counts.sent as f64));
+        self.curves.known = now;
+        self.curves.seconds = self.curves.seconds.max(now);
+        let room = terminal::stderr();
+        let columns = room.map_or(80, |room| room.columns);
+        let mut text = chart::draw(&self.curves, self.drain_rate, room);
+        text.push_str(&terminal::lines(&numbers(counts, sample), "   ", columns - 1).join("\n"));
+        self.bar.set_message(text);
+        self.bar.tick();
+    }
+
+    fn print(&mut self, counts: Counts, sample: &Sample) {
         let at = sample.seconds_after(self.began);
-        let line = format!(
-            "sent {} of {}   accepted {}   sold out {}   backlog {}   committed {}",
-            counts.sent,
-            counts.planned,
-            counts.accepted,
-            counts.sold_out,
-            sample.backlog().unwrap_or_default(),
-            sample.committed
-        );
-        if self.terminal {
-            self.bar.set_message(line);
-            self.bar.tick();
-        } else if at >= self.next_second {
+        if at >= self.next_second {
             self.next_second = at.floor() + 1.0;
-            eprintln!("{at:>5.1} s  {line}");
+            eprintln!("{at:>5.1} s  {}", numbers(counts, Some(sample)).join("   "));
         }
     }
+}
+
+/// Nothing of it stays on the terminal, also where a run is ended early.
+impl Drop for LiveView {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn numbers(counts: Counts, sample: Option<&Sample>) -> [String; 5] {
+    [
+        format!("sent {} of {}", counts.sent, counts.planned),
+        format!("accepted {}", counts.accepted),
+        format!("sold out {}", counts.sold_out),
+        format!("backlog {}", sample.and_then(Sample::backlog).unwrap_or_default()),
+        format!("committed {}", sample.map_or(0, |sample| sample.committed)),
+    ]
+}
+
+/// How long the run should take: the axis of the chart ends there, and goes on where it takes longer.
+fn expected(args: &DemoArgs, drain_rate: Option<u32>) -> Duration {
+    let orders = f64::from(args.stock.min(args.buyers));
+    let drain = drain_rate.map_or(0.0, |rate| orders / f64::from(rate.max(1)));
+    args.arrival.max(Duration::from_secs_f64(drain))
 }

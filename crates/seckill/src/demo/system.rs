@@ -31,23 +31,21 @@ pub(super) struct System {
 
 impl System {
     /// `page_opened` is told when the first page is open.
-    pub(super) async fn start(
-        args: &DemoArgs,
-        log_json: bool,
-        page_opened: oneshot::Sender<()>,
-        shutdown: CancellationToken,
-    ) -> Result<Self> {
+    pub(super) async fn start(args: &DemoArgs, page_opened: oneshot::Sender<()>) -> Result<Self> {
         let prometheus = telemetry::metrics()?;
         let listener = roles::listen(&format!("127.0.0.1:{}", args.port), "--port").await?;
         let server = Url::parse(&format!("http://{}", listener.local_addr()?))?;
         let (options, data_dir) = back_end_options(args)?;
         let backend = open_back_end(&options).await?;
         let backend_name = backend.name;
-        let secrets = Secrets::random();
+        let secrets = match &data_dir {
+            Some(folder) => Secrets::new_in(folder.path())?,
+            None => Secrets::random(),
+        };
         let Secrets { jwt_secret, admin_token, .. } = secrets.clone();
         let config = seckill_gateway::Config::new(jwt_secret.clone(), admin_token.clone());
         let pace = Pace::new(args.drain_rate, seckill_worker::MAX_BATCH);
-        let lab = Lab::of_gateway(&options, secrets, log_json).await;
+        let lab = Lab::of_gateway(&options, secrets, args.log.json).await;
 
         let worker = Some(WorkerParts {
             config: seckill_worker::Config::default(),
@@ -66,7 +64,7 @@ impl System {
             prometheus,
             first_page: Some(page_opened),
         };
-        let stop = shutdown.child_token();
+        let stop = CancellationToken::new();
         let gateway = tokio::spawn(process.run(stop.clone()));
         Ok(Self { server, jwt_secret, admin_token, backend_name, gateway, stop, _data_dir: data_dir })
     }
@@ -95,7 +93,7 @@ async fn open_back_end(options: &BackendOptions) -> Result<Backend> {
     match options.backend {
         BackendKind::Embedded => Ok(seckill_embedded::open(&options.data_dir).await?),
         BackendKind::Cluster => {
-            backend::migrate(&options.cluster).await?;
+            backend::migrate(&options.cluster.mysql).await?;
             backend::cluster(&options.cluster).await
         }
     }

@@ -2,12 +2,14 @@
 
 use anyhow::{Context, Result};
 use console::style;
-use loadtest::{Audit, AuditState, Latency, Played};
+use loadtest::{Audit, AuditState, Counts, Latency, Played};
 use seckill_worker::DrainRate;
 use serde::Serialize;
 
-use super::chart::{self, Series};
+use super::chart;
+use super::curves::Curves;
 use crate::cli::demo::DemoArgs;
+use crate::terminal;
 
 /// The outcome of a demo. The fields up to `backend` are an interface: scripts read them.
 #[derive(Debug, Serialize)]
@@ -57,14 +59,14 @@ pub(super) struct Outcome {
     /// As the gateway sent it.
     audit: Audit,
     #[serde(skip)]
-    series: Series,
+    curves: Curves,
 }
 
 impl Outcome {
     /// # Errors
     /// The session has no verification or no audit, so there is no verdict.
     pub(super) fn of(args: &DemoArgs, backend: &'static str, played: Played) -> Result<Self> {
-        let series = Series::new(&played);
+        let curves = Curves::played(&played);
         let drain_seconds = played.commit_seconds();
         let (accept_rate_peak, commit_rate_peak) = (played.accepted_rate_peak(), played.commit_rate_peak());
         let commit_rate_mean = played.commit_rate_mean();
@@ -77,8 +79,8 @@ impl Outcome {
             accepted: counts.accepted,
             replayed: counts.replayed,
             sold_out: counts.sold_out,
-            refused: counts.refused + counts.rate_limited + counts.malformed,
-            unknown: counts.unknown + counts.timed_out + counts.connection_errors,
+            refused: refused(&counts),
+            unknown: unknown(&counts),
             committed: audit.committed_orders().unwrap_or(checked.committed + checked.unknown.committed),
             // An order that was accepted and then rejected by the ledger counts, even if the audit does not show it yet.
             rejected: audit
@@ -99,7 +101,7 @@ impl Outcome {
             latency: report.latency.corrected.all,
             late: counts.late,
             audit,
-            series,
+            curves,
         })
     }
 
@@ -114,27 +116,35 @@ impl Outcome {
             println!("{}", serde_json::to_string(self)?);
             return Ok(());
         }
-        println!("{}", chart::draw(&self.series, self.drain_rate));
+        let room = terminal::stdout();
+        println!("{}", chart::draw(&self.curves, self.drain_rate, room));
         let Self { accepted, replayed, sold_out, refused, unknown, committed, rejected, .. } = self;
-        println!(
-            "{} requests in {:.1} s: {accepted} accepted, {replayed} replayed, {sold_out} sold out, {refused} refused, {unknown} unknown",
-            self.sent, self.arrival_seconds
+        let answers = [*accepted, *replayed, *sold_out, *refused, *unknown];
+        print_answers(self.sent, self.arrival_seconds, answers, &self.latency);
+        print_parts(
+            &format!("{:<16}", "accepted"),
+            &[format!("{:>8.0} orders/s in the busiest second", self.accept_rate_peak)],
         );
-        println!("latency         {} ms", self.latency);
-        println!("accepted        {:>8.0} orders/s in the busiest second", self.accept_rate_peak);
-        println!(
-            "committed       {:>8.0} orders/s in the busiest second, {:.0} in the mean, for {:.1} s",
-            self.commit_rate_peak, self.commit_rate_mean, self.drain_seconds
+        print_parts(
+            &format!("{:<16}", "committed"),
+            &[
+                format!("{:>8.0} orders/s in the busiest second,", self.commit_rate_peak),
+                format!("{:.0} in the mean, for {:.1} s", self.commit_rate_mean, self.drain_seconds),
+            ],
         );
         println!();
-        println!("accepted {accepted}   sold out {sold_out}   committed {committed}   rejected {rejected}");
-        println!(
-            "oversold {}   lost {}   duplicates {}   conserved {}",
-            self.mark(self.oversold),
-            self.mark(self.lost),
-            self.mark(self.duplicates),
-            yes_or_no(self.conserved)
-        );
+        print_counts(&[
+            format!("accepted {accepted}"),
+            format!("sold out {sold_out}"),
+            format!("committed {committed}"),
+            format!("rejected {rejected}"),
+        ]);
+        print_counts(&[
+            format!("oversold {}", self.mark(self.oversold)),
+            format!("lost {}", self.mark(self.lost)),
+            format!("duplicates {}", self.mark(self.duplicates)),
+            format!("conserved {}", yes_or_no(self.conserved)),
+        ]);
         for finding in &self.audit.findings {
             println!("  {finding}");
         }
@@ -151,12 +161,58 @@ impl Outcome {
     }
 }
 
+/// Requests that were refused for another reason than that everything is sold.
+pub(super) fn refused(counts: &Counts) -> u64 {
+    counts.refused + counts.rate_limited + counts.malformed
+}
+
+/// Requests after which nobody knows whether there is an order.
+pub(super) fn unknown(counts: &Counts) -> u64 {
+    counts.unknown + counts.timed_out + counts.connection_errors
+}
+
+/// How the requests were answered: accepted, replayed, sold out, refused, unknown; and how fast.
+pub(super) fn print_answers(sent: u64, seconds: f64, answers: [u64; 5], latency: &Latency) {
+    let names = ["accepted,", "replayed,", "sold out,", "refused,", "unknown"];
+    let answers = answers.iter().zip(names).map(|(count, name)| format!("{count} {name}"));
+    print_parts(&format!("{sent} requests in {seconds:.1} s: "), &answers.collect::<Vec<_>>());
+    let latency = format!("{latency} ms");
+    let parts: Vec<_> = latency.split("   ").collect();
+    print_with(&format!("{:<16}", "latency"), &parts, "   ");
+}
+
+/// A line of numbers, or several where the terminal is narrow.
+fn print_counts(parts: &[String]) {
+    print_with("", parts, "   ");
+}
+
+fn print_parts(head: &str, parts: &[String]) {
+    print_with(head, parts, " ");
+}
+
+/// `head` and the parts after it; where they do not fit, the next lines begin below the first part.
+fn print_with<Part: AsRef<str>>(head: &str, parts: &[Part], gap: &str) {
+    let columns = terminal::stdout().map_or(usize::MAX, |size| size.columns - 1);
+    // In a terminal that is very narrow there is no room to begin below the first part.
+    let indent = if columns < 60 { 2.min(head.len()) } else { head.len() };
+    let mut lines = terminal::lines(parts, gap, columns.saturating_sub(indent)).into_iter();
+    let first = lines.next().unwrap_or_default();
+    if head.len() + textwrap::core::display_width(&first) <= columns {
+        println!("{head}{first}");
+    } else {
+        println!("{}\n{:indent$}{}", head.trim_end(), "", first.trim_start());
+    }
+    for line in lines {
+        println!("{:indent$}{}", "", line.trim_start());
+    }
+}
+
 fn yes_or_no(holds: bool) -> String {
     if holds { style("yes").green().to_string() } else { style("no").red().bold().to_string() }
 }
 
 /// The drain rate as a number; `None` without a limit.
-fn limit(rate: DrainRate) -> Option<u32> {
+pub(super) fn limit(rate: DrainRate) -> Option<u32> {
     match rate {
         DrainRate::PerSecond(rate) => Some(rate.get()),
         DrainRate::Unlimited | DrainRate::Paused => None,

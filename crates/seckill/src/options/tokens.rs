@@ -33,6 +33,7 @@ impl ClaimOptions {
 
 /// Which keys and admins a gateway has.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Buyers and admins")]
 pub(crate) struct AccessOptions {
     /// Keys that buyers' tokens are checked with, beside the secret or in place of it: a public key in PEM (Ed25519 or RSA), a JWK or JWKS
     /// in JSON, or a folder of such files. May be given several times, or in the variable with commas. Read again when the files

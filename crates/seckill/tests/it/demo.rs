@@ -60,6 +60,8 @@ async fn the_demo_runs_on_redis_rabbitmq_and_mysql_too() {
     let output = end(seckill().args(SMALL).arg("500ms").envs(urls.environment())).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     check(&serde_json::from_slice(&output.stdout).expect("stdout is one JSON object"), "cluster");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(!log.contains("ERROR"), "an error on a healthy first start:\n{log}");
 }
 
 #[tokio::test]

@@ -17,9 +17,11 @@ mod metrics;
 mod orders;
 #[path = "../common/process.rs"]
 mod process;
+mod readme;
 mod reads;
 mod redis_streams;
 mod sales;
 mod shutdown;
+mod terminal;
 mod tokens;
 mod traces;

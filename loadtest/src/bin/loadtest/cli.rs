@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use loadtest::error::Error;
 use loadtest::plan::scenario::Scenario;
 use loadtest::plan::stages::parse_duration;
@@ -17,7 +19,7 @@ use loadtest::plan::stages::parse_duration;
 /// Exit codes: 0 pass (or not verified), 1 the test could not be carried out, 2 wrong usage, 3 a promise was broken,
 /// 4 unclear whether every promise was kept, 99 a threshold was missed, 130 interrupted.
 #[derive(Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version = version(), max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -35,18 +37,46 @@ pub(crate) enum Command {
         /// The report to compare.
         b: PathBuf,
     },
+    /// Print what a shell needs to complete commands and flags.
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write a manual page for each command.
+    Man {
+        /// Folder for the pages; it is made if it is not there.
+        #[arg(long, value_name = "DIR", default_value = "man")]
+        out: PathBuf,
+    },
+}
+
+/// The version, with the commit where the build was told it. There is no build script that asks git, as `seckill` has one: it would
+/// have the library compiled anew, and all that use it, after every commit.
+fn version() -> &'static str {
+    static VERSION: LazyLock<String> = LazyLock::new(|| {
+        let version = env!("CARGO_PKG_VERSION");
+        match option_env!("SECKILL_COMMIT").map(str::trim).filter(|commit| !commit.is_empty()) {
+            Some(commit) => format!("{version} ({commit})"),
+            None => version.to_owned(),
+        }
+    });
+    &VERSION
 }
 
 const AFTER_HELP: &str = "\
-Examples:
-  loadtest run spike --jwt-secret S --admin-token T --html report.html
-  loadtest run --rate 5000 -z 30s --sale 1 --jwt-secret S --threshold 'p99<200ms'
-  loadtest run --stages 5s:200,2s:20000,10s:20000,5s:0 --sale 1 --tokens tokens.txt
-  loadtest run -c 64 -n 100000 --sale 1 --jwt-secret S
-  loadtest run waiting-room --jwt-secret S --admin-token T -n 2000 --rate 50 --stock 1000
-  loadtest run bots --jwt-secret S --admin-token T -n 1000 --rate 1000 -z 10s
-  loadtest run polling --jwt-secret S --admin-token T -n 64 -z 10s
-  loadtest run lifecycle --jwt-secret S --admin-token T --bank http://127.0.0.1:8090
+Examples, in a folder with the `seckill-data` of a gateway on this machine, which has the secrets:
+  loadtest run spike --html report.html
+  loadtest run --rate 5000 -z 30s --threshold 'p99<200ms'
+  loadtest run --stages 5s:200,2s:20000,10s:20000,5s:0 --sale 1
+  loadtest run -c 64 -n 100000
+  loadtest run waiting-room -n 2000 --rate 50 --stock 1000
+  loadtest run bots -n 1000 --rate 1000 -z 10s
+  loadtest run polling -n 64 -z 10s
+  loadtest run lifecycle --bank http://127.0.0.1:8090
+
+Elsewhere the secrets come from files or from the environment:
+  loadtest run spike --target shop.example:8080 --jwt-secret-file jwt --admin-token-file admin
+  loadtest run --rate 5000 --sale 1 --tokens tokens.txt
 
 Exit codes:
   0    pass, or not verified
@@ -58,17 +88,20 @@ Exit codes:
   130  interrupted";
 
 #[derive(Args)]
-#[command(group = ArgGroup::new("identity").required(true).multiple(true))]
 pub(crate) struct RunOptions {
-    /// A preset (spike, step, ramp, soak, duplicates, clickers, lifecycle), one that plays buyers of its own (waiting-room, bots, polling), or a scenario file; flags override its fields.
+    /// A preset (spike, step, ramp, soak, duplicates, clickers, lifecycle), one that plays buyers of its own (waiting-room, bots, polling), or a scenario file; flags override its fields [default: spike, unless flags say how much load there is].
     #[arg(value_name = "PRESET|FILE.toml")]
     pub(crate) scenario: Option<String>,
     /// Event streams that the scenario `polling` holds instead of polling.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) streams: usize,
-    /// The gateway's base address.
+    /// The gateway's base address, as http://HOST:PORT or HOST:PORT.
     #[arg(long, env = "SECKILL_TARGET", default_value = "http://127.0.0.1:8080")]
     pub(crate) target: String,
+    /// Folder of an embedded gateway, with its secrets `jwt.secret` and `admin.token`: they are taken where no flag gives them
+    /// [default: SECKILL_DATA_DIR or seckill-data, for a gateway on this machine and without --jwt-secret, --tokens and --admin-token].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// The sale to buy from. Without it, and with an admin token, a sale is made for the run.
     #[arg(long, help_heading = "Sale")]
     pub(crate) sale: Option<u64>,
@@ -79,25 +112,13 @@ pub(crate) struct RunOptions {
     #[arg(long, env = "SECKILL_ADMIN_TOKEN_FILE", value_name = "FILE", help_heading = "Sale")]
     pub(crate) admin_token_file: Option<OsString>,
     /// The secret that the server checks tokens (HS256) with; the buyers' tokens are signed with it.
-    #[arg(
-        long,
-        env = "SECKILL_JWT_SECRET",
-        hide_env_values = true,
-        group = "identity",
-        help_heading = "Buyers"
-    )]
+    #[arg(long, env = "SECKILL_JWT_SECRET", hide_env_values = true, help_heading = "Buyers")]
     pub(crate) jwt_secret: Option<String>,
     /// A file that holds the secret, in place of the secret.
-    #[arg(
-        long,
-        env = "SECKILL_JWT_SECRET_FILE",
-        value_name = "FILE",
-        group = "identity",
-        help_heading = "Buyers"
-    )]
+    #[arg(long, env = "SECKILL_JWT_SECRET_FILE", value_name = "FILE", help_heading = "Buyers")]
     pub(crate) jwt_secret_file: Option<OsString>,
     /// A file with one buyer's bearer token a line, instead of signing them.
-    #[arg(long, value_name = "FILE", group = "identity", help_heading = "Buyers")]
+    #[arg(long, value_name = "FILE", help_heading = "Buyers")]
     pub(crate) tokens: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: Scenario,
@@ -116,7 +137,7 @@ pub(crate) struct RunOptions {
     /// Write the report as JSON; - for standard output, instead of the text.
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) json: Option<PathBuf>,
-    /// Write the report as a page.
+    /// Write the report as a page, in one file that needs no other; its path is printed at the end.
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) html: Option<PathBuf>,
 }

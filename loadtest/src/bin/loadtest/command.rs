@@ -22,6 +22,10 @@ use crate::played;
 /// `loadtest run`: the report goes to stdout and to files, everything else to stderr.
 pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     let options = inputs::with_secrets(options)?;
+    let view = View::of(options.quiet);
+    if let Some(folder) = &options.data_dir {
+        view.print(&format!("taking the secrets from {}", folder.display()));
+    }
     if let Some(played) = Box::pin(played::run(&options)).await {
         return played;
     }
@@ -36,7 +40,9 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     }
     Target::parse(&options.target)?;
     let bank = inputs::bank(&options, lifecycle.as_ref())?;
-    let view = View::of(options.quiet);
+    if options.scenario.is_none() && name.is_some() {
+        view.print("no preset and no load is given: playing `spike`; `loadtest run --help` has the others");
+    }
     view.print(&format!("making {} tokens ready", plan.comers()));
     let tokens = inputs::tokens(&options, &plan)?;
     let clients = inputs::connect(&options, &scenario).await?;
@@ -118,6 +124,9 @@ fn write(options: &RunOptions, report: &Report) -> Result<(), Failure> {
     }
     if let Some(file) = &options.html {
         std::fs::write(file, loadtest::report::html::render(report)).map_err(|error| failed(file, error))?;
+        let whole = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        let told = format!("the report as a page is in {}; open it in a browser", whole.display());
+        View::of(options.quiet).print(&told);
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use loadtest::send::target::Target;
 use seckill_token::Signer;
 
 use crate::cli::{Failure, RunOptions};
+use crate::kept;
 
 /// How long tokens, and a sale that is made for the run, are valid after the sending: longer than any drain.
 const SPARE: Duration = Duration::from_secs(24 * 3_600);
@@ -58,12 +59,12 @@ pub(crate) fn scenario(options: &RunOptions) -> Result<(Scenario, Option<String>
     Ok((flags.over(file), stem))
 }
 
-/// The same options, with the secrets read from their files. An empty value counts as not given, because compose files set
+/// The same options, with the secrets read from their files, or from the folder of a gateway. An empty value counts as not given, because compose files set
 /// variables to the empty text.
 pub(crate) fn with_secrets(mut options: RunOptions) -> Result<RunOptions, Failure> {
     options.jwt_secret = secret("--jwt-secret", options.jwt_secret, options.jwt_secret_file.take())?;
     options.admin_token = secret("--admin-token", options.admin_token, options.admin_token_file.take())?;
-    Ok(options)
+    kept::fill(options)
 }
 
 fn secret(flag: &str, value: Option<String>, file: Option<OsString>) -> Result<Option<String>, Failure> {
@@ -109,8 +110,8 @@ pub(crate) fn tokens(options: &RunOptions, plan: &Plan) -> Result<Tokens, Failur
         (Some(file), _) => read_tokens(file, plan)?,
         (None, Some(secret)) => sign_tokens(plan, secret)?,
         (None, None) => {
-            let text =
-                "there are no tokens; give --jwt-secret SECRET (or --jwt-secret-file FILE), or --tokens FILE";
+            let text = "nothing signs the buyers' tokens; give --data-dir with the folder of an embedded gateway, or --jwt-secret-file FILE \
+                 (or --jwt-secret), or --tokens FILE";
             return Err(Failure::Usage(text.to_owned()));
         }
     };
@@ -205,7 +206,7 @@ pub(crate) async fn sale(
             (made, true)
         }
         (None, None) => {
-            let text = "there is nothing to buy; name a sale, like --sale 1, or give an --admin-token (or --admin-token-file) to have one made";
+            let text = "there is nothing to buy; name a sale, like --sale 1, or give --admin-token-file, --admin-token or --data-dir to have one made";
             return Err(Failure::Usage(text.to_owned()));
         }
     };

@@ -100,17 +100,20 @@ fn run(
             |count: u64, before: u64| (count - before) as f64 / (now - at).as_secs_f64().max(0.001);
         let of = if counts.planned > 0 { format!(" of {}", counts.planned) } else { String::new() };
         let sent = format!(
-            "sent {}{of} ({:.0}/s)   accepted {} ({:.0}/s)   sold out {} ({:.0}/s)   other {}   under way {}",
+            "sent {}{of} ({:.0}/s)   under way {}",
             counts.sent,
             a_second(counts.sent, before.sent),
+            counts.sent.saturating_sub(counts.ended())
+        );
+        let answered = format!(
+            "accepted {} ({:.0}/s)   sold out {} ({:.0}/s)   other {}",
             counts.accepted,
             a_second(counts.accepted, before.accepted),
             counts.sold_out,
             a_second(counts.sold_out, before.sold_out),
-            counts.ended() - counts.accepted - counts.sold_out,
-            counts.sent.saturating_sub(counts.ended())
+            counts.ended() - counts.accepted - counts.sold_out
         );
-        let lines = vec![sent, latency(&progress.take_recent(), counts.late), backlog(&samples)];
+        let lines = vec![sent, answered, latency(&progress.take_recent(), counts.late), backlog(&samples)];
         let done = if lasts.is_zero() {
             counts.ended() as f64 / counts.planned.max(1) as f64
         } else {

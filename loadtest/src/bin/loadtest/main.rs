@@ -3,8 +3,10 @@
 mod cli;
 mod command;
 mod inputs;
+mod kept;
 mod live;
 mod played;
+mod shell;
 
 use std::process::ExitCode;
 
@@ -17,6 +19,8 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => command::run(*options).await,
         Command::Compare { a, b } => command::compare(&a, &b),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { out } => shell::man(&out),
     };
     done.unwrap_or_else(|failure| {
         eprintln!("error: {failure}");

@@ -40,8 +40,13 @@ struct Stage {
 
 impl Stage {
     async fn set(options: &RunOptions, buyers: u64) -> Result<Self, Failure> {
+        if options.html.is_some() {
+            return Err(usage("this scenario has no page: leave --html out; --json writes its numbers"));
+        }
         let admin = options.admin_token.as_deref().ok_or_else(|| {
-            usage("the scenario makes a sale of its own: give --admin-token, or --admin-token-file")
+            usage(
+                "the scenario makes a sale of its own: give --admin-token-file, --admin-token or --data-dir",
+            )
         })?;
         let first_user = options.load.first_user.unwrap_or(1);
         let plan = Plan::spread(buyers, first_user, Duration::from_secs(1));

@@ -96,7 +96,9 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
         }
         let command = browser.get("document.getElementById('load-command').textContent").await;
         let command = command.as_str().unwrap();
-        let same = command.starts_with("loadtest run spike ") && command.contains(" --rate 3000 -n 5000 ");
+        let same = command.contains("loadtest")
+            && command.contains(" run spike ")
+            && command.contains(" --rate 3000 -n 5000 ");
         assert!(same, "{command}");
         assert_quiet(&browser, &demonstration).await;
     }
