@@ -25,8 +25,22 @@ const IDLE_PART: u32 = 20;
 struct Asking {
     /// Orders a second in the last requests; falls slowly.
     recent: f64,
-    /// Whether the last request failed; a row of failures is logged once.
-    failed: bool,
+    /// Since when requests have failed, and whether that is logged.
+    failing: Option<(Instant, bool)>,
+}
+
+impl Asking {
+    /// Not at once: at the start of a process the ledger, whose leases these are, may not have been reached yet.
+    fn log(&mut self, rate: DrainRate, asked: Instant, fault: Option<&Fault>) {
+        let (since, logged) = self.failing.get_or_insert((asked, false));
+        if takes_share(rate) && asked - *since >= ANSWER && !std::mem::replace(logged, true) {
+            let reason = fault.map_or_else(|| format!("no answer within {ANSWER:?}"), ToString::to_string);
+            tracing::warn!(
+                reason,
+                "the share of the drain rate cannot be leased; when the lease ends this worker goes on at its safe rate"
+            );
+        }
+    }
 }
 
 impl Pace {
@@ -59,7 +73,7 @@ impl Pace {
             let answer = timeout(ANSWER, leases.lease(&request)).await;
             let next = match answer {
                 Ok(Ok(grant)) => {
-                    if std::mem::take(&mut asking.failed) {
+                    if let Some((_, true)) = asking.failing.take() {
                         tracing::info!(share = %grant.share, "the share of the drain rate is leased again");
                     }
                     self.take(&grant, rate, asked);
@@ -68,7 +82,8 @@ impl Pace {
                 }
                 failed => {
                     let fault = failed.map_or(None, Result::err);
-                    self.go_on_without(&mut asking, rate, asked, fault.as_ref());
+                    asking.log(rate, asked, fault.as_ref());
+                    self.go_on_without(rate, asked);
                     REFRESH
                 }
             };
@@ -117,12 +132,8 @@ impl Pace {
 
     /// The leases cannot be reached. What was leased holds until its end. Then the safe capacity does, if a request that was made *after*
     /// the end failed, too: a process that was frozen finds the leases where they were, and may not go on without asking.
-    fn go_on_without(&self, asking: &mut Asking, rate: DrainRate, asked: Instant, fault: Option<&Fault>) {
+    fn go_on_without(&self, rate: DrainRate, asked: Instant) {
         let mut state = self.lock();
-        if !std::mem::replace(&mut asking.failed, true) && takes_share(rate) {
-            let reason = fault.map_or_else(|| format!("no answer within {ANSWER:?}"), ToString::to_string);
-            tracing::warn!(reason, safe = %state.safe, "the share of the drain rate cannot be leased; this worker goes on at its safe rate");
-        }
         let never_had = state.until.is_none() && state.share == Capacity::ZERO;
         if takes_share(rate) && (never_had || state.until.is_some_and(|until| until <= asked)) {
             state.share = state.safe.min(rate.total(self.bounds.max));
@@ -150,5 +161,67 @@ impl Pace {
             state.gradient.look(latency, waited, AutoBounds { min, max: self.bounds.max.min(most) });
             self.apply(&state, false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MAX_BATCH;
+    use super::*;
+
+    fn capacity(pace: &Pace) -> f64 {
+        pace.lock().share.orders()
+    }
+
+    #[test]
+    fn the_safe_capacity_is_for_who_has_asked_in_vain_after_the_end_of_the_lease() {
+        let rate: DrainRate = "1000".parse().unwrap();
+        let (pace, begin) = (Pace::new(rate, MAX_BATCH), Instant::now());
+        let grant = |share: u32, safe: u32| CapacityGrant {
+            share: Capacity::per_second(share),
+            safe: Capacity::per_second(safe),
+            workers: 2,
+            learning: false,
+        };
+        pace.take(&grant(800, 500), rate, begin);
+        let end = begin + CAPACITY_LEASE;
+        pace.go_on_without(rate, end - Duration::from_millis(1));
+        assert_eq!(capacity(&pace), 800.0, "others may have been given it while this process was frozen");
+        assert!(!pace.lock().in_force(end));
+        pace.go_on_without(rate, end);
+        assert_eq!(capacity(&pace), 500.0);
+        pace.go_on_without(rate, end + CAPACITY_LEASE);
+        assert_eq!(capacity(&pace), 500.0, "for as long as it takes");
+        let asking = &mut Asking::default();
+        assert_eq!(pace.request(asking, rate, REFRESH).has.orders(), 500.0, "it says so when it can");
+        // What was safe of a rate is not safe of a lower one.
+        pace.set("100".parse().unwrap());
+        assert_eq!(capacity(&pace), 100.0);
+    }
+
+    #[test]
+    fn a_worker_that_never_had_a_share_writes_what_its_operator_says() {
+        let rate: DrainRate = "1000".parse().unwrap();
+        for (safe, expected) in [(0, 0.0), (50, 50.0), (5_000, 1_000.0)] {
+            let pace = Pace::new(rate, MAX_BATCH).with_safe_rate(safe);
+            pace.go_on_without(rate, Instant::now());
+            assert_eq!(capacity(&pace), expected);
+        }
+    }
+
+    #[test]
+    fn a_worker_wants_all_while_a_lane_waits_and_little_otherwise() {
+        let rate: DrainRate = "1000".parse().unwrap();
+        let (pace, asking) = (Pace::new(rate, MAX_BATCH), &mut Asking::default());
+        let mut wants = || pace.request(asking, rate, REFRESH).wants.orders();
+        assert_eq!(wants(), 50.0);
+        let waiting = pace.demand.wait();
+        assert_eq!([wants(), wants()], [1_000.0; 2], "also a lane that has waited for long");
+        drop(waiting);
+        assert_eq!(wants(), 50.0);
+        pace.demand.admitted.store(100, Relaxed);
+        assert_eq!(wants(), 400.0, "twice what came, 100 in half a second");
+        pace.set(DrainRate::Paused);
+        assert_eq!(pace.request(&mut Asking::default(), DrainRate::Paused, REFRESH).wants, Capacity::ZERO);
     }
 }
