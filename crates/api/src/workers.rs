@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 pub struct WorkersView {
     /// Counts the changes; 0 when there was none.
     pub revision: u64,
-    /// Orders a second for each worker, or `unlimited`; `null`: each has the rate that it was started with.
+    /// Orders a second for all workers together, or `unlimited`, or `auto`; `null`: each has the rate that it was started with.
     #[schema(value_type = Option<String>)]
     pub drain_rate: Option<DrainRate>,
     /// Whether they are to rest, whatever the rate.
@@ -23,7 +23,7 @@ pub struct WorkersView {
 pub struct WorkerView {
     /// Its name for people.
     pub name: String,
-    /// In force: a rate, `unlimited`, or `paused`.
+    /// In force: its share of the rate, `unlimited`, or `paused`.
     #[schema(value_type = String)]
     pub drain_rate: DrainRate,
     /// The revision that it has applied.
@@ -49,7 +49,7 @@ pub struct WorkersBody {
 pub enum Rate {
     /// Orders a second: 1 to 1,000,000.
     Number(u32),
-    /// `unlimited`.
+    /// `unlimited` or `auto`.
     Word(String),
 }
 

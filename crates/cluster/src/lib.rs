@@ -1,6 +1,7 @@
 //! The ports on Redis, RabbitMQ and MySQL; the queue may be on Redis too. What an order is and how it is decided lives in `seckill-core`; the gateway
 //! and the worker see this crate only as a [`Backend`].
 
+mod capacity;
 mod config;
 mod control;
 mod events;
@@ -38,6 +39,7 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
     let broker = config::amqp(&config.amqp_url)?;
     let queue = queue_of(config, &identity, of_place())?;
     let fates = Arc::new(fates::RedisFates::new(redis.clone()));
+    let capacity = capacity::RedisLeases::new(redis.clone(), of_place());
     let waiting = waiting::RedisRooms::new(redis.clone(), of_place());
     let ledger = ledger::MySqlLedger::new(mysql, Arc::clone(&identity)).announcing(Arc::clone(&fates) as _);
     let ledger = Arc::new(ledger);
@@ -53,6 +55,7 @@ pub fn connect(config: &ClusterConfig) -> Result<Backend, UrlError> {
         control: Arc::new(control::RedisControl::new(redis)),
         fates,
         waiting: Arc::new(waiting),
+        capacity: Arc::new(capacity),
     })
 }
 

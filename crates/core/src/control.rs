@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{Timestamp, now};
 
-/// Orders a second that one worker may write to the ledger.
+/// Orders a second that all workers together may write to the ledger; of one worker, its share of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum DrainRate {
@@ -19,6 +19,8 @@ pub enum DrainRate {
     PerSecond(NonZeroU32),
     /// None until the rate is changed.
     Paused,
+    /// What each worker finds the ledger to be safe with, by how long its commits take.
+    Auto,
 }
 
 impl std::fmt::Display for DrainRate {
@@ -27,6 +29,7 @@ impl std::fmt::Display for DrainRate {
             Self::Unlimited => f.write_str("unlimited"),
             Self::PerSecond(rate) => rate.fmt(f),
             Self::Paused => f.write_str("paused"),
+            Self::Auto => f.write_str("auto"),
         }
     }
 }
@@ -38,8 +41,9 @@ impl std::str::FromStr for DrainRate {
         match text {
             "unlimited" => Ok(Self::Unlimited),
             "paused" => Ok(Self::Paused),
+            "auto" => Ok(Self::Auto),
             _ => text.parse().map(Self::PerSecond).map_err(|_| {
-                format!("{text:?} is no drain rate: give orders a second, such as 2000, or `unlimited` or `paused`")
+                format!("{text:?} is no drain rate: give orders a second, such as 2000, or `auto`, `unlimited` or `paused`")
             }),
         }
     }
@@ -102,8 +106,11 @@ pub struct Snapshot {
     pub series: BTreeMap<String, f64>,
     /// Histograms as `/metrics` has them, by name, summed over their labels.
     pub histograms: BTreeMap<String, Histogram>,
-    /// The drain rate in force; `None` where no worker runs.
+    /// The drain rate in force at its worker: of a number, or `auto`, its share; `None` where no worker runs.
     pub drain_rate: Option<DrainRate>,
+    /// The drain rate of all workers together, as its worker was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_told: Option<DrainRate>,
     /// The settings that it has applied.
     pub settings_revision: u64,
     /// The faults that it makes just now.
@@ -199,7 +206,7 @@ pub struct CrashOrder {
 pub struct Settings {
     /// Counts the changes; 0 when there was none.
     pub revision: u64,
-    /// The drain rate of every worker; `None`: the one that each was started with.
+    /// The drain rate of all workers together; `None`: the one that each was started with.
     pub drain_rate: Option<DrainRate>,
     /// Whether the workers are told to write nothing.
     pub paused: bool,
@@ -229,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_drain_rate_reads_back_as_written() {
-        for text in ["unlimited", "paused", "7"] {
+        for text in ["unlimited", "paused", "auto", "7"] {
             let rate: DrainRate = text.parse().unwrap();
             assert_eq!(rate.to_string(), text);
             assert_eq!(serde_json::to_value(rate).unwrap(), text);

@@ -21,6 +21,8 @@ pub enum Dependency {
     ControlPlane,
     /// Where buyers wait for a sale. No order depends on it.
     WaitingRooms,
+    /// Where workers lease their shares of the drain rate. No order depends on it.
+    CapacityLeases,
 }
 
 impl std::fmt::Display for Dependency {
@@ -33,6 +35,7 @@ impl std::fmt::Display for Dependency {
             Self::Events => "event bus",
             Self::ControlPlane => "control plane",
             Self::WaitingRooms => "waiting room",
+            Self::CapacityLeases => "budget of the drain rate",
         })
     }
 }

@@ -10,6 +10,7 @@
 mod abort;
 mod admission;
 mod audit;
+pub mod capacity;
 mod claim;
 mod control;
 mod decide;
@@ -53,13 +54,13 @@ pub use order::{
     UserId,
 };
 pub use ports::{
-    Announcement, Around, Arrival, Backend, Bank, BankAnswer, Call, Changed, Charge, Consumer, ControlPlane,
-    CreatedOnce, Delivery, DeliveryTag, Effect, EventBus, EventDelivery, EventPublisher, FateNews, Fates,
-    FatesListener, FunnelCount, GateCondition, GateLevel, GiveBack, Heard, Ledger, LedgerTotals,
-    LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, MAX_ARRIVALS, MAX_ORDERS_AT_ONCE, Notice,
-    OrderQueue, OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState, ParkedDepth, ParkedMessage,
-    PaymentAnswer, PaymentRequest, Publisher, QueueDepth, QueueProgress, RequestKey, SnapshotListener,
-    StockGate, Subscription, Waiting, WaitingRooms,
+    Announcement, Around, Arrival, Backend, Bank, BankAnswer, CAPACITY_LEASE, Call, CapacityLeases, Changed,
+    Charge, Consumer, ControlPlane, CreatedOnce, Delivery, DeliveryTag, Effect, EventBus, EventDelivery,
+    EventPublisher, FateNews, Fates, FatesListener, FunnelCount, GateCondition, GateLevel, GiveBack, Heard,
+    Ledger, LedgerTotals, LedgerWriter, Lifecycle, LifecycleTransaction, LockedSale, MAX_ARRIVALS,
+    MAX_ORDERS_AT_ONCE, Notice, OrderQueue, OrderService, Outbox, OutboxDepth, OutboxEvent, OutboxState,
+    ParkedDepth, ParkedMessage, PaymentAnswer, PaymentRequest, Publisher, QueueDepth, QueueProgress,
+    RequestKey, SnapshotListener, StockGate, Subscription, Waiting, WaitingRooms,
 };
 pub use sale::{
     Ended, Epoch, Mode, NewSale, NotChanged, Phase, Rebuild, RebuildStep, Sale, SaleChange, SaleChanged,

@@ -5,6 +5,7 @@
 //! [`Fault::Unknown`](crate::Fault::Unknown).
 
 mod bank;
+mod capacity;
 mod control;
 mod events;
 mod fates;
@@ -19,6 +20,7 @@ mod wrapped;
 use std::sync::Arc;
 
 pub use bank::{Bank, BankAnswer, Charge, GiveBack};
+pub use capacity::{CAPACITY_LEASE, CapacityLeases};
 pub use control::{ControlPlane, SnapshotListener};
 pub use events::{EventBus, EventDelivery, EventPublisher, Subscription, Waiting};
 pub use fates::{Announcement, FateNews, Fates, FatesListener, Heard};
@@ -60,4 +62,6 @@ pub struct Backend {
     pub fates: Arc<dyn Fates>,
     /// Where buyers wait for a sale.
     pub waiting: Arc<dyn WaitingRooms>,
+    /// Where workers lease their shares of the drain rate.
+    pub capacity: Arc<dyn CapacityLeases>,
 }

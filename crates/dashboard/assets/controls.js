@@ -8,11 +8,12 @@ import { onLanguage, t, translate } from "./i18n.js";
 import { setUpLoad, showLoad } from "./load.js";
 import { offerStrip, setUpStrip, showStrip } from "./strip.js";
 
-// The steps of the slider: ten for each power of ten, so that every key press has a visible effect. The last is "unlimited".
+// The steps of the slider: ten for each power of ten, so that every key press has a visible effect. The last are words.
 const NOTCHES = [
   100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1200, 1500, 2000, 2500, 3000, 4000, 5000, 6000, 8000, 10000, 12000,
-  15000, 20000, "unlimited",
+  15000, 20000, "unlimited", "auto",
 ];
+const WORDS = NOTCHES.filter((value) => typeof value === "string");
 const CRASH_SHOWN_SECONDS = 15;
 const section = byId("controls");
 const place = document.createComment("controls");
@@ -23,10 +24,10 @@ let sliderBusy = false;
 let afterFaultOn = false;
 
 const notch = (value) => {
-  if (value === "unlimited") return NOTCHES.length - 1;
+  if (WORDS.includes(value)) return NOTCHES.indexOf(value);
   const wanted = Math.log(Number(value));
   const far = (at) => Math.abs(Math.log(NOTCHES[at]) - wanted);
-  return [...NOTCHES.keys()].slice(0, -1).reduce((best, at) => (far(at) < far(best) ? at : best), 0);
+  return [...NOTCHES.keys()].slice(0, -WORDS.length).reduce((best, at) => (far(at) < far(best) ? at : best), 0);
 };
 
 /** Shows a rate on the slider. The exact rate, which may be between two steps, is the text beside it. */
@@ -79,21 +80,25 @@ function showPause({ paused }) {
   setText(byId("pause"), t(paused ? "resume" : "pause"));
 }
 
-/** The drain rates that the workers report, which may differ from the setting. */
+/** What the workers report: the shares that they have together, and whether they find the rate by themselves. */
 function showReported(processes) {
-  const rates = processes.filter(({ roles }) => roles.includes("worker")).map((worker) => worker.drain_rate);
-  const distinct = [...new Set(rates)];
+  const workers = processes.filter(({ roles }) => roles.includes("worker"));
   const box = byId("drain-reported");
-  if (rates.length === 0) return setNumber(box, "", t("drain.nobody"));
-  const words = distinct.map((value) => drainRate(value)).join(", ");
-  setNumber(box, distinct.join(","), rates.length === 1 ? words : t("drain.each", { rate: words, n: rates.length }));
+  if (workers.length === 0) return setNumber(box, "", t("drain.nobody"));
+  const rates = [...new Set(workers.map((worker) => worker.drain_rate))];
+  const numbers = workers.map((worker) => Number(worker.drain_rate)).filter((number) => !Number.isNaN(number));
+  const sum = String(numbers.reduce((all, number) => all + number, 0));
+  const value = rates.filter((each) => Number.isNaN(Number(each))).concat(numbers.length ? sum : []).join(",");
+  const shares = value.split(",").map((each) => drainRate(each)).join(", ");
+  const words = workers.some((worker) => worker.drain_told === "auto") ? t("drain.found", { rate: shares }) : shares;
+  setNumber(box, value, workers.length === 1 ? words : t("drain.together", { rate: words, n: workers.length }));
 }
 
 function showDrain(settings, processes) {
   showReported(processes);
   showPause(settings);
   if (sliderBusy) return;
-  const own = processes.find(({ roles, drain_rate }) => roles.includes("worker") && drain_rate !== "paused")?.drain_rate;
+  const own = processes.find(({ drain_told }) => drain_told && drain_told !== "paused")?.drain_told;
   const value = settings.drain_rate ?? own;
   if (value !== undefined && value !== null) showNotch(value);
 }

@@ -247,12 +247,14 @@ export default {
   no: "no",
 
   drain: "Drain rate",
-  "drain.slider": "Each worker may write",
+  "drain.slider": "All workers together may write",
   "drain.reported": "The workers report",
   "drain.unlimited": "unlimited",
   "drain.paused": "paused",
   "drain.nobody": "no worker is alive",
-  "drain.each": "{rate} each, {n} workers",
+  "drain.auto": "auto",
+  "drain.found": "auto, now {rate}",
+  "drain.together": "{rate}, {n} workers together",
   pause: "Pause the workers",
   resume: "Resume the workers",
 

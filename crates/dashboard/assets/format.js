@@ -60,8 +60,8 @@ export function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString(languageTag(), { hour12: false });
 }
 
-/** A drain rate as workers and settings have it: "2000", "unlimited", "paused". */
+/** A drain rate as workers and settings have it: "2000", "auto", "unlimited", "paused". */
 export function drainRate(value) {
   if (value === null || value === undefined) return NONE;
-  return value === "unlimited" || value === "paused" ? t(`drain.${value}`) : rate(Number(value));
+  return ["auto", "unlimited", "paused"].includes(value) ? t(`drain.${value}`) : rate(Number(value));
 }

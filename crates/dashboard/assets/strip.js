@@ -8,7 +8,7 @@ import { drainRate } from "./format.js";
 import { onLanguage, t } from "./i18n.js";
 import { loadResult, start } from "./load.js";
 
-const RATES = [100, 200, 500, 1000, 2000, 5000, 10000, "unlimited"];
+const RATES = [100, 200, 500, 1000, 2000, 5000, 10000, "unlimited", "auto"];
 const SIGNS = { pass: "✓", fail: "✗", failed: "✗", running: "…", stopped: "■", none: "" };
 const strip = byId("strip");
 let faults = [];
@@ -51,7 +51,7 @@ export function setUpStrip() {
   byId("load-preset").addEventListener("change", ({ target }) => (byId("strip-preset").value = target.value));
   byId("strip-drain").addEventListener("change", async ({ target }) => {
     busy = true;
-    const rate = target.value === "unlimited" ? target.value : Number(target.value);
+    const rate = Number(target.value) || target.value;
     await change(() => call("PUT", "control/drain-rate", { rate }));
     // The next frame may still have the old settings.
     setTimeout(() => (busy = false), 600);
@@ -82,7 +82,7 @@ export function showStrip({ settings, processes, load }) {
   // One takes the place of the other, so that the line does not grow.
   byId("strip-stop").hidden = word !== "running";
   byId("strip-direct").hidden = word === "running" || !offersDirect;
-  const own = processes.find(({ drain_rate: rate }) => rate && rate !== "paused")?.drain_rate;
+  const own = processes.find(({ drain_told: told }) => told && told !== "paused")?.drain_told;
   if (!busy) nameRates(String(settings.drain_rate ?? own ?? ""));
   setData(byId("strip-pause"), "on", settings.paused ? "yes" : "no");
   setText(byId("strip-pause"), t(settings.paused ? "strip.resume" : "strip.pause"));

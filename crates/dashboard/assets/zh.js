@@ -252,12 +252,14 @@ export default {
   no: "否",
 
   drain: "写入速率上限",
-  "drain.slider": "每个写库进程可写",
+  "drain.slider": "所有写库进程合计可写",
   "drain.reported": "写库进程上报",
   "drain.unlimited": "不限",
   "drain.paused": "已暂停",
   "drain.nobody": "没有存活的写库进程",
-  "drain.each": "各 {rate}，共 {n} 个",
+  "drain.auto": "自动",
+  "drain.found": "自动，当前 {rate}",
+  "drain.together": "{n} 个写库进程合计 {rate}",
   pause: "暂停写库进程",
   resume: "恢复写库进程",
 

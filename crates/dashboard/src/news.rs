@@ -44,7 +44,7 @@ impl News {
         if before.drain_rate != settings.drain_rate {
             let rate = settings.drain_rate.map(|rate| rate.to_string());
             let message = match &rate {
-                Some(rate) => format!("drain rate: {rate} a worker"),
+                Some(rate) => format!("drain rate: {rate} for all workers together"),
                 None => "drain rate: what each worker was started with".to_owned(),
             };
             news.push(NewEntry::info("settings", "drain_rate_changed", message, json!({"rate": rate})));

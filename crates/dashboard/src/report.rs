@@ -34,8 +34,10 @@ impl Identity {
 
 /// A worker inside this process, as a snapshot describes it.
 pub trait WorkerState: Send + Sync {
-    /// The drain rate in force; `None` while no worker runs, after a crash.
+    /// The drain rate in force, a share of what is told; `None` while no worker runs, after a crash.
     fn drain_rate(&self) -> Option<DrainRate>;
+    /// The drain rate of all workers together that it was told.
+    fn drain_told(&self) -> DrainRate;
 }
 
 /// Applies the settings to this process: all of them in a demonstration, otherwise those of its worker.
@@ -178,6 +180,7 @@ impl Reporter {
             series,
             histograms,
             drain_rate,
+            drain_told: drain_rate.and(self.worker.as_ref()).map(|worker| worker.drain_told()),
             settings_revision: self.settings().map_or(0, |applied| applied.revision),
             faults: self.handler.as_ref().map(|handler| handler.active_faults()).unwrap_or_default(),
             load: self.load.lock().unwrap_or_else(PoisonError::into_inner).clone(),

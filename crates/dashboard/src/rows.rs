@@ -96,11 +96,12 @@ impl Row {
 
 /// Orders a second that all workers together may write; `None`: one of them has no limit.
 fn drain_rate<'a>(processes: impl Iterator<Item = &'a Process>) -> Option<f64> {
-    use seckill_core::DrainRate::{Paused, PerSecond, Unlimited};
+    use seckill_core::DrainRate::{Auto, Paused, PerSecond, Unlimited};
     let rates = processes.filter_map(|process| process.last().drain_rate).map(|rate| match rate {
         Unlimited => f64::INFINITY,
         PerSecond(rate) => f64::from(rate.get()),
-        Paused => 0.0,
+        // What is in force is a number.
+        Paused | Auto => 0.0,
     });
     // Not `sum`: without workers it gives -0.
     Some(rates.fold(0.0, |sum: f64, rate| sum + rate)).filter(|sum| sum.is_finite())

@@ -3,6 +3,7 @@
 //! The gate is in memory and is rebuilt at start; the queue, the ledger and the event bus are a SQLite file each. What is behind
 //! the ports is private: [`open`] and, for a process that only receives events, [`open_events`] are the only ways in.
 
+mod capacity;
 mod control;
 mod events;
 mod fates;
@@ -51,6 +52,7 @@ async fn open_folder(data_dir: &Path) -> Result<Backend, OpenError> {
         control: Arc::new(control::LocalControl::new()),
         fates,
         waiting: Arc::new(waiting),
+        capacity: Arc::new(capacity::LocalLeases::new()),
     })
 }
 

@@ -33,10 +33,7 @@ impl SettingsApplier {
         faults: Arc<InjectedFaults>,
         worker: Option<Arc<dyn WorkerControl>>,
     ) -> Self {
-        let worker = worker.and_then(|control| {
-            let started_with = control.drain_rate()?;
-            Some(Worker { control, started_with })
-        });
+        let worker = worker.map(|control| Worker { started_with: control.drain_told(), control });
         Self { process, faults, worker }
     }
 }

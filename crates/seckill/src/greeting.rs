@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, absolute};
 
 use anyhow::Result;
+use seckill_core::DrainRate;
 
 use crate::cli::GatewayArgs;
 use crate::options::BackendKind;
@@ -21,8 +22,11 @@ pub(crate) fn of(args: &GatewayArgs, address: SocketAddr, secure: bool) -> Resul
         false => "on Redis, RabbitMQ and MySQL".to_owned(),
     };
     let drained = match embedded {
-        true => format!("{} orders/s; `seckill drain set` changes it", args.worker.drain_rate),
-        false => "each worker has its own; `seckill drain show` has them".to_owned(),
+        true => match args.worker.drain.drain_rate {
+            DrainRate::PerSecond(rate) => format!("{rate} orders/s; `seckill drain set` changes it"),
+            other => format!("{other}; `seckill drain set` changes it"),
+        },
+        false => "that of the workers; `seckill drain show` has it".to_owned(),
     };
     let mut text = String::new();
     for (name, value) in [

@@ -1,5 +1,6 @@
 //! Flags that several commands share, and how they become the configuration of a library.
 
+pub(crate) mod drain;
 pub(crate) mod secrets;
 pub(crate) mod servers;
 pub(crate) mod tokens;
@@ -22,10 +23,11 @@ use seckill_gateway::recover::RecoverConfig;
 use seckill_lifecycle::{expire, refund};
 use seckill_token::admin::AdminTokens;
 use seckill_token::ticket::Keys;
-use seckill_worker::{DrainRate, Pace};
+use seckill_worker::Pace;
 use url::Url;
 use uuid::Uuid;
 
+use self::drain::DrainOptions;
 use self::servers::{AmqpOptions, MysqlOptions};
 use crate::given::Given;
 use crate::words;
@@ -275,9 +277,8 @@ impl GatewayOptions {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Worker")]
 pub(crate) struct WorkerOptions {
-    /// Orders a second that this worker may write to the database, or `unlimited`, or `paused`
-    #[arg(long, env = "SECKILL_DRAIN_RATE", default_value = "2000")]
-    pub(crate) drain_rate: DrainRate,
+    #[command(flatten)]
+    pub(crate) drain: DrainOptions,
     /// Orders in one transaction, at the most; at a low drain rate it is a tenth of a second's worth
     #[arg(long, env = "SECKILL_COMMIT_BATCH", default_value = "500", value_parser = commit_batch)]
     pub(crate) commit_batch: NonZeroU32,
@@ -310,7 +311,7 @@ impl WorkerOptions {
     }
 
     pub(crate) fn pace(&self) -> Pace {
-        Pace::new(self.drain_rate, self.commit_batch)
+        self.drain.pace(self.commit_batch)
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) async fn worker(args: WorkerArgs) -> Result<ExitCode> {
     let listener = listen(&args.listen, "--listen").await?;
     let address = listener.local_addr()?;
     let backend = backend::cluster(&args.backend.cluster).await?;
-    tracing::info!(%address, drain_rate = %args.worker.drain_rate, "the worker drains");
+    tracing::info!(%address, drain_rate = %args.worker.drain.drain_rate, "the worker drains");
     let pace = Arc::new(args.worker.pace());
     let worker = Arc::new(WorkerProcess::new(Arc::clone(&pace)));
     let (identity, mut lab) =

@@ -251,7 +251,10 @@ fn describe() {
     );
     gauge!("seckill_queue_orders", "Orders between the queue's confirm and the ledger's commit");
     gauge!("seckill_pending_orders", "Orders that the gate has set aside and the queue has yet to confirm");
-    gauge!("seckill_drain_rate", "Orders a second that this worker may write; 0 paused, +Inf unlimited");
+    gauge!(
+        "seckill_drain_rate",
+        "Orders a second that this worker may write, its share of the drain rate; 0 paused, +Inf unlimited"
+    );
     gauge!(
         "seckill_invariant_violations",
         "What the last audit of a sale found, by kind; 0 when all is well"

@@ -43,6 +43,7 @@ pub(crate) fn message_id(text: &str) -> Result<String, String> {
 pub(crate) enum WantedRate {
     PerSecond(u32),
     Unlimited,
+    Auto,
     /// What each worker was started with.
     Default,
 }
@@ -53,6 +54,7 @@ impl WantedRate {
         match self {
             Self::PerSecond(rate) => Some(Rate::Number(rate)),
             Self::Unlimited => Some(Rate::Word("unlimited".to_owned())),
+            Self::Auto => Some(Rate::Word("auto".to_owned())),
             Self::Default => None,
         }
     }
@@ -61,10 +63,11 @@ impl WantedRate {
 pub(crate) fn drain_rate(text: &str) -> Result<WantedRate, String> {
     match text {
         "unlimited" => Ok(WantedRate::Unlimited),
+        "auto" => Ok(WantedRate::Auto),
         "default" => Ok(WantedRate::Default),
         _ => {
             let rate = text.parse().ok().filter(|rate| (1..=1_000_000).contains(rate));
-            let allowed = "give orders a second from 1 to 1000000, such as 2000, or `unlimited` or `default`; `seckill drain pause` stops \
+            let allowed = "give orders a second from 1 to 1000000, such as 2000, or `auto`, `unlimited` or `default`; `seckill drain pause` stops \
                            the workers";
             rate.map(WantedRate::PerSecond).ok_or_else(|| allowed.to_owned())
         }

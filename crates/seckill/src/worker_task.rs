@@ -71,6 +71,10 @@ impl WorkerState for WorkerTask {
     fn drain_rate(&self) -> Option<DrainRate> {
         self.running.load(Relaxed).then(|| self.pace.rate())
     }
+
+    fn drain_told(&self) -> DrainRate {
+        self.pace.told()
+    }
 }
 
 pub(crate) struct WorkerProcess {
@@ -86,5 +90,9 @@ impl WorkerProcess {
 impl WorkerState for WorkerProcess {
     fn drain_rate(&self) -> Option<DrainRate> {
         Some(self.pace.rate())
+    }
+
+    fn drain_told(&self) -> DrainRate {
+        self.pace.told()
     }
 }

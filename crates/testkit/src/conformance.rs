@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a check fails by panicking")]
 
+pub mod capacity;
 pub mod control;
 pub mod crowd;
 pub mod events;
@@ -186,6 +187,12 @@ macro_rules! conformance {
             settings_come_with_every_exchange
             of_two_changes_at_once_one_is_made
         }
+        $crate::conformance_checks! { $subject, capacity:
+            workers_share_one_total
+            a_share_that_is_given_back_is_free
+            the_share_of_a_silent_worker_is_free_after_its_lease
+            the_shares_never_exceed_the_total
+        }
         $crate::conformance_checks! { $subject, fates:
             every_listener_hears_what_became_of_a_batch
             a_redelivered_order_is_said_to_have_changed
@@ -279,6 +286,7 @@ mod tests {
             ("fates", include_str!("conformance/fates.rs")),
             ("path", include_str!("conformance/path.rs")),
             ("control", include_str!("conformance/control.rs")),
+            ("capacity", include_str!("conformance/capacity.rs")),
             ("sold_out", include_str!("conformance/sold_out.rs")),
             ("sale_changes", include_str!("conformance/sale_changes.rs")),
             ("waiting", include_str!("conformance/waiting.rs")),

@@ -284,11 +284,14 @@ impl Lane {
     /// Commits the oldest `count` orders: in one transaction, or where single orders fail by themselves, around them.
     async fn commit(&mut self, count: usize) -> Result<Progress, Fault> {
         let begin = Instant::now();
+        let pace = Arc::clone(&self.pace);
+        let under_way = pace.commit_begins();
         let (fates, bad) = match self.write(0, count).await {
             Ok(fates) => (fates.into_iter().map(Some).collect(), BadOrders::new()),
             Err(fault @ Fault::Corrupt { .. }) => self.commit_around(count, fault).await?,
             Err(fault) => return Err(fault),
         };
+        under_way.succeeded(Instant::now());
         metrics::histogram!("seckill_commit_seconds").record(begin.elapsed());
         metrics::histogram!("seckill_commit_batch_orders").record(count as f64);
         // A process killed here has rejected orders that the gate still holds; their messages come again, and the ledger says

@@ -21,7 +21,7 @@ use held::HeldByWorker;
 use rebuild::Rebuilder;
 
 pub use drain::{Lane, Progress, Step};
-pub use pace::{MAX_BATCH, Pace};
+pub use pace::{AutoBounds, MAX_BATCH, Pace};
 pub use seckill_core::DrainRate;
 
 /// How a worker drains.
@@ -80,5 +80,7 @@ async fn run_until(backend: Backend, config: Config, pace: Arc<Pace>, shutdown: 
     tokio::select! {
         ((), ()) = async { tokio::join!(drain, rebuilder.run()) } => {}
         () = held.report(&*backend.gate, worker) => {}
+        () = pace.keep_share(&*backend.capacity) => {}
     }
+    pace.give_back(&*backend.capacity).await;
 }

@@ -1,188 +1,274 @@
-//! The drain rate: how many orders a second may be written to the ledger. Shared by the lanes of one worker, changed
-//! while they run.
+//! The drain rate: how many orders a second may be written to the ledger. What is told is for all workers together; each leases its
+//! share of it ([`budget`]) and keeps it by a rate limiter of its own ([`limit`]). Shared by the lanes of one worker.
+
+mod budget;
+mod commits;
+mod gradient;
+mod limit;
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
+use governor::clock::DefaultClock;
 use seckill_core::DrainRate;
-use tokio::sync::watch;
+use seckill_core::capacity::Capacity;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::commits::{Commits, UnderWay};
+use self::gradient::Gradient;
+use self::limit::{Allowed, Limit};
+
+pub use self::gradient::AutoBounds;
 
 /// Orders in one commit, at the most, unless told otherwise: beyond it a transaction gains little and holds its locks
 /// longer.
 pub const MAX_BATCH: NonZeroU32 = NonZeroU32::new(500).expect("500 is not zero");
 
-/// Orders in one commit at this rate: a tenth of a second's worth, so that the line is flat, and `max` at the most.
-fn batch(rate: DrainRate, max: NonZeroU32) -> NonZeroU32 {
-    match rate {
-        DrainRate::Unlimited | DrainRate::Paused => max,
-        DrainRate::PerSecond(rate) => NonZeroU32::new(rate.get() / 10).unwrap_or(NonZeroU32::MIN).min(max),
-    }
-}
+/// How often a worker with the rate `auto` looks at how long commits take.
+const LOOK: Duration = Duration::from_millis(200);
 
-/// Admits orders at the drain rate. In any one second it admits at most the rate and one batch.
+/// Admits orders at this worker's share of the drain rate. In any one second it admits at most the share and one batch. A number, or
+/// `auto`, admits nothing before [`run`](crate::run) has leased a share.
 #[derive(Debug)]
 pub struct Pace {
+    /// One worker to those who give out shares, also after a crash inside a process that lives on.
+    worker: Uuid,
+    /// Of the last request for a share.
+    number: AtomicU64,
     max_batch: NonZeroU32,
+    bounds: AutoBounds,
+    /// What to use without ever having had a share.
+    unreached: Capacity,
+    told: watch::Sender<DrainRate>,
+    /// Held only to read or change.
+    state: Mutex<State>,
     limit: watch::Sender<Arc<Limit<DefaultClock>>>,
+    demand: Demand,
+    commits: Commits,
 }
 
+/// What this worker may use.
 #[derive(Debug)]
-struct Limit<C: Clock> {
-    rate: DrainRate,
-    batch: NonZeroU32,
-    /// `None` unless the rate is a number.
-    limiter: Option<RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>>,
+struct State {
+    /// Of the total, by its lease.
+    share: Capacity,
+    /// Until when; `None`: no end is set.
+    until: Option<Instant>,
+    /// What to use when that is over, and the leases cannot be reached.
+    safe: Capacity,
+    workers: u32,
+    gradient: Gradient,
 }
 
-impl<C: Clock> Limit<C> {
-    fn new(rate: DrainRate, max_batch: NonZeroU32, clock: C) -> Self {
-        let batch = batch(rate, max_batch);
-        let limiter = match rate {
-            DrainRate::PerSecond(rate) => {
-                let limiter =
-                    RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(batch), clock);
-                // A new limiter starts full. Empty it, else changing the rate often would let a batch through each time.
-                let _ = limiter.check_n(batch);
-                Some(limiter)
-            }
-            DrainRate::Unlimited | DrainRate::Paused => None,
-        };
-        Self { rate, batch, limiter }
+impl State {
+    fn in_force(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now < until)
     }
 }
 
-impl Limit<DefaultClock> {
-    /// Waits until `orders` more may be written: one batch at the most.
-    async fn admit(&self, orders: u32) {
-        if self.rate == DrainRate::Paused {
-            return std::future::pending().await;
+/// What the lanes want.
+#[derive(Debug, Default)]
+struct Demand {
+    /// Lanes that wait.
+    waiting: AtomicUsize,
+    /// Whether a lane has waited since the last request for a share, and since the last look at the commits.
+    waited: AtomicBool,
+    waited_since_look: AtomicBool,
+    /// Whether the last request was for as much as there is.
+    all_wanted: AtomicBool,
+    /// Orders that were admitted since the last request.
+    admitted: AtomicU64,
+    /// A lane waits, and the last request was for less than there is.
+    hungry: Notify,
+}
+
+/// A lane that waits.
+struct WaitingLane<'a>(&'a Demand);
+
+impl Demand {
+    fn wait(&self) -> WaitingLane<'_> {
+        self.waiting.fetch_add(1, Relaxed);
+        self.waited_since_look.store(true, Relaxed);
+        if !self.waited.swap(true, Relaxed) && !self.all_wanted.load(Relaxed) {
+            self.hungry.notify_one();
         }
-        if let (Some(limiter), Some(orders)) = (&self.limiter, NonZeroU32::new(orders)) {
-            limiter.until_n_ready(orders).await.expect("a batch is no larger than the burst");
-        }
+        WaitingLane(self)
+    }
+
+    /// Whether a lane waits, or has since `flag` was taken last.
+    fn take(&self, flag: &AtomicBool) -> bool {
+        flag.swap(false, Relaxed) || self.waiting.load(Relaxed) > 0
+    }
+}
+
+impl Drop for WaitingLane<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
     }
 }
 
 impl Pace {
-    /// Commits hold at most `max_batch` orders, whatever the rate.
+    /// `rate` is for all workers together. Commits hold at most `max_batch` orders, whatever the rate.
     pub fn new(rate: DrainRate, max_batch: NonZeroU32) -> Self {
-        show(rate);
+        let bounds = AutoBounds::default();
+        let state = State {
+            share: Capacity::ZERO,
+            until: None,
+            safe: Capacity::ZERO,
+            workers: 1,
+            gradient: Gradient::new(bounds),
+        };
+        let allowed = allowed(rate, &state);
+        show(allowed);
         Self {
+            worker: Uuid::now_v7(),
+            number: AtomicU64::default(),
             max_batch,
-            limit: watch::Sender::new(Arc::new(Limit::new(rate, max_batch, DefaultClock::default()))),
+            bounds,
+            unreached: Capacity::ZERO,
+            told: watch::Sender::new(rate),
+            state: Mutex::new(state),
+            limit: watch::Sender::new(Arc::new(Limit::new(allowed, max_batch, 0, DefaultClock::default()))),
+            demand: Demand::default(),
+            commits: Commits::default(),
         }
     }
 
-    /// Changes the rate, for waiting lanes too.
+    /// With the bounds between which the rate `auto` is found; for all workers together.
+    #[must_use]
+    pub fn with_auto_bounds(self, bounds: AutoBounds) -> Self {
+        self.lock().gradient = Gradient::new(bounds);
+        Self { bounds, ..self }
+    }
+
+    /// With the orders a second that this worker may write as long as it has never reached those who give out shares. By default none.
+    /// The drain rate holds if it is at most the rate divided by the number of workers.
+    #[must_use]
+    pub fn with_safe_rate(self, safe: u32) -> Self {
+        let safe = Capacity::per_second(safe);
+        self.lock().safe = safe;
+        Self { unreached: safe, ..self }
+    }
+
+    /// Changes the rate for all workers, for waiting lanes too. A lower one holds at once; of a higher one this worker gets more when it
+    /// has asked for it.
     pub fn set(&self, rate: DrainRate) {
-        show(rate);
-        self.limit.send_replace(Arc::new(Limit::new(rate, self.max_batch, DefaultClock::default())));
+        let before = self.told.send_replace(rate);
+        let mut state = self.lock();
+        if takes_share(before) && takes_share(rate) {
+            state.share = state.share.min(rate.total(self.bounds.max));
+        } else {
+            // What was safe at an earlier lease says nothing about the next.
+            (state.share, state.until, state.safe) = (Capacity::ZERO, None, self.unreached);
+        }
+        self.apply(&state, false);
     }
 
-    /// The rate in force.
+    /// The rate that all workers together were told.
+    pub fn told(&self) -> DrainRate {
+        *self.told.borrow()
+    }
+
+    /// The rate in force at this worker: of a number, or `auto`, its share in orders a second, rounded, and at least 1.
     pub fn rate(&self) -> DrainRate {
-        self.limit.borrow().rate
+        match self.limit.borrow().allowed {
+            Allowed::Everything => DrainRate::Unlimited,
+            Allowed::Nothing => DrainRate::Paused,
+            Allowed::Share(share) => {
+                let orders = u32::try_from((share.thousandths() + 500) / 1_000).unwrap_or(u32::MAX);
+                DrainRate::PerSecond(NonZeroU32::new(orders).unwrap_or(NonZeroU32::MIN))
+            }
+        }
     }
 
-    /// Orders that one commit should hold at the rate in force.
+    /// Orders that one commit should hold at the share in force.
     pub fn batch(&self) -> usize {
         self.limit.borrow().batch.get() as usize
     }
 
-    /// Waits until orders may be written, and says how many of `held`: all, or one batch. When the rate changes meanwhile,
-    /// the wait begins anew under the new rate, with its batch: one that was gathered at a higher rate, or while paused,
+    /// Waits until orders may be written, and says how many of `held`: all, or one batch. When the share changes meanwhile,
+    /// the wait begins anew under the new one, with its batch: one that was gathered at a higher rate, or while paused,
     /// must not reach the ledger in one piece.
     pub async fn admit(&self, held: usize) -> usize {
-        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        let Some(held) = NonZeroU32::new(u32::try_from(held).unwrap_or(u32::MAX)) else { return 0 };
         let mut changes = self.limit.subscribe();
         loop {
             let limit = Arc::clone(&changes.borrow_and_update());
-            let orders = held.min(limit.batch.get());
+            let orders = held.min(limit.batch);
+            // The lease may have ended unnoticed: in a process that was frozen, for one.
+            let in_force =
+                || !matches!(limit.allowed, Allowed::Share(_)) || self.lock().in_force(Instant::now());
+            if in_force() && limit.admits(orders) {
+                return self.admitted(orders);
+            }
+            let _waiting = self.demand.wait();
             tokio::select! {
-                () = limit.admit(orders) => return orders as usize,
+                biased;
                 changed = changes.changed() => changed.expect("this pace holds the sender"),
+                () = limit.wait(orders) => {
+                    if in_force() {
+                        return self.admitted(orders);
+                    }
+                    changes.changed().await.expect("this pace holds the sender");
+                }
             }
         }
     }
+
+    fn admitted(&self, orders: NonZeroU32) -> usize {
+        self.demand.admitted.fetch_add(orders.get().into(), Relaxed);
+        orders.get() as usize
+    }
+
+    /// A commit begins.
+    pub(crate) fn commit_begins(&self) -> UnderWay<'_> {
+        self.commits.begin(Instant::now())
+    }
+
+    /// Puts the state in force. A limiter that admits the same is kept, unless `anew`.
+    fn apply(&self, state: &State, anew: bool) {
+        let allowed = allowed(self.told(), state);
+        self.limit.send_if_modified(|limit| {
+            if limit.allowed == allowed && !anew {
+                return false;
+            }
+            let saved = if anew { 0 } else { limit.take_saved() };
+            *limit = Arc::new(Limit::new(allowed, self.max_batch, saved, DefaultClock::default()));
+            true
+        });
+        show(allowed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Assigning leaves the state whole, whoever panicked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn show(rate: DrainRate) {
-    metrics::gauge!("seckill_drain_rate").set(match rate {
-        DrainRate::Unlimited => f64::INFINITY,
-        DrainRate::PerSecond(rate) => f64::from(rate.get()),
-        DrainRate::Paused => 0.0,
+fn takes_share(rate: DrainRate) -> bool {
+    matches!(rate, DrainRate::PerSecond(_) | DrainRate::Auto)
+}
+
+fn allowed(told: DrainRate, state: &State) -> Allowed {
+    match told {
+        DrainRate::Unlimited => Allowed::Everything,
+        DrainRate::Paused => Allowed::Nothing,
+        DrainRate::PerSecond(_) => Allowed::Share(state.share),
+        DrainRate::Auto => Allowed::Share(state.share.min(state.gradient.rate())),
+    }
+}
+
+fn show(allowed: Allowed) {
+    metrics::gauge!("seckill_drain_rate").set(match allowed {
+        Allowed::Everything => f64::INFINITY,
+        Allowed::Share(share) => share.orders(),
+        Allowed::Nothing => 0.0,
     });
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use governor::clock::{FakeRelativeClock, Reference};
-
-    use super::*;
-
-    fn per_second(rate: u32) -> DrainRate {
-        DrainRate::PerSecond(NonZeroU32::new(rate).unwrap())
-    }
-
-    fn pace(rate: DrainRate) -> Pace {
-        Pace::new(rate, NonZeroU32::new(500).unwrap())
-    }
-
-    #[test]
-    fn a_commit_holds_a_tenth_of_a_second_at_low_rates_and_never_more_than_the_most() {
-        assert_eq!(pace(per_second(5)).batch(), 1);
-        assert_eq!(pace(per_second(2_000)).batch(), 200);
-        assert_eq!(pace(per_second(100_000)).batch(), 500);
-        assert_eq!(pace(DrainRate::Unlimited).batch(), 500);
-    }
-
-    /// On a clock of the test's own: as if each batch had waited exactly until it may go.
-    #[test]
-    fn in_any_second_at_most_the_rate_and_one_batch_are_admitted() {
-        let pace = pace(per_second(1_000));
-        let clock = FakeRelativeClock::default();
-        let limit = Limit::new(pace.rate(), pace.max_batch, clock.clone());
-        let limiter = limit.limiter.unwrap();
-        let begin = clock.now();
-        let elapsed = || Duration::from(clock.now().duration_since(begin));
-        let mut admitted = Vec::new();
-        while elapsed() < Duration::from_secs(60) {
-            match limiter.check_n(limit.batch).unwrap() {
-                Ok(()) => admitted.push((elapsed(), limit.batch.get() as usize)),
-                Err(refused) => clock.advance(refused.wait_time_from(clock.now())),
-            }
-        }
-        let all: usize = admitted.iter().map(|(_, orders)| orders).sum();
-        assert!((59_000..=60_000).contains(&all), "{all} orders in a minute");
-        for (at, &(start, _)) in admitted.iter().enumerate() {
-            let window = admitted[at..].iter().take_while(|(time, _)| *time < start + Duration::from_secs(1));
-            let orders: usize = window.map(|(_, orders)| orders).sum();
-            assert!(orders <= 1_000 + pace.batch(), "{orders} orders within one second from {start:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_change_reaches_a_lane_that_waits_and_gives_nothing_away() {
-        let pace = Arc::new(pace(DrainRate::Paused));
-        let waiting = tokio::spawn({
-            let pace = Arc::clone(&pace);
-            async move { pace.admit(500).await }
-        });
-        // A new limit lets the first batch go after half a second at the earliest; the next change comes before that.
-        for rate in (1..=2).cycle().take(50) {
-            pace.set(per_second(rate));
-            tokio::task::yield_now().await;
-        }
-        assert!(!waiting.is_finished(), "orders were admitted at once by changing the rate");
-        pace.set(DrainRate::Unlimited);
-        let admitted = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
-        assert_eq!(admitted, 500);
-        assert_eq!(pace.admit(10_000).await, 500, "one batch at the most");
-    }
-}
+mod tests;

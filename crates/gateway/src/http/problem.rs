@@ -154,6 +154,7 @@ impl Refusal {
             Dependency::Events => "the event bus cannot be used",
             Dependency::ControlPlane => "the control plane cannot be used",
             Dependency::WaitingRooms => "the waiting room cannot be used",
+            Dependency::CapacityLeases => "the budget of the drain rate cannot be used",
         };
         Self::Unavailable(what.to_owned())
     }

@@ -83,10 +83,11 @@ fn rate_of(rate: Rate) -> Result<DrainRate, Refusal> {
     let rate = match rate {
         Rate::Number(rate) if rate <= MAX_RATE => std::num::NonZeroU32::new(rate).map(DrainRate::PerSecond),
         Rate::Word(word) if word == "unlimited" => Some(DrainRate::Unlimited),
+        Rate::Word(word) if word == "auto" => Some(DrainRate::Auto),
         _ => None,
     };
     rate.ok_or_else(|| {
-        let allowed = format!("must be a number from 1 to {MAX_RATE}, \"unlimited\", or null for what each worker was started with");
+        let allowed = format!("must be a number from 1 to {MAX_RATE}, \"unlimited\", \"auto\", or null for what each worker was started with");
         Refusal::Invalid(vec![FieldError::new("drain_rate", allowed)])
     })
 }

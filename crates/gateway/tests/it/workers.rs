@@ -36,15 +36,19 @@ async fn settings_change_field_by_field() {
             json!({"revision": 3, "drain_rate": "unlimited", "paused": false, "workers": []}),
         ),
         (
+            json!({"drain_rate": "auto"}),
+            json!({"revision": 4, "drain_rate": "auto", "paused": false, "workers": []}),
+        ),
+        (
             json!({"drain_rate": null}),
-            json!({"revision": 4, "drain_rate": null, "paused": false, "workers": []}),
+            json!({"revision": 5, "drain_rate": null, "paused": false, "workers": []}),
         ),
     ] {
         assert_eq!(put(&gateway, &body).await.expect(200).json, expected);
         assert_eq!(show(&gateway).await, expected);
     }
     let settings = bed.real.control.settings().await.unwrap();
-    assert_eq!((settings.revision, settings.drain_rate, settings.paused), (4, None, false));
+    assert_eq!((settings.revision, settings.drain_rate, settings.paused), (5, None, false));
 }
 
 #[tokio::test]
@@ -59,6 +63,7 @@ async fn a_worker_that_reports_is_listed_with_what_it_does() {
         series: Default::default(),
         histograms: Default::default(),
         drain_rate: Some(DrainRate::Paused),
+        drain_told: None,
         settings_revision: 3,
         faults: Vec::new(),
         load: None,

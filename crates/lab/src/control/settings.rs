@@ -102,7 +102,7 @@ pub(super) async fn show(State(panel): State<Arc<Panel>>) -> Response {
     .into_response()
 }
 
-/// A number, or `"unlimited"`.
+/// A number, `"unlimited"` or `"auto"`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Rate {
@@ -116,7 +116,7 @@ pub(super) struct DrainRateBody {
     rate: Rate,
 }
 
-/// `PUT /api/v1/control/drain-rate`: the rate of each worker.
+/// `PUT /api/v1/control/drain-rate`: the rate of all workers together.
 pub(super) async fn drain_rate(
     State(panel): State<Arc<Panel>>,
     Json(DrainRateBody { rate }): Json<DrainRateBody>,
@@ -124,10 +124,11 @@ pub(super) async fn drain_rate(
     let rate = match rate {
         Rate::Number(rate) if rate <= MAX_RATE => NonZeroU32::new(rate).map(DrainRate::PerSecond),
         Rate::Word(word) if word == "unlimited" => Some(DrainRate::Unlimited),
+        Rate::Word(word) if word == "auto" => Some(DrainRate::Auto),
         _ => None,
     };
     let Some(rate) = rate else {
-        let allowed = format!("must be a number from 1 to {MAX_RATE}, or \"unlimited\"");
+        let allowed = format!("must be a number from 1 to {MAX_RATE}, \"unlimited\" or \"auto\"");
         return invalid(&[FieldError::new("rate", allowed)]);
     };
     change(&panel, |settings| settings.drain_rate = Some(rate)).await

@@ -17,7 +17,7 @@ pub(crate) struct DemoArgs {
     /// Units on sale. With --lifecycle 1000 unless given
     #[arg(long, env = "SECKILL_DEMO_STOCK", default_value_t = 10_000, default_value_if("lifecycle", ArgPredicate::IsPresent, "1000"), value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
     pub(crate) stock: u32,
-    /// Orders a second that the worker may write to the ledger, or `unlimited`
+    /// Orders a second that the worker may write to the ledger, or `auto`, or `unlimited`
     #[arg(long, env = "SECKILL_DRAIN_RATE", default_value = "2000", value_parser = demo_rate)]
     pub(crate) drain_rate: DrainRate,
     /// Time within which all buyers arrive

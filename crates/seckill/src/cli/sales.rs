@@ -54,7 +54,7 @@ pub(crate) struct DrainArgs {
 pub(crate) enum DrainCommand {
     /// Shows the settings, and what each worker does
     Show(DrainAdminArgs),
-    /// Sets the drain rate of every worker
+    /// Sets the drain rate of all workers together
     Set(DrainSetArgs),
     /// Tells every worker to write nothing. Orders are still taken, and wait in the queue
     Pause(DrainAdminArgs),
@@ -72,8 +72,8 @@ pub(crate) struct DrainAdminArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DrainSetArgs {
-    /// Orders a second that each worker may write, 1 to 1,000,000; or `unlimited`; or `default`, the rate that each was started
-    /// with
+    /// Orders a second that all workers together may write, 1 to 1,000,000; or `auto`, what they find the database to be safe with; or
+    /// `unlimited`; or `default`, the rate that each was started with
     #[arg(long, value_parser = words::drain_rate)]
     pub(crate) rate: words::WantedRate,
     #[command(flatten)]

@@ -215,6 +215,6 @@ fn yes_or_no(holds: bool) -> String {
 pub(super) fn limit(rate: DrainRate) -> Option<u32> {
     match rate {
         DrainRate::PerSecond(rate) => Some(rate.get()),
-        DrainRate::Unlimited | DrainRate::Paused => None,
+        DrainRate::Unlimited | DrainRate::Paused | DrainRate::Auto => None,
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct DrainSettings {
 impl DrainSettings {
     /// For a worker that has just been started.
     pub(crate) fn handler(pace: Arc<Pace>) -> Arc<dyn SettingsHandler> {
-        let started_with = pace.rate();
+        let started_with = pace.told();
         Arc::new(Self { pace, started_with })
     }
 }

@@ -18,7 +18,7 @@ use crate::process::{Role, Urls};
 const ROUND: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 const STOCK: u32 = 2_500;
-const WORKER: &[&str] = &["--drain-rate", "200"];
+const WORKER: &[&str] = &["--drain-rate", "400"];
 
 #[derive(Debug, Clone, Copy)]
 enum Event {

@@ -6,6 +6,7 @@
 mod abort_points;
 mod after;
 mod bed;
+mod budget;
 mod buyers;
 mod chaos;
 mod check;

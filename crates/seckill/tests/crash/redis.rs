@@ -64,7 +64,7 @@ async fn durable_redis_is_trusted_after_a_restart() {
 /// Two gateways and two workers, and a gate that vanishes in the middle: it is rebuilt, and every unit is sold.
 async fn loses_everything(urls: &Urls, lose: impl AsyncFnOnce()) {
     let gateways = [urls.gateway(GATEWAY).await, urls.gateway(GATEWAY).await];
-    let slow = ["--drain-rate", "100"];
+    let slow = ["--drain-rate", "200"];
     let _workers = [urls.worker(&slow).await, urls.worker(&slow).await];
     let sale = gateways[0].open_sale(STOCK).await;
     let buyers = Buyers::of(sale, &[&gateways[0], &gateways[1]]);

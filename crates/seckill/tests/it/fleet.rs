@@ -61,7 +61,7 @@ async fn two_gateways_and_two_workers_keep_every_invariant() {
     urls.migrate().await;
     let gateways: [Role; 2] = [urls.gateway(&[]).await, urls.gateway(&[]).await];
     let _workers =
-        [urls.worker(&["--drain-rate", "3000"]).await, urls.worker(&["--drain-rate", "3000"]).await];
+        [urls.worker(&["--drain-rate", "6000"]).await, urls.worker(&["--drain-rate", "6000"]).await];
     let sale = gateways[0].open_sale(STOCK).await;
     // Of 30,000 users 3,000 send to both gateways, and of each gateway's a tenth sends twice.
     let [one, two] = gateways.each_ref().map(Role::url);

@@ -24,6 +24,7 @@ fn snapshot(name: &str) -> Snapshot {
         series: BTreeMap::from([("seckill_claims_total{outcome=\"accepted\"}".to_owned(), 7.0)]),
         histograms: BTreeMap::from([("seckill_commit_seconds".to_owned(), histogram)]),
         drain_rate: Some("2000".parse().unwrap()),
+        drain_told: Some(DrainRate::Auto),
         settings_revision: 3,
         faults: vec![FaultKind::LostConfirms],
         load: Some(serde_json::json!({"id": "1"})),

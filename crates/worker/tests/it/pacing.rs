@@ -1,10 +1,13 @@
 //! The drain rate, measured at the ledger.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use seckill_core::capacity::Capacity;
+use seckill_core::{Around, Dependency, Fault};
 use seckill_testkit::faults::{Call, Event};
-use seckill_worker::{Config, DrainRate, MAX_BATCH, Pace};
+use seckill_worker::{AutoBounds, Config, DrainRate, MAX_BATCH, Pace};
 
 use crate::test_bed::{TestBed, never, orders, per_second, until};
 
@@ -142,4 +145,95 @@ async fn a_paused_worker_drains_nothing_until_it_is_resumed() {
     never(|| bed.faults.asked(Call::Commit) > commits).await;
     worker.stop().await;
     assert_eq!((bed.depth().await.orders, bed.totals().await), (Some(10), orders(10)));
+}
+
+/// Two workers of one back end, one of which is busy at first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_share_one_rate_by_what_they_need() {
+    const RATE: u32 = 800;
+    let bed = TestBed::new(20_000).await;
+    let (one, two) = (at(per_second(RATE)), at(per_second(RATE)));
+    // The second takes one batch and holds on to it, as a worker with little to do.
+    let first = bed.worker(Config::default(), &one);
+    let second = bed.worker(Config { lanes: 1, prefetch: 1, ..Config::default() }, &two);
+    until(|| one.rate() == per_second(400) && two.rate() == per_second(400)).await;
+    for first in (0..4_000).step_by(125) {
+        bed.publish(first..first + 125).await;
+    }
+    bed.committed(3_000).await;
+    assert!(!matches!((one.rate(), two.rate()), (DrainRate::Paused, _) | (_, DrainRate::Paused)));
+    let most = busiest_second(&bed.faults.events(Call::Commit));
+    assert!(most <= (RATE + RATE / 5) as usize, "{most} orders within one second");
+    second.stop().await;
+    // What it gave back is the first one's.
+    until(|| one.rate() == per_second(RATE)).await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_dies_in_its_process_goes_on_with_its_own_share() {
+    let bed = TestBed::new(100).await;
+    let pace = at(per_second(1_000));
+    for user in 0..3 {
+        let worker = bed.worker(Config::default(), &pace);
+        bed.publish(user..user + 1).await;
+        bed.committed(user + 1).await;
+        worker.run.abort();
+    }
+}
+
+/// Every commit takes so many milliseconds longer.
+#[derive(Default)]
+struct SlowCommits(AtomicU64);
+
+impl Around for SlowCommits {
+    async fn around<T: Send>(
+        &self,
+        _dependency: Dependency,
+        call: Call,
+        _orders: usize,
+        inner: impl Future<Output = Result<T, Fault>> + Send,
+    ) -> Result<T, Fault> {
+        if call == Call::Commit {
+            tokio::time::sleep(Duration::from_millis(self.0.load(Relaxed))).await;
+        }
+        inner.await
+    }
+}
+
+/// How far it falls within two seconds is tested at the gradient, on a clock of the test's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rate_auto_falls_when_the_ledger_is_slow_and_recovers() {
+    let mut bed = TestBed::new(200_000).await;
+    let slow = Arc::<SlowCommits>::default();
+    // A ledger whose commits always take the same, on any machine.
+    slow.0.store(30, Relaxed);
+    bed.backend = bed.real.wrapped(&slow);
+    let bounds = AutoBounds { min: Capacity::per_second(200), max: Capacity::per_second(2_000) };
+    let pace = Arc::new(Pace::new(DrainRate::Auto, MAX_BATCH).with_auto_bounds(bounds));
+    let rate = || match pace.rate() {
+        DrainRate::PerSecond(rate) => rate.get(),
+        other => panic!("{other}"),
+    };
+    let worker = bed.worker(Config::default(), &pace);
+    let publishing = async {
+        for first in (0..200_000).step_by(250) {
+            bed.publish(first..first + 250).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let looking = async {
+        until(|| rate() >= 1_000).await;
+        slow.0.store(500, Relaxed);
+        let begin = Instant::now();
+        until(|| rate() <= 500).await;
+        println!("the rate was halved after {:?}", begin.elapsed());
+        slow.0.store(30, Relaxed);
+        until(|| rate() >= 1_000).await;
+    };
+    tokio::select! {
+        () = publishing => panic!("there were not enough orders"),
+        () = looking => {}
+    }
+    worker.stop().await;
 }

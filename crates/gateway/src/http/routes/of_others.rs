@@ -78,7 +78,7 @@ fn controls(contract: Contract) -> Contract {
             read("The controls of a demonstration, their ranges, and the settings in force")
                 .problems(&[&UNAVAILABLE]),
         ),
-        (Put, "/drain-rate", with_body("Set the drain rate of each worker", 200, &[&BUSY])),
+        (Put, "/drain-rate", with_body("Set the drain rate of all workers together", 200, &[&BUSY])),
         (Put, "/workers", with_body("Pause or resume all workers", 200, &[&BUSY])),
         (Put, "/faults/{name}", fault(with_body("Cause a fault, which ends by itself", 200, &[&NO_BANK]))),
         (Delete, "/faults/{name}", fault(change("End a fault", 200))),

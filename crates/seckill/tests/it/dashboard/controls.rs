@@ -30,12 +30,13 @@ fn assert_clean(load: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_rate_reaches_every_worker_and_holds() {
     let demonstration = Demonstration::new(On::Cluster).await;
+    // Both were started with 1,000, and share it.
     demonstration.frame(|frame| frame.drain_rates() == ["500", "500"]).await;
     demonstration.drain(50).await;
     start(&demonstration, &load(6_000)).await;
     demonstration.frame(|frame| frame.number("backlog") > Some(2_500.0)).await;
-    let (status, settings) = demonstration.ask(Method::PUT, "/drain-rate", &json!({"rate": 300})).await;
-    assert_eq!((status, &settings["drain_rate"]), (200, &json!("300")));
+    let (status, settings) = demonstration.ask(Method::PUT, "/drain-rate", &json!({"rate": 600})).await;
+    assert_eq!((status, &settings["drain_rate"]), (200, &json!("600")));
     let reported = demonstration.frame(|frame| frame.drain_rates() == ["300", "300"]).await;
     assert_eq!(reported.number("drain_rate"), Some(600.0));
     // Once the second before the change is over, and while there is a backlog.

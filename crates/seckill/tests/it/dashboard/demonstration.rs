@@ -53,8 +53,8 @@ impl Demonstration {
         let environment: Vec<_> = urls.environment().into_iter().chain(demo).collect();
         let gateway = Role::start("gateway", &[], &environment).await;
         let workers = vec![
-            Role::start("worker", &["--drain-rate", "500"], &environment).await,
-            Role::start("worker", &["--drain-rate", "500"], &environment).await,
+            Role::start("worker", &["--drain-rate", "1000"], &environment).await,
+            Role::start("worker", &["--drain-rate", "1000"], &environment).await,
         ];
         Self { gateway, bank, workers, _folder: folder, _cluster: Some(cluster) }
     }

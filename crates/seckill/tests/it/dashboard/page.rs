@@ -169,23 +169,23 @@ async fn the_waiting_room_of_a_sale_is_shown_as_buyers_see_it() {
 async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
     let demonstration = Demonstration::new(On::Cluster).await;
     let browser = open(&demonstration).await;
-    browser.wait_for("document.getElementById('drain-reported').dataset.value === '500'").await;
+    browser.wait_for("document.getElementById('drain-reported').dataset.value === '1000'").await;
     demonstration.drain(100).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === '100'").await;
     fire(&browser, 6_000).await;
     browser.wait_for(&format!("{} > 2500", number("#backlog"))).await;
-    // By the keyboard, notch by notch, up to 300 a worker.
+    // By the keyboard, notch by notch, up to 600 for both workers.
     browser.get("document.getElementById('drain-slider').focus()").await;
     for _ in 0..30 {
-        if browser.get("document.getElementById('drain-slider').dataset.value").await == "300" {
+        if browser.get("document.getElementById('drain-slider').dataset.value").await == "600" {
             break;
         }
         browser.press(RIGHT).await;
     }
-    browser.wait_for("document.getElementById('drain-reported').dataset.value === '300'").await;
+    browser.wait_for("document.getElementById('drain-reported').dataset.value === '600'").await;
     let rate = number("#stage-database .rate");
     browser.wait_for(&format!("{rate} > 500 && {rate} < 700 && {} > 500", number("#backlog"))).await;
-    browser.press(&RIGHT.repeat(20)).await;
+    browser.press(&RIGHT.repeat(16)).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === 'unlimited'").await;
     wait_for_pass(&browser).await;
     assert_quiet(&browser, &demonstration).await;
