@@ -209,15 +209,17 @@ impl Ends {
 async fn connection(stream: TcpStream, address: IpAddr, tls: Option<Arc<Tls>>, router: Router, ends: Ends) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return talk(TokioIo::new(stream), address, router, ends).await };
+    let Some(tls) = tls else {
+        return talk(TokioIo::new(stream), Connected { address, scheme: "http" }, router, ends).await;
+    };
     // An error is a client that went away or spoke no TLS.
     if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.acceptor.accept(stream)).await {
-        talk(TokioIo::new(stream), address, router, ends).await;
+        talk(TokioIo::new(stream), Connected { address, scheme: "https" }, router, ends).await;
     }
 }
 
 /// HTTP/1.1, or HTTP/2 where the client begins with that.
-async fn talk<Io>(io: Io, address: IpAddr, router: Router, ends: Ends)
+async fn talk<Io>(io: Io, connected: Connected, router: Router, ends: Ends)
 where
     Io: Read + Write + Unpin + Send + 'static,
 {
@@ -225,7 +227,7 @@ where
     let (router, requests) = (TowerToHyperService::new(router), Arc::clone(&activity));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let under_way = requests.begin(request.version());
-        request.extensions_mut().insert(Connected(address));
+        request.extensions_mut().insert(connected);
         let is_http1 = request.version() <= Version::HTTP_11;
         let answer = router.call(request);
         async move {

@@ -8,13 +8,14 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use metrics::Histogram;
+use metrics::{Histogram, Label};
 use seckill_core::{TraceParent, in_request};
 use seckill_token::admin::Acting;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::handles::Handles;
+use crate::peer::Connected;
 
 /// The request's id, from those who send one, and back to all.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -22,12 +23,15 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Characters of an id that somebody else chose, at the most.
 const MAX_ID: usize = 64;
-/// The name of the route of what no route is for.
+/// The name of the route of what no route is for, in spans.
 const NO_ROUTE: &str = "none";
 
-/// How long requests took, by route, method and status.
+/// How long requests took, with the labels of OpenTelemetry's semantic conventions for HTTP servers.
 #[derive(Default)]
-pub(super) struct Durations(Handles<(Arc<str>, &'static str, StatusCode), Histogram>);
+pub(super) struct Durations(Handles<Labels, Histogram>);
+
+/// Scheme, method, status and route; as many as there are of these together, which is few.
+type Labels = (&'static str, &'static str, StatusCode, Arc<str>);
 
 /// Answers a request under its id and in its trace.
 pub(super) async fn observe(
@@ -40,6 +44,7 @@ pub(super) async fn observe(
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let id = request_id(request.headers());
+    let scheme = request.extensions().get().map_or("http", |connected: &Connected| connected.scheme);
     let change = Change::of(&mut request);
     let (span, trace) = begin_span(&request, &id, route);
 
@@ -58,7 +63,7 @@ pub(super) async fn observe(
     if let Ok(header) = header {
         response.headers_mut().insert(REQUEST_ID, header);
     }
-    durations.record(route, &method, status, begin.elapsed().as_secs_f64());
+    durations.record(scheme, route, &method, status, begin.elapsed().as_secs_f64());
     response
 }
 
@@ -85,7 +90,7 @@ fn begin_span(request: &Request, id: &str, route: &str) -> (Span, Option<TracePa
 
 impl Durations {
     /// By route, never by path: ids in labels would grow without a limit.
-    fn record(&self, route: &str, method: &Method, status: StatusCode, seconds: f64) {
+    fn record(&self, scheme: &'static str, route: &str, method: &Method, status: StatusCode, seconds: f64) {
         let method = match method.as_str() {
             _ if route == NO_ROUTE => "_OTHER",
             "GET" => "GET",
@@ -98,16 +103,23 @@ impl Durations {
             // Methods beyond these come from whoever likes to make them up.
             _ => "_OTHER",
         };
-        let handle = self.0.get(&(route.into(), method, status), |(route, method, status)| {
-            metrics::histogram!(
-                "http_server_request_duration_seconds",
-                "http_request_method" => *method,
-                "http_route" => Arc::clone(route),
-                "http_response_status_code" => status.as_u16().to_string(),
-            )
-        });
+        let handle = self.0.get(&(scheme, method, status, route.into()), histogram);
         handle.record(seconds);
     }
+}
+
+fn histogram((scheme, method, status, route): &Labels) -> Histogram {
+    let code = status.as_u16().to_string();
+    let mut labels = vec![Label::new("http_request_method", *method), Label::new("url_scheme", *scheme)];
+    // What no route is for has no such label, and only what failed has the kind of its error.
+    if **route != *NO_ROUTE {
+        labels.push(Label::new("http_route", Arc::clone(route)));
+    }
+    if status.is_server_error() {
+        labels.push(Label::new("error_type", code.clone()));
+    }
+    labels.push(Label::new("http_response_status_code", code));
+    metrics::histogram!("http_server_request_duration_seconds", labels)
 }
 
 /// What may be a change by an admin.
