@@ -7,6 +7,9 @@ umask 022
 cd "${1:-/volumes}"
 readers='app http migrate mysql rabbitmq redis'
 
+# Redis writes its data as a user that differs between images. (Only in the stack there is a volume of it.)
+[ ! -d redis-data ] || chmod 1777 redis-data
+
 # put FILE: what comes on standard input, readable by whoever mounts the volume: each server has a user of its own.
 put() {
     cat >"$1.new"

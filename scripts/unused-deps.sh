@@ -10,7 +10,8 @@ dependencies() {
     awk '
         /^\[/ {
             section = $0
-            gsub(/[][]/, "", section)
+            # Also the blanks of a section that is for one system only.
+            gsub(/[][ ]/, "", section)
             if (match(section, /dependencies\./)) {
                 print substr(section, 1, RSTART + 11), substr(section, RSTART + 13)
             }

@@ -184,6 +184,10 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// Every reason there is.
+    pub const ALL: [Self; 5] =
+        [Self::SoldOut, Self::UserHasOrder, Self::UnknownSale, Self::BadQuantity, Self::StaleEpoch];
+
     /// As it is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -197,9 +201,7 @@ impl RejectReason {
 
     /// Reads what [`Self::as_str`] writes; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::SoldOut, Self::UserHasOrder, Self::UnknownSale, Self::BadQuantity, Self::StaleEpoch]
-            .into_iter()
-            .find(|reason| reason.as_str() == text)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 }
 

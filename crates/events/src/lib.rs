@@ -18,6 +18,24 @@ use tokio_util::sync::CancellationToken;
 
 use subscriber::Subscriber;
 
+/// Shows the counters of events from the start, at 0, so that their first increase is seen, too.
+fn show_counters(subscribers: &[Arc<dyn Subscriber>]) {
+    for subscriber in subscribers.iter().map(|subscriber| subscriber.name()) {
+        for outcome in ["taken", "repeated", "parked"] {
+            let labels = [("subscriber", subscriber), ("outcome", outcome)];
+            metrics::counter!("seckill_events_taken_total", &labels).increment(0);
+        }
+    }
+    for name in [
+        "seckill_events_sent_total",
+        "seckill_events_refused_total",
+        "seckill_events_sent_again_total",
+        "seckill_parked_events_total",
+    ] {
+        metrics::counter!(name).increment(0);
+    }
+}
+
 /// Runs these subscribers until `shutdown`, and `relay`, which is [`relay::run`] or whoever keeps it alive. The relay begins once the
 /// bus knows all subscribers: it keeps events only for those that it knows, and those that are part of seckill must miss none.
 pub async fn run(
@@ -26,6 +44,7 @@ pub async fn run(
     relay: impl Future<Output = ()> + Send + 'static,
     shutdown: CancellationToken,
 ) {
+    show_counters(&subscribers);
     let mut running = JoinSet::new();
     let known = subscribers.clone();
     for subscriber in subscribers {

@@ -6,6 +6,7 @@
 
 mod admission;
 pub mod buyers;
+mod counters;
 pub mod direct;
 pub mod directory;
 mod handles;
@@ -199,6 +200,7 @@ async fn run_until(
     // Cancelled when new orders are refused, which is later than `ending`.
     let shutdown = CancellationToken::new();
     let lanes = TaskTracker::new();
+    counters::show(config.mode);
     let direct = config.mode == Mode::Direct;
     let needs = if direct { DIRECT_NEEDS } else { NEEDS };
     let health = Health::new(backend.clone(), needs, ending.clone(), prometheus);

@@ -21,7 +21,11 @@ impl From<IpAddr> for Peer {
 
 /// The address at the other end of a request's connection. The server adds it to each request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Connected(pub(crate) IpAddr);
+pub(crate) struct Connected {
+    pub(crate) address: IpAddr,
+    /// `http`, or `https` where this gateway itself speaks TLS; what a proxy before it speaks is not known.
+    pub(crate) scheme: &'static str,
+}
 
 /// The header in which trusted proxies say whom they speak for. Only the one that they are known to set is read: the other one
 /// may be the client's own words.

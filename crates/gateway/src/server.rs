@@ -234,15 +234,17 @@ async fn connection(
 ) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return talk(TokioIo::new(stream), address, responder, ends).await };
+    let Some(tls) = tls else {
+        return talk(TokioIo::new(stream), Connected { address, scheme: "http" }, responder, ends).await;
+    };
     // An error is a client that went away or spoke no TLS.
     if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.acceptor.accept(stream)).await {
-        talk(TokioIo::new(stream), address, responder, ends).await;
+        talk(TokioIo::new(stream), Connected { address, scheme: "https" }, responder, ends).await;
     }
 }
 
 /// HTTP/1.1, or HTTP/2 where the client begins with that.
-async fn talk<Io>(io: Io, address: IpAddr, responder: impl Respond, ends: Ends)
+async fn talk<Io>(io: Io, connected: Connected, responder: impl Respond, ends: Ends)
 where
     Io: Read + Write + Unpin + Send + 'static,
 {
@@ -250,7 +252,7 @@ where
     let requests = Arc::clone(&activity);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let under_way = requests.begin(request.version());
-        request.extensions_mut().insert(Connected(address));
+        request.extensions_mut().insert(connected);
         let is_http1 = request.version() <= Version::HTTP_11;
         let answer = responder.clone().respond(request.map(Body::new));
         async move {

@@ -293,6 +293,9 @@ pub(crate) struct SaleCreateArgs {
     /// Open it only if there is no sale yet; otherwise do nothing and exit with 0
     #[arg(long)]
     pub(crate) if_none: bool,
+    /// Wait at most this long for a gateway to answer, such as 2m: for what starts together with the gateways
+    #[arg(long, value_name = "TIME", value_parser = words::duration)]
+    pub(crate) wait: Option<Duration>,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     #[command(flatten)]

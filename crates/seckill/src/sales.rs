@@ -2,11 +2,13 @@
 //! again: a change names what is to be reached, and an opening has a key of its own.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use comfy_table::{Table, presets};
-use seckill_client::{Admin, Changed, Error, SalePatch, SaleView};
+use seckill_client::{Admin, Changed, Client, Error, SalePatch, SaleView};
 use seckill_core::{NewSale, Sale, SaleId, now};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::cli::sales::{SaleFields, SaleRaiseArgs, SaleSetArgs};
@@ -62,6 +64,9 @@ fn print_changed(json: bool, Changed { sale, applied }: &Changed) -> Result<()> 
 
 async fn create(args: SaleCreateArgs) -> Result<()> {
     let client = client(args.read.server)?;
+    if let Some(patience) = args.wait {
+        await_gateway(&client, patience).await?;
+    }
     if args.if_none && !client.sales().await?.sales.is_empty() {
         eprintln!("there is a sale already; none was opened");
         return Ok(());
@@ -88,6 +93,21 @@ async fn create(args: SaleCreateArgs) -> Result<()> {
     let key = args.idempotency_key.unwrap_or_else(|| Uuid::now_v7().to_string());
     let created = create_once(&admin, &sale, &key).await?;
     print(args.read.json, &created, || table([&created.sale]))
+}
+
+/// Returns once a gateway has told its sales, which it can do as soon as it knows them.
+///
+/// # Errors
+/// After `patience` what was answered last, or that nobody is there.
+async fn await_gateway(client: &Client, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while let Err(why) = client.sales().await {
+        if Instant::now() >= deadline {
+            return Err(why.into());
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
 }
 
 /// Creates a sale under this key, and says on stderr when the request is sent again.

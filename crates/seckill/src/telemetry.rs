@@ -166,6 +166,12 @@ const SECONDS: [f64; 26] = [
 /// Bounds of histograms in orders.
 const ORDERS: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
 
+/// The commit that this program was built from, where whoever built it said so.
+const COMMIT: &str = match option_env!("SECKILL_COMMIT") {
+    Some(commit) if !commit.is_empty() => commit,
+    _ => "unknown",
+};
+
 /// Starts to collect the metrics of this process, for Prometheus. Must be called once only.
 pub(crate) fn metrics() -> Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
@@ -174,20 +180,54 @@ pub(crate) fn metrics() -> Result<PrometheusHandle> {
         .and_then(PrometheusBuilder::install_recorder)
         .context("cannot collect metrics")?;
     describe();
+    let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)];
+    metrics::gauge!("seckill_build_info", &build).set(1.0);
+    let process = ProcessMetrics::new();
     let upkeep = handle.clone();
-    // Without upkeep a histogram keeps every value until the next scrape, which may never come.
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            process.collect();
+            // Without upkeep a histogram keeps every value until the next scrape, which may never come.
             upkeep.run_upkeep();
+            tokio::time::sleep(Duration::from_secs(5)).await;
         }
     });
     Ok(handle)
 }
 
+/// What this process takes of the machine, as `process_*`. Only Linux tells.
+#[cfg(target_os = "linux")]
+struct ProcessMetrics(metrics_process::Collector);
+
+#[cfg(target_os = "linux")]
+impl ProcessMetrics {
+    fn new() -> Self {
+        let collector = metrics_process::Collector::default();
+        collector.describe();
+        Self(collector)
+    }
+
+    fn collect(&self) {
+        self.0.collect();
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+struct ProcessMetrics;
+
+#[cfg(not(target_os = "linux"))]
+impl ProcessMetrics {
+    fn new() -> Self {
+        Self
+    }
+
+    fn collect(&self) {}
+}
+
 /// The HELP lines of `/metrics`.
 fn describe() {
     use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
+    gauge!("seckill_build_info", "Always 1; its labels say which program this is");
     counter!("seckill_order_requests_total", "Order requests that have arrived");
     counter!("seckill_claims_total", "Order requests answered, by outcome");
     counter!("seckill_sold_out_from_memory_total", "Of these, answered sold-out without asking the gate");
@@ -259,6 +299,12 @@ fn describe() {
         "seckill_invariant_violations",
         "What the last audit of a sale found, by kind; 0 when all is well"
     );
+    counter!("seckill_tickets_total", "Purchase tickets that were handed out");
+    counter!("seckill_tickets_refused_total", "Purchase tickets that were not handed out, by reason");
+    counter!("seckill_order_reads_total", "What answering polls has cost, by source");
+    counter!("seckill_fates_heard_total", "Orders of which the gateway heard what became of them");
+    counter!("seckill_fates_dropped_total", "Announcements of what became of orders that were dropped");
+    counter!("seckill_events_sent_again_total", "Events that the bus had lost, sent again");
     gauge!("seckill_limited_senders", "Users or addresses that a limit remembers, by limit");
     counter!("seckill_connections_refused_total", "Connections above the limit of their address");
     histogram!("seckill_intake_batch_orders", "Claims in one group commit");

@@ -3,6 +3,7 @@
 //! [`drain`] holds one lane's step and its loop, [`pace`] the drain rate, `rebuild` what fills a lost gate again. None of them
 //! knows which back end it works on.
 
+mod counters;
 pub mod drain;
 mod held;
 pub mod pace;
@@ -55,6 +56,7 @@ pub fn run(
 }
 
 async fn run_until(backend: Backend, config: Config, pace: Arc<Pace>, shutdown: CancellationToken) {
+    counters::show();
     let (worker, held) = (Uuid::now_v7(), HeldByWorker::default());
     let (rebuilder, turn) = Rebuilder::new(&backend, config, Arc::clone(&pace), shutdown.clone(), worker);
     let spawn = |lanes: &mut JoinSet<()>| {

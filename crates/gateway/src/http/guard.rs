@@ -155,7 +155,7 @@ impl Guard {
 
     /// `None` where the connection is not known: then there is nothing to limit by.
     fn peer(&self, request: &Request) -> Option<Peer> {
-        let Connected(address) = *request.extensions().get()?;
+        let Connected { address, .. } = *request.extensions().get()?;
         Some(self.proxies.peer(address, request.headers()))
     }
 

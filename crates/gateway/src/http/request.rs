@@ -9,13 +9,14 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
-use metrics::Histogram;
+use metrics::{Histogram, Label};
 use seckill_core::{TraceParent, in_request};
 use seckill_token::admin::Acting;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::handles::Handles;
+use crate::peer::Connected;
 
 /// The request's id, from those who send one, and back to all.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,16 +24,19 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Characters of an id that somebody else chose, at the most.
 const MAX_ID: usize = 64;
-/// The name of the route of what no route is for.
+/// The name of the route of what no route is for, in spans.
 const NO_ROUTE: &str = "none";
 
 /// The route that answered, in the extensions of an answer of which the path does not say it.
 #[derive(Clone)]
 struct Route(&'static str);
 
-/// How long requests took, by route, method and status.
+/// How long requests took, with the labels of OpenTelemetry's semantic conventions for HTTP servers.
 #[derive(Default)]
-pub(super) struct Durations(Handles<(&'static str, &'static str, StatusCode), Histogram>);
+pub(super) struct Durations(Handles<Labels, Histogram>);
+
+/// Scheme, method, status and route; as many as there are of these together, which is few.
+type Labels = (&'static str, &'static str, StatusCode, &'static str);
 
 impl Durations {
     /// Answers a request under its id and in its trace. `route`: the one that answers it, if it is known. `changes`: an admin may change
@@ -47,6 +51,7 @@ impl Durations {
         let begin = Instant::now();
         let method = request.method().clone();
         let id = request_id(request.headers());
+        let scheme = request.extensions().get().map_or("http", |connected: &Connected| connected.scheme);
         let change = if changes { Change::of(&mut request) } else { None };
         let (span, trace) = begin_span(&request, &id, route.unwrap_or(NO_ROUTE));
 
@@ -68,12 +73,19 @@ impl Durations {
         if let Ok(header) = header {
             response.headers_mut().insert(REQUEST_ID, header);
         }
-        self.record(route, &method, status, begin.elapsed().as_secs_f64());
+        self.record(scheme, route, &method, status, begin.elapsed().as_secs_f64());
         response
     }
 
     /// By route, never by path: ids in labels would grow without a limit.
-    fn record(&self, route: &'static str, method: &Method, status: StatusCode, seconds: f64) {
+    fn record(
+        &self,
+        scheme: &'static str,
+        route: &'static str,
+        method: &Method,
+        status: StatusCode,
+        seconds: f64,
+    ) {
         let method = match method.as_str() {
             _ if route == NO_ROUTE => "_OTHER",
             "GET" => "GET",
@@ -86,16 +98,23 @@ impl Durations {
             // Methods beyond these come from whoever likes to make them up.
             _ => "_OTHER",
         };
-        let handle = self.0.get(&(route, method, status), |(route, method, status)| {
-            metrics::histogram!(
-                "http_server_request_duration_seconds",
-                "http_request_method" => *method,
-                "http_route" => *route,
-                "http_response_status_code" => status.as_u16().to_string(),
-            )
-        });
+        let handle = self.0.get(&(scheme, method, status, route), histogram);
         handle.record(seconds);
     }
+}
+
+fn histogram((scheme, method, status, route): &Labels) -> Histogram {
+    let code = status.as_u16().to_string();
+    let mut labels = vec![Label::new("http_request_method", *method), Label::new("url_scheme", *scheme)];
+    // What no route is for has no such label, and only what failed has the kind of its error.
+    if *route != NO_ROUTE {
+        labels.push(Label::new("http_route", *route));
+    }
+    if status.is_server_error() {
+        labels.push(Label::new("error_type", code.clone()));
+    }
+    labels.push(Label::new("http_response_status_code", code));
+    metrics::histogram!("http_server_request_duration_seconds", labels)
 }
 
 /// Puts the name of its route into the answer of a router whose routes are known to nobody else.

@@ -4,6 +4,7 @@
 mod admins;
 mod after;
 mod api;
+mod api_docs;
 mod audits;
 mod auth;
 mod client;

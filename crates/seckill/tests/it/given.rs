@@ -93,6 +93,21 @@ async fn a_file_that_cannot_be_used_is_reported_with_its_name() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn wait_opens_the_sale_once_a_gateway_is_there_and_says_when_none_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let server = format!("http://{address}");
+    let create = ["sale", "create", "--name", "Demo", "--stock", "5", "--server", &server, "--wait"];
+    let output = run(&[&create[..], &["1s"]].concat()).await;
+    assert_fails(&output, &["no answer from", &server]);
+    let args = [&create[..], &["1m"]].concat();
+    let listening = ["--data-dir", folder.path().to_str().unwrap(), "--listen", &address];
+    let start = Role::start("gateway", &listening, &[]);
+    let (output, _gateway) = tokio::join!(run(&args), start);
+    assert!(output.status.success() && text(&output).contains("Demo"), "{}", text(&output));
+}
+
 #[tokio::test]
 async fn if_none_opens_the_first_sale_and_no_second() {
     let folder = tempfile::tempdir().unwrap();

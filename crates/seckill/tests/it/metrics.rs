@@ -64,7 +64,12 @@ async fn make_everything_happen(urls: &Urls, gateway: &Role, worker: &Role) {
     let counted = async |name: &str| {
         eventually(SOON, async || {
             let shown = metrics(worker).await;
-            if names(&shown).contains(name) { Ok(()) } else { Err(format!("{name} is not in {shown}")) }
+            let mut values = shown.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
+            if values.any(|(_, value)| value != "0") {
+                Ok(())
+            } else {
+                Err(format!("{name} is 0 in {shown}"))
+            }
         })
         .await;
     };
@@ -99,6 +104,41 @@ async fn every_metric_of_the_dashboard_and_the_alerts_exists() {
         } else {
             Err(format!("no process shows {missing:?}; they show {shown:?}"))
         }
+    })
+    .await;
+}
+
+/// A counter that appears with its first increase has no increase for Prometheus.
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_begin_at_0_and_a_process_says_what_it_is_and_what_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Role::start("gateway", &["--data-dir", folder.path().to_str().unwrap()], &[]).await;
+    let wanted = [
+        "seckill_claims_total{outcome=\"accepted\"} 0",
+        "seckill_claims_total{outcome=\"outcome-unknown\"} 0",
+        "seckill_order_requests_total 0",
+        "seckill_orders_resent_total 0",
+        "seckill_lane_panics_total 0",
+        "seckill_order_reads_total{source=\"ledger\"} 0",
+        "seckill_orders_committed_total 0",
+        "seckill_orders_rejected_total{reason=\"stale_epoch\"} 0",
+        "seckill_worker_faults_total 0",
+        "seckill_parked_messages_total 0",
+        "seckill_events_sent_total 0",
+        "seckill_events_taken_total{subscriber=\"restock\",outcome=\"repeated\"} 0",
+        "seckill_events_taken_total{subscriber=\"transfers\",outcome=\"parked\"} 0",
+        "seckill_payments_total{outcome=\"declined\"} 0",
+        concat!("seckill_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\",commit=\""),
+        "process_resident_memory_bytes ",
+        "process_cpu_seconds_total ",
+        "process_open_fds ",
+        "process_start_time_seconds ",
+    ];
+    eventually(SOON, async || {
+        let shown = metrics(&gateway).await;
+        let missing: Vec<_> =
+            wanted.iter().filter(|line| !shown.lines().any(|shown| shown.starts_with(*line))).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are not in {shown}")) }
     })
     .await;
 }
