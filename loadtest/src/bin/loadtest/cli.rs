@@ -116,7 +116,7 @@ pub(crate) struct RunOptions {
     /// Write the report as JSON; - for standard output, instead of the text.
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) json: Option<PathBuf>,
-    /// Write the report as a page.
+    /// Write the report as a page; - for standard output, and the text goes to standard error.
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) html: Option<PathBuf>,
 }
