@@ -7,21 +7,23 @@
 #                                                which should be empty, with a gateway and a worker
 #   scripts/screenshots.sh --dashboard           instead, of the dashboard: docs/dashboard-spike.png, -drained, -dark and -phone;
 #                                                and of the shop: docs/shop-phone.png
+#   scripts/screenshots.sh --moving              instead, a film of the dashboard during a spike: docs/spike.webp, at most 1.5 MB. Needs ffmpeg
 #
 # LISTEN (127.0.0.1:18080) is where the gateway serves, WORKER_LISTEN (127.0.0.1:18081) where the worker does.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
-    echo "$1; usage: scripts/screenshots.sh [--backend embedded|cluster] [--dashboard]" >&2
+    echo "$1; usage: scripts/screenshots.sh [--backend embedded|cluster] [--dashboard|--moving]" >&2
     exit 2
 }
 
-backend=embedded dashboard=no
+backend=embedded dashboard=no moving=no
 while [ $# -gt 0 ]; do
     case "$1" in
         --backend) backend=${2:-} && shift 2 || usage "--backend needs a value" ;;
         --dashboard) dashboard=yes && shift ;;
+        --moving) moving=yes && shift ;;
         *) usage "unknown argument $1" ;;
     esac
 done
@@ -83,6 +85,25 @@ picture() {
     echo "$file"
 }
 
+# film FOLDER FILE makes a film of the pictures in a folder: the best one that is not too large to look at.
+film() {
+    local folder=$1 file=$2 quality most=1500000
+    for quality in 80 65 50 35 20; do
+        ffmpeg -loglevel error -y -f concat -i "$folder/frames.txt" -vf fps=5,scale=960:-2:flags=lanczos \
+            -c:v libwebp_anim -quality "$quality" -compression_level 6 -loop 0 "$file"
+        if [ "$(wc -c <"$file")" -le "$most" ]; then
+            echo "$file: $(wc -c <"$file") bytes, quality $quality"
+            return
+        fi
+    done
+    echo "$file has $(wc -c <"$file") bytes, more than $most; film less, or fewer pictures a second" >&2
+    exit 1
+}
+
+if [ "$moving" = yes ] && ! command -v ffmpeg >/dev/null; then
+    echo "no ffmpeg on the PATH; on Debian: apt-get install ffmpeg" >&2
+    exit 1
+fi
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
 if [ -z "$chromium" ]; then
     echo "no chromium on the PATH; run scripts/setup.sh" >&2
@@ -91,7 +112,10 @@ fi
 
 # One after the other, as users build them: together, shared dependencies would be compiled once more.
 cargo build --release --locked -p seckill
-if [ "$dashboard" = yes ]; then
+if [ "$moving" = yes ]; then
+    cargo build --locked -p seckill-testkit --features browser --example moving_picture
+    export SECKILL_DEMO=1
+elif [ "$dashboard" = yes ]; then
     cargo build --locked -p seckill-testkit --features browser --example pictures --example shop_pictures
     export SECKILL_DEMO=1
 else
@@ -110,6 +134,12 @@ else
     serve gateway "$listen" --drain-rate 2000
 fi
 
+if [ "$moving" = yes ]; then
+    mkdir "$folder/frames"
+    target/debug/examples/moving_picture "http://$listen" "$folder/frames"
+    film "$folder/frames" docs/spike.webp
+    exit
+fi
 if [ "$dashboard" = yes ]; then
     # First: the shop shows the newest sale.
     target/debug/examples/shop_pictures "http://$listen" docs

@@ -135,6 +135,9 @@ impl Reader {
         match (status, problem, body.order_id) {
             (409, "sold-out", _) => Outcome::SoldOut,
             (503, "outcome-unknown", Some(order_id)) => Outcome::Unknown { order_id },
+            // A proxy whose gateway went away, or was too slow: for the buyer it is as if there had been no proxy.
+            (502, "outcome-unknown", None) => Outcome::ConnectionError,
+            (504, "outcome-unknown", None) => Outcome::TimedOut,
             _ => Outcome::Refused { status, problem: self.name(problem) },
         }
     }
@@ -193,6 +196,9 @@ mod tests {
         assert_eq!(read(503, false, &problem("outcome-unknown")), Outcome::Unknown { order_id });
         assert_eq!(read(503, false, &problem("overloaded")), refused(503, "overloaded"));
         assert_eq!(read(502, false, "<html>"), refused(502, "unnamed"));
+        let of_a_proxy = r#"{"type":"/problems/outcome-unknown","status":502}"#;
+        assert_eq!(read(502, false, of_a_proxy), Outcome::ConnectionError);
+        assert_eq!(read(504, false, of_a_proxy), Outcome::TimedOut);
     }
 
     #[test]

@@ -44,6 +44,7 @@ async fn wrong_flags_exit_2_with_an_example_and_without_a_request() {
         ("spyke", "spike, step, ramp, soak, duplicates, clickers, lifecycle, waiting-room, bots, polling"),
         ("--rate 5 --json /no/such/folder/report.json", "cannot write /no/such/folder/report.json"),
         ("--rate 5 --html /no/such/folder/report.html", "in a folder that exists"),
+        ("--rate 5 --json - --html -", "give one of them a file"),
         ("--rate 5 --tokens /no/such/file", "cannot read the tokens from /no/such/file"),
         ("--rate 5 --target 127.0.0.1", "like http://127.0.0.1:8080"),
         ("--rate 5 --frobnicate", "--frobnicate"),

@@ -222,17 +222,22 @@ fn wait_for_line(child: &mut Child, text: &str) {
 async fn a_page_is_written_and_two_reports_are_compared() {
     let (target, folder) = (gateway(Lie::Nothing).await, tempfile::tempdir().unwrap());
     let file = |name: &str| folder.path().join(name).display().to_string();
-    for (json, seed) in [("a.json", 1), ("b.json", 2)] {
-        let (json, html) = (file(json), file("page.html"));
+    for (json, seed, html) in [("a.json", 1, file("page.html")), ("b.json", 2, "-".to_owned())] {
+        let json = file(json);
         let flags = format!(
             "run duplicates --rate 50 -z 1s -q --target {target} --jwt-secret {SECRET} --sale 1 --seed {seed} --json {json} --html {html}"
         );
         let output = output(flags.split(' ').map(str::to_owned).collect()).await;
-        assert!(
-            output.status.success() && output.stderr.is_empty(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
+        let printed = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        assert!(output.status.success(), "{printed:?}");
+        // The page alone can be redirected into a file; the text is then on standard error.
+        let [page, text] = if html == "-" { [true, false] } else { [false, true] };
+        assert_eq!(
+            (printed[0].contains("<html"), printed[0].contains("verdict")),
+            (page, text || page),
+            "{printed:?}"
         );
+        assert_eq!(printed[1].contains("verdict"), page, "{printed:?}");
     }
     assert!(std::fs::read_to_string(file("page.html")).unwrap().contains("<html"));
     let compared = output(vec!["compare".to_owned(), file("a.json"), file("b.json")]).await;

@@ -1,7 +1,6 @@
 //! The reference in docs/api.md: written from the document about the API, and compared with it, so that it cannot fall behind.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::Value;
@@ -71,11 +70,11 @@ impl Reference<'_> {
             let means = field["oneOf"].as_array().into_iter().flatten().chain([field]);
             let means = means.map(|kind| cell(&kind["description"])).find(|text| !text.is_empty());
             let means = means.unwrap_or_default();
-            writeln!(text, "| `{name}` | {}{optional} | {means} |", self.kind(field)).unwrap();
+            text.push_str(&format!("| `{name}` | {}{optional} | {means} |\n", self.kind(field)));
         }
         for part in schema["allOf"].as_array().into_iter().flatten() {
             match name_of(part) {
-                Some(_) => writeln!(text, "| | {} | all of its fields, too |", self.kind(part)).unwrap(),
+                Some(_) => text.push_str(&format!("| | {} | all of its fields, too |\n", self.kind(part))),
                 None => self.fields(text, part),
             }
         }
@@ -83,13 +82,13 @@ impl Reference<'_> {
 
     fn section(&self, text: &mut String, name: &str) {
         let schema = self.schema(name);
-        writeln!(text, "\n#### {name}\n\n{}", cell(&schema["description"])).unwrap();
+        text.push_str(&format!("\n#### {name}\n\n{}\n", cell(&schema["description"])));
         if let Some(values) = schema["enum"].as_array() {
             let values: Vec<_> =
                 values.iter().filter_map(Value::as_str).map(|value| format!("`{value}`")).collect();
-            writeln!(text, "\nOne of {}.", values.join(", ")).unwrap();
+            text.push_str(&format!("\nOne of {}.\n", values.join(", ")));
         } else if schema.get("oneOf").is_some() {
-            writeln!(text, "\n{}.", self.kind(schema)).unwrap();
+            text.push_str(&format!("\n{}.\n", self.kind(schema)));
         } else {
             text.push_str("\n| field | type | |\n| --- | --- | --- |\n");
             self.fields(text, schema);
@@ -170,8 +169,7 @@ impl Reference<'_> {
             }
         }
         for (tag, rows) in tags {
-            write!(text, "\n### Calls: {tag}\n\n| call | who | takes | answers | refused with |\n| --- | --- | --- | --- | --- |\n{rows}")
-                .unwrap();
+            text.push_str(&format!("\n### Calls: {tag}\n\n| call | who | takes | answers | refused with |\n| --- | --- | --- | --- | --- |\n{rows}"));
         }
         text.push_str("\n### Bodies\n");
         for (name, schema) in self.0["components"]["schemas"].as_object().into_iter().flatten() {

@@ -137,7 +137,8 @@ pub(crate) struct RunOptions {
     /// Write the report as JSON; - for standard output, instead of the text.
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) json: Option<PathBuf>,
-    /// Write the report as a page, in one file that needs no other; its path is printed at the end.
+    /// Write the report as a page, in one file that needs no other, whose path is printed at the end; - for standard output, and the
+    /// text goes to standard error.
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) html: Option<PathBuf>,
 }

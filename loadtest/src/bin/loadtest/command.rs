@@ -33,6 +33,11 @@ pub(crate) async fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     let plan = scenario.plan()?;
     let mut lifecycle = scenario.lifecycle_plan()?;
     let admin = options.admin_token.as_deref().map(loadtest::check::shop::bearer).transpose()?;
+    if [&options.json, &options.html].iter().all(|file| file.as_deref() == Some(Path::new("-"))) {
+        return Err(Failure::Usage(
+            "--json and --html cannot both go to standard output: give one of them a file".to_owned(),
+        ));
+    }
     for (file, flag) in [(&options.json, "--json"), (&options.html, "--html")] {
         if let Some(file) = file.as_deref().filter(|file| *file != Path::new("-")) {
             inputs::check_writable(file, flag)?;
@@ -107,8 +112,17 @@ fn write_lost_orders(played: &Played, plan: &Plan) {
     }
 }
 
-/// Writes the report to standard output and to the files that were asked for.
+/// Writes the report to standard output and to the files that were asked for. Where the page goes to standard output, the text goes to
+/// standard error.
 fn write(options: &RunOptions, report: &Report) -> Result<(), Failure> {
+    let page_to_stdout = options.html.as_deref() == Some(Path::new("-"));
+    let say = |text: &str| {
+        if !page_to_stdout {
+            return print(text);
+        }
+        eprintln!("{text}");
+        Ok(())
+    };
     let failed = |file: &Path, error: std::io::Error| {
         Failure::Fault(format!("cannot write {}: {error}", file.display()))
     };
@@ -117,16 +131,21 @@ fn write(options: &RunOptions, report: &Report) -> Result<(), Failure> {
         Some(file) if file == Path::new("-") => print(&json()?)?,
         Some(file) => {
             // Printed first: the numbers must not be lost when the disk is full.
-            print(&report.to_string())?;
+            say(&report.to_string())?;
             std::fs::write(file, json()?).map_err(|error| failed(file, error))?;
         }
-        None => print(&report.to_string())?,
+        None => say(&report.to_string())?,
     }
-    if let Some(file) = &options.html {
-        std::fs::write(file, loadtest::report::html::render(report)).map_err(|error| failed(file, error))?;
-        let whole = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-        let told = format!("the report as a page is in {}; open it in a browser", whole.display());
-        View::of(options.quiet).print(&told);
+    match &options.html {
+        Some(_) if page_to_stdout => print(&loadtest::report::html::render(report))?,
+        Some(file) => {
+            std::fs::write(file, loadtest::report::html::render(report))
+                .map_err(|error| failed(file, error))?;
+            let whole = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            let told = format!("the report as a page is in {}; open it in a browser", whole.display());
+            View::of(options.quiet).print(&told);
+        }
+        None => {}
     }
     Ok(())
 }
