@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const BEFORE: Duration = Duration::from_millis(800);
 const AFTER: Duration = Duration::from_secs(3);
 /// A film that does not end by then is not worth looking at.
-const LONGEST: Duration = Duration::from_secs(45);
+const LONGEST: Duration = Duration::from_secs(120);
 const VERDICT: &str = "['pass', 'fail'].includes(document.getElementById('verdict').dataset.state) && \
                        !document.getElementById('verdict').hidden";
 
