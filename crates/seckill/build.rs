@@ -9,6 +9,9 @@ fn main() {
     println!("cargo::rerun-if-env-changed=SECKILL_COMMIT");
     let given = env::var("SECKILL_COMMIT").ok().map(|commit| commit.trim().to_owned());
     let commit = given.filter(|commit| !commit.is_empty()).or_else(by_git);
+    // For the label of a metric, without the day.
+    let hash = commit.as_deref().and_then(|commit| commit.split(' ').next()).unwrap_or_default();
+    println!("cargo::rustc-env=SECKILL_COMMIT={hash}");
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let version = commit.map_or_else(|| version.clone(), |commit| format!("{version} ({commit})"));
     println!("cargo::rustc-env=SECKILL_VERSION={version}");
