@@ -1,4 +1,4 @@
-//! What [`CapacityLeases`](seckill_core::CapacityLeases) have to do: share one total, and never give out more. How a store learns
+//! What [`CapacityLeases`] have to do: share one total, and never give out more. How a store learns
 //! again what it has lost is tested with the cluster back end, whose store can lose them.
 
 use seckill_core::capacity::{Capacity, CapacityGrant, CapacityRequest, CapacityTable};
