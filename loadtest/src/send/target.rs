@@ -82,13 +82,15 @@ mod tests {
         assert_eq!((target.authority(), target.path("/x")), ("127.0.0.1:8080", "/x".to_owned()));
         let target = Target::parse("http://shop.example/base/").unwrap();
         assert_eq!((target.port, target.path("/x")), (80, "/base/x".to_owned()));
+        let target = Target::parse("shop.example:8080").unwrap();
+        assert_eq!((target.authority(), target.path("/x")), ("shop.example:8080", "/x".to_owned()));
         let target = Target::parse("http://[::1]:99").unwrap();
         assert_eq!((target.host.as_str(), target.authority()), ("::1", "[::1]:99"));
     }
 
     #[test]
     fn an_unusable_target_is_refused_with_the_reason() {
-        for bad in ["127.0.0.1:8080", "https://a", "http://a?b", "http://u@a", "http://"] {
+        for bad in ["127.0.0.1", "127.0.0.1:port", "https://a", "http://a?b", "http://u@a", "http://"] {
             let error = Target::parse(bad).unwrap_err().to_string();
             assert!(error.contains("cannot be a target") && error.contains(bad), "{error}");
         }
