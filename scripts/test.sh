@@ -89,9 +89,12 @@ build_tests() {
     cargo test "${scope[@]}" --locked --no-run --message-format=json-render-diagnostics >"$work/artifacts"
 }
 
-# All test binaries run, also after one has failed.
+# All test binaries run, also after one has failed. Tests wait for servers for half of their time, so half as many more of them
+# run at once as there are processors.
 run_tests() {
-    cargo test "${scope[@]}" --locked --no-fail-fast --color "$color" -- --color "$color" 2>&1 | tee "$work/tests"
+    local threads=$((($(nproc) * 3 + 1) / 2))
+    cargo test "${scope[@]}" --locked --no-fail-fast --color "$color" -- --color "$color" --test-threads "$threads" 2>&1 |
+        tee "$work/tests"
 }
 
 step setup scripts/setup.sh

@@ -56,18 +56,21 @@ impl Durations {
         let (span, trace) = begin_span(&request, &id, route.unwrap_or(NO_ROUTE));
 
         let header = HeaderValue::from_str(&id);
-        // Awaited where it is made: whatever is moved first is in this future twice.
-        let mut response = if span.is_disabled() {
-            in_request(id, trace, answer(request)).await
-        } else {
-            in_request(id, trace, answer(request)).instrument(span.clone()).await
+        let named = |response: &Response| route.or_else(|| Some(response.extensions().get::<Route>()?.0));
+        let work = || {
+            in_request(id, trace, async move {
+                let response = answer(request).await;
+                if let Some(change) = change {
+                    change.log(named(&response), &response);
+                }
+                response
+            })
         };
+        // Awaited where it is made: whatever is moved first is in this future twice.
+        let mut response =
+            if span.is_disabled() { work().await } else { work().instrument(span.clone()).await };
 
-        let named = response.extensions_mut().remove::<Route>().map(|Route(name)| name);
-        let route = route.or(named).unwrap_or(NO_ROUTE);
-        if let Some(change) = change {
-            change.log(route, &response);
-        }
+        let route = named(&response).unwrap_or(NO_ROUTE);
         let status = response.status();
         span.record("http.response.status_code", status.as_u16());
         if let Ok(header) = header {
@@ -179,10 +182,9 @@ impl Change {
     }
 
     /// Logs what an admin changed or tried to change, once: who, what, and how it ended. Never a token.
-    fn log(self, route: &str, response: &Response) {
+    fn log(self, route: Option<&str>, response: &Response) {
         let Some(admin) = self.acting.name() else { return };
         let (method, path, status) = (self.method, self.uri.path(), response.status().as_u16());
-        let route = Some(route).filter(|route| *route != NO_ROUTE);
         tracing::info!(target: "seckill::admin", admin, %method, route, path, status, "an admin's change");
     }
 }
