@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use seckill_client::{Buyer, Error, PaymentBody, PaymentStatus, PaymentView};
-use seckill_core::{AbortPoint, AuditReport, OrderId, OrderStatus, Verdict};
+use seckill_core::{AbortPoint, AuditReport, OrderId, OrderStatus, RETURN_HOLD, Verdict};
 use seckill_testkit::eventually;
 use serde_json::{Value, json};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Row};
+use tokio::time::sleep;
 
 use crate::bed::{Bed, GATEWAY, HEALED, Servers, died, turn};
 use crate::buyers::Buyers;
@@ -80,7 +81,8 @@ pub(crate) async fn worker_dies_while_orders_expire(point: AbortPoint) {
     }
     let notices = "SELECT COUNT(*) FROM notices";
     until(&bed.urls, notices, u64::from(STOCK)).await;
-    // All units are sold again, to others and to the same.
+    // All units are sold again, to others and to the same, once the gate no longer withholds those that came back last.
+    sleep(RETURN_HOLD).await;
     let again = Buyers::of(sale, &[&gateway]);
     again.ordering(1..=u64::from(STOCK), PAUSE).await.unwrap();
     assert_eq!(again.promised().len(), STOCK as usize);
