@@ -324,7 +324,7 @@ pub(crate) struct SaleReadArgs {
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     pub(crate) sale: SaleReadArgs,
-    /// Wait at most this long until nothing is in flight
+    /// Wait at most this long until nothing is in flight, and no gate is being rebuilt
     #[arg(long, value_parser = words::duration)]
     pub(crate) wait: Option<Duration>,
     /// Count anew, with the admin token; without it the gateway's summary is shown, which serves everyone and is about a second old

@@ -181,7 +181,7 @@ pub(crate) fn audit_table(report: &AuditReport) -> Table {
     table
 }
 
-/// The audit of a sale once nothing is in flight, or the newest one after `wait`.
+/// The audit of a sale once nothing is in flight and its gate is not being rebuilt, or the newest one after `wait`.
 async fn audit_at_rest(
     client: &Client,
     sale: SaleId,
@@ -194,7 +194,8 @@ async fn audit_at_rest(
             Some(token) => client.admin(token.clone()).fresh_audit(sale).await?,
             None => client.audit(sale).await?,
         };
-        if audit.report.verdict != Verdict::InFlight || Instant::now() >= deadline {
+        let ends = !matches!(audit.report.verdict, Verdict::InFlight | Verdict::Rebuilding);
+        if ends || Instant::now() >= deadline {
             return Ok(audit);
         }
         // The gateway makes one summary a second at the most.
