@@ -87,10 +87,10 @@ async fn without_json_the_demo_draws_the_curve_and_prints_the_verdict() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_terminal_the_demo_waits_for_its_first_page_and_counts_down() {
-    // `script` of util-linux gives it a terminal.
+    // `script` of util-linux gives it a terminal, and a shell of the user's choice. Some shells end by Ctrl-C themselves.
     let demo = "demo --port 0 --buyers 300 --stock 100 --arrival 200ms";
     let mut terminal = Command::new("script")
-        .args(["-qefc", &format!("{} {demo}", env!("CARGO_BIN_EXE_seckill")), "/dev/null"])
+        .args(["-qefc", &format!("exec {} {demo}", env!("CARGO_BIN_EXE_seckill")), "/dev/null"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

@@ -130,9 +130,10 @@ async fn interrupt(mut child: Child) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_of_the_readme_serves_on_for_the_audit_in_a_second_terminal() {
     let desk = Desk::new();
-    let demo = block("-- demo");
+    // A shell that stays might end by Ctrl-C itself.
+    let demo = format!("exec {}", block("-- demo").trim());
     let mut first = Command::new("script");
-    desk.set(first.args(["-qefc", demo.trim(), "/dev/null"]));
+    desk.set(first.args(["-qefc", &demo, "/dev/null"]));
     let mut first = first.stdin(Stdio::piped()).spawn().expect("script, of util-linux, can be run");
     let (mut keys, shown) = (first.stdin.take().unwrap(), first.stdout.take().unwrap());
     let mut shown = BufReader::new(shown).lines();
