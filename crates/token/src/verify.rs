@@ -1,12 +1,15 @@
 //! Checks buyers' tokens.
 
+mod shortcut;
+
+use jsonwebtoken::Validation;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{TokenData, Validation};
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::key::{Algorithm, Key};
 use crate::provider;
+use shortcut::Shortcut;
 
 /// Seconds by which the clocks of those who sign tokens and those who check them may differ.
 const LEEWAY_SECONDS: u64 = 5;
@@ -84,6 +87,9 @@ pub struct Believed {
 /// Checks buyers' tokens, with several keys that are valid at the same time.
 pub struct Verifier {
     keys: Vec<Key>,
+    /// Of each key; `None`: it is for another algorithm than HS256.
+    shortcuts: Vec<Option<Shortcut>>,
+    rules: Rules,
     /// One for each of [`Algorithm::ALL`].
     validations: [Validation; 3],
 }
@@ -100,7 +106,9 @@ impl Verifier {
     /// algorithm.
     pub fn new(keys: Vec<Key>, rules: &Rules) -> Self {
         provider::install();
-        Self { keys, validations: Algorithm::ALL.map(|algorithm| validation(algorithm, rules)) }
+        let shortcuts = keys.iter().map(Shortcut::of).collect();
+        let validations = Algorithm::ALL.map(|algorithm| validation(algorithm, rules));
+        Self { keys, shortcuts, rules: rules.clone(), validations }
     }
 
     /// Whether it has no key, so that no token can be believed.
@@ -126,26 +134,34 @@ impl Verifier {
     /// # Errors
     /// The token is not to be believed.
     pub fn check(&self, token: &str) -> Result<Believed, TokenError> {
-        // As a rule there is one key, and the token is good: then its header is read once.
-        if let [key] = &self.keys[..]
-            && let Ok(TokenData { header, claims, .. }) = self.decode(token, key)
-            && header.crit.is_none()
-            && (header.kid.is_none() || header.kid.as_deref() == key.id())
-        {
-            return believed(&claims);
-        }
+        self.check_shortly(token).map_or_else(|| self.check_wholly(token), Ok)
+    }
+
+    /// The same, where it costs about a microsecond: `None` says nothing about the token.
+    pub fn check_shortly(&self, token: &str) -> Option<Believed> {
+        let now = jsonwebtoken::get_current_timestamp();
+        self.shortcuts.iter().flatten().find_map(|shortcut| shortcut.believe(token, &self.rules, now))
+    }
+
+    fn check_wholly(&self, token: &str) -> Result<Believed, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|error| why(error.kind()))?;
         if header.crit.is_some() {
             return Err(TokenError::Critical);
         }
         let kid = header.kid.as_deref();
-        let named = || self.keys.iter().filter(|key| kid.is_none() || key.id() == kid);
+        let keys = || self.keys.iter().zip(&self.shortcuts);
+        let named = || keys().filter(|(key, _)| kid.is_none() || key.id() == kid);
         if kid.is_some() && named().next().is_none() {
             return Err(TokenError::UnknownKey);
         }
         let mut answer = Err(TokenError::Algorithm);
-        for key in named().filter(|key| key.algorithm().of_token() == header.alg).take(MAX_TRIED) {
+        for (key, shortcut) in
+            named().filter(|(key, _)| key.algorithm().of_token() == header.alg).take(MAX_TRIED)
+        {
             answer = self.check_with(token, key);
+            if let (Ok(_), Some(shortcut)) = (&answer, shortcut) {
+                shortcut.learn(token);
+            }
             if answer != Err(TokenError::Forged) {
                 break;
             }
@@ -154,21 +170,14 @@ impl Verifier {
     }
 
     fn check_with(&self, token: &str, key: &Key) -> Result<Believed, TokenError> {
-        let token = self.decode(token, key).map_err(|error| why(error.kind()))?;
-        believed(&token.claims)
-    }
-
-    fn decode(&self, token: &str, key: &Key) -> jsonwebtoken::errors::Result<TokenData<Claims>> {
         // It allows the key's algorithm and no other, whatever the token says.
         let validation = &self.validations[key.algorithm() as usize];
-        jsonwebtoken::decode::<Claims>(token, &key.material, validation)
+        let token = jsonwebtoken::decode::<Claims>(token, &key.material, validation);
+        let claims = token.map_err(|error| why(error.kind()))?.claims;
+        let user = claims.sub.parse().map_err(|_| TokenError::NoUser)?;
+        // The cast rounds down, and to 0 what is below.
+        Ok(Believed { user, expires_at: claims.exp.as_f64().unwrap_or_default() as u64 })
     }
-}
-
-fn believed(claims: &Claims) -> Result<Believed, TokenError> {
-    let user = claims.sub.parse().map_err(|_| TokenError::NoUser)?;
-    // The cast rounds down, and to 0 what is below.
-    Ok(Believed { user, expires_at: claims.exp.as_f64().unwrap_or_default() as u64 })
 }
 
 fn validation(algorithm: Algorithm, rules: &Rules) -> Validation {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{ED_PRIVATE, ED_PUBLIC, RSA_PUBLIC, SECRET, hand_made, one, signer, verifier};
 use crate::admin::AdminTokens;
-use crate::{Key, Verifier};
+use crate::{Key, Rules, Verifier};
 
 fn all_keys() -> Verifier {
     verifier(vec![Key::hs256(SECRET), one(ED_PUBLIC, Some("ed")), one(RSA_PUBLIC, Some("rsa"))])
@@ -39,6 +39,29 @@ fn json_value() -> impl Strategy<Value = Value> {
     })
 }
 
+/// What may be, or almost be, a claim.
+fn claim() -> impl Strategy<Value = Value> {
+    let now = jsonwebtoken::get_current_timestamp();
+    let values = [
+        json!(now + 60),
+        json!(now - 60),
+        json!(now as f64 + 60.5),
+        json!("7"),
+        json!("+7"),
+        json!("07"),
+        json!("\u{e9}7"),
+        json!("shop"),
+        json!(["shop", "else"]),
+        json!("gateway"),
+        json!(["gateway"]),
+        json!(""),
+        Value::Null,
+        json!(-1),
+        json!({}),
+    ];
+    prop_oneof![4 => prop::sample::select(values.to_vec()), 1 => json_value()]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
@@ -60,6 +83,29 @@ proptest! {
     #[test]
     fn a_signed_token_with_any_header_and_claims_never_panics(header in json_value(), claims in json_value()) {
         let _ = all_keys().user(&hand_made(&header, &claims, SECRET.as_bytes()));
+    }
+
+    #[test]
+    fn a_verifier_that_knows_the_header_answers_as_one_that_meets_it_first(
+        changes in prop::collection::btree_map(prop::sample::select(vec!["sub", "exp", "nbf", "iss", "aud", "x"]), claim(), 0..4),
+        end in ".?",
+        ruled in any::<bool>(),
+    ) {
+        let names = |name: &str| if ruled { vec![name.to_owned()] } else { vec![] };
+        let rules = Rules { issuers: names("shop"), audiences: names("gateway") };
+        let fresh = || Verifier::new(vec![Key::hs256(SECRET)], &rules);
+        let plain = json!({"sub": "7", "exp": 4_102_444_800_u64, "iss": "shop", "aud": "gateway"});
+        let header = json!({"alg": "HS256"});
+        let knows = fresh();
+        prop_assert_eq!(knows.user(&hand_made(&header, &plain, SECRET.as_bytes())), Ok(7));
+        let mut claims = plain;
+        for (name, value) in changes {
+            claims[name] = value;
+        }
+        let token = hand_made(&header, &claims, SECRET.as_bytes()) + &end;
+        prop_assert_eq!(knows.check(&token), fresh().check(&token), "{}", claims);
+        let forged = hand_made(&header, &claims, b"another secret, as long as the first");
+        prop_assert!(knows.check(&forged).is_err());
     }
 
     #[test]

@@ -46,6 +46,31 @@ fn every_other_token_is_refused_with_its_reason() {
 }
 
 #[test]
+fn a_header_that_is_known_makes_no_token_good() {
+    let verifier = Verifier::hs256(SECRET);
+    let header = json!({"alg": "HS256"});
+    let token = |claims: &Value| hand_made(&header, claims, SECRET.as_bytes());
+    let good = token(&claims());
+    assert_eq!(verifier.check_shortly(&good), None, "nothing is known yet");
+    assert_eq!(verifier.user(&good), Ok(7));
+    assert_eq!(verifier.check_shortly(&good).map(|believed| believed.user), Some(7));
+    let (exp, now) = (in_an_hour(), jsonwebtoken::get_current_timestamp());
+    for (claims, why) in [
+        (json!({"sub": "7", "exp": now - 10}), TokenError::Expired),
+        (json!({"sub": "7", "exp": exp, "nbf": now + 60}), TokenError::NotYet),
+        (json!({"sub": "7", "exp": exp, "nbf": null}), TokenError::Malformed),
+        (json!({"sub": "-7", "exp": exp}), TokenError::NoUser),
+        (json!({"sub": "7"}), TokenError::Incomplete),
+    ] {
+        assert_eq!(verifier.user(&token(&claims)), Err(why), "{claims}");
+    }
+    let forged = hand_made(&header, &claims(), b"another secret, as long as the first");
+    assert_eq!(verifier.user(&forged), Err(TokenError::Forged));
+    assert_eq!(verifier.user(&format!("{good}.")), Err(TokenError::Malformed));
+    assert_eq!(verifier.user(&good[..good.len() - 1]), Err(TokenError::Malformed));
+}
+
+#[test]
 fn clocks_may_differ_by_five_seconds() {
     let (verifier, now) = (Verifier::hs256(SECRET), jsonwebtoken::get_current_timestamp());
     let token = |claims: Value| hand_made(&json!({"alg": "HS256"}), &claims, SECRET.as_bytes());
