@@ -1,5 +1,7 @@
 //! Reads JSON bodies, and says of a bad one where it is bad and what is allowed.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -7,6 +9,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::poll;
 use hyper::body::Body as _;
 use seckill_core::FieldError;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -35,9 +38,17 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OrDefault
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let bytes = read(body).await?;
-        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&parts.headers, &bytes).map(Self) }
+        or_default(&parts.headers, body).await.map(Self)
     }
+}
+
+/// A JSON body, or the default of an empty one.
+pub(super) async fn or_default<T: DeserializeOwned + Default>(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Refusal> {
+    let bytes = read(body).await?;
+    if bytes.is_empty() { Ok(T::default()) } else { parse(headers, &bytes) }
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
@@ -87,7 +98,12 @@ pub(super) async fn in_time(request: Request, next: Next) -> Response {
 }
 
 async fn read(body: Body) -> Result<axum::body::Bytes, Refusal> {
-    let come = tokio::time::timeout(WITHIN, to_bytes(body, MAX_BYTES)).await;
+    let mut whole = pin!(to_bytes(body, MAX_BYTES));
+    let come = match poll!(whole.as_mut()) {
+        // Mostly it comes with the head, and needs no timer.
+        Poll::Ready(whole) => Ok(whole),
+        Poll::Pending => tokio::time::timeout(WITHIN, whole).await,
+    };
     come.map_err(|_| Refusal::BodyTooSlow)?.map_err(|error| {
         let mut cause: Option<&dyn std::error::Error> = Some(&error);
         while let Some(error) = cause {

@@ -9,11 +9,13 @@ use axum::handler::Handler;
 use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
+use futures_util::future::Either;
 
 use super::contract::Routes;
+use super::guard::Asked;
 use super::problem::Refusal;
 use super::request::{Durations, name_route};
-use super::{App, body, guard};
+use super::{App, body, guard, orders};
 use crate::server::Respond;
 
 /// The gateway's router, behind everything that holds for all of its routes.
@@ -53,14 +55,17 @@ impl Respond for Front {
     async fn respond(self, request: Request) -> Response {
         let Shared { app, router, routes, durations } = &*self.0;
         let route = routes.at(request.uri().path()).ok().map(|found| *found.value);
-        let changes = guard::may_be_change(route, request.method());
-        let router = router.clone();
-        let answer = async move |request| {
-            if route.is_none() {
-                return router.respond(request).await;
-            }
-            guard::guarded(app, route, request, |request| router.respond(request)).await
+        let asked = Asked::of(route, &request);
+        // Futures that are made and awaited in one place are not copied into each other.
+        let handle = |request| match asked.order() {
+            // What a flash sale gets most of goes straight to its handler.
+            Some(sale) => Either::Left(orders::place_in(app, sale, request)),
+            None => Either::Right(router.clone().respond(request)),
         };
-        durations.observe(route, changes, request, answer).await
+        let answer = |request| match route {
+            Some(_) => Either::Left(guard::guarded(app, asked, request, handle)),
+            None => Either::Right(router.clone().respond(request)),
+        };
+        durations.observe(route, asked.may_be_change(), request, answer).await
     }
 }

@@ -85,6 +85,31 @@ impl Kind {
     }
 }
 
+/// What a request asks for, by its head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    kind: Kind,
+    /// The sale that its path names.
+    sale: Option<SaleId>,
+}
+
+impl Asked {
+    /// `route`: `None` where there is nothing at the path.
+    pub(crate) fn of(route: Option<&str>, request: &Request) -> Self {
+        Self { kind: Kind::of(route, request.method()), sale: named_sale(request.uri().path()) }
+    }
+
+    /// Whether it may be an admin's change: placing an order is none.
+    pub(crate) fn may_be_change(self) -> bool {
+        self.kind != Kind::Order
+    }
+
+    /// The sale that it orders in.
+    pub(crate) fn order(self) -> Option<SaleId> {
+        self.sale.filter(|_| self.kind == Kind::Order)
+    }
+}
+
 /// What all requests of a gateway share.
 pub(crate) struct Guard {
     orders: Cap,
@@ -220,33 +245,27 @@ impl Guard {
     }
 }
 
-/// Whether a request to this route may be an admin's change: placing an order is none.
-pub(crate) fn may_be_change(route: Option<&str>, method: &Method) -> bool {
-    Kind::of(route, method) != Kind::Order
-}
-
 /// [`guarded`], for what is at no route of the gateway.
 pub(crate) async fn guard_missing(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    guarded(&app, None, request, |request| next.run(request)).await
+    let asked = Asked::of(None, &request);
+    guarded(&app, asked, request, |request| next.run(request)).await
 }
 
-/// Lets a request to this route through to its handler, or refuses it.
+/// Lets a request through to its handler, or refuses it.
 pub(crate) async fn guarded<F: Future<Output = Response>>(
     app: &App,
-    route: Option<&str>,
+    Asked { kind, sale }: Asked,
     request: Request,
     handle: impl FnOnce(Request) -> F,
 ) -> Response {
     let guard = &app.guard;
-    let kind = Kind::of(route, request.method());
     // Counted before anything is decided: answers come in bursts where arrivals do not.
     if kind == Kind::Order && !app.direct {
         guard.order_requests.increment(1);
     }
     let (peer, token) = (guard.peer(&request), guard.token(request.headers()));
     // Before the directory was filled for the first time it knows nothing, whoever asks.
-    let unknown = app.directory.is_filled()
-        && named_sale(request.uri().path()).is_some_and(|sale| app.directory.get(sale).is_none());
+    let unknown = app.directory.is_filled() && sale.is_some_and(|sale| app.directory.get(sale).is_none());
     let answer = async move || {
         let admitted = match guard.admit(kind, peer, token, unknown) {
             Ok(admitted) => admitted,

@@ -16,6 +16,9 @@ use seckill_core::UserId;
 
 use super::problem::Refusal;
 
+/// Quotas up to this one have their headers written beforehand.
+const USUAL_QUOTA: u32 = 100;
+
 type Limiter<K> = RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>;
 
 /// A limit that holds for each sender by themselves.
@@ -25,6 +28,8 @@ pub(crate) struct RateLimit<K: Hash + Eq + Clone> {
     rate: u32,
     /// What `RateLimit-Policy` says.
     policy: HeaderValue,
+    /// What `RateLimit` says while so many requests may be sent now, for as many as a buyer's limit usually allows.
+    standings: Box<[HeaderValue]>,
     /// `None` limits nobody.
     limiter: Option<Limiter<K>>,
     clock: DefaultClock,
@@ -38,14 +43,10 @@ tokio::task_local! {
     static STANDING: Cell<Option<Standing>>;
 }
 
-/// Where a sender stands with a limit.
+/// Where a sender stands with a limit, as `RateLimit-Policy` and `RateLimit` say it.
 struct Standing {
-    name: &'static str,
     policy: HeaderValue,
-    /// Requests a second.
-    rate: u32,
-    /// Requests that may be sent now.
-    left: u32,
+    standing: HeaderValue,
 }
 
 impl<K: Hash + Eq + Clone> RateLimit<K> {
@@ -55,7 +56,9 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
             NonZeroU32::new(rate).map(|rate| Quota::per_second(rate).allow_burst(rate.saturating_mul(two())));
         let limiter = quota.map(|quota| RateLimiter::keyed(quota).with_middleware());
         let policy = plain(format!("\"{name}\";q={};w=2", rate.saturating_mul(2)));
-        Self { name, rate, policy, limiter, clock: DefaultClock::default() }
+        let usual = 0..=rate.saturating_mul(2).min(USUAL_QUOTA);
+        let standings = usual.map(|left| standing(name, rate, left)).collect();
+        Self { name, rate, policy, standings, limiter, clock: DefaultClock::default() }
     }
 
     /// Counts one request of this sender.
@@ -71,7 +74,9 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
                 (0, Err((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)))
             }
         };
-        let standing = Standing { name: self.name, policy: self.policy.clone(), rate: self.rate, left };
+        let usual = self.standings.get(left as usize).cloned();
+        let standing = usual.unwrap_or_else(|| standing(self.name, self.rate, left));
+        let standing = Standing { policy: self.policy.clone(), standing };
         // Outside of a request there is nobody to tell.
         let _ = STANDING.try_with(|told| told.set(Some(standing)));
         answer
@@ -114,17 +119,18 @@ pub(crate) fn told<F: Future<Output = Response>>(
 
 impl Standing {
     fn tell(self, response: &mut Response) {
-        let Self { name, policy, rate, left } = self;
-        // A full quota is twice the rate, and fills up in two seconds.
-        let quota = rate.saturating_mul(2);
-        let until_full = quota.saturating_sub(left).div_ceil(rate.max(1));
         let headers = response.headers_mut();
-        headers.insert(const { HeaderName::from_static("ratelimit-policy") }, policy);
-        headers.insert(
-            const { HeaderName::from_static("ratelimit") },
-            plain(format!("\"{name}\";r={left};t={until_full}")),
-        );
+        headers.insert(const { HeaderName::from_static("ratelimit-policy") }, self.policy);
+        headers.insert(const { HeaderName::from_static("ratelimit") }, self.standing);
     }
+}
+
+/// `rate`: requests a second; `left`: requests that may be sent now.
+fn standing(name: &str, rate: u32, left: u32) -> HeaderValue {
+    // A full quota is twice the rate, and fills up in two seconds.
+    let quota = rate.saturating_mul(2);
+    let until_full = quota.saturating_sub(left).div_ceil(rate.max(1));
+    plain(format!("\"{name}\";r={left};t={until_full}"))
 }
 
 fn plain(value: String) -> HeaderValue {

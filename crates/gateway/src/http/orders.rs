@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
 use metrics::Counter;
 use seckill_api::{OrderRequest, OrderView, Placed};
 use seckill_core::{
@@ -15,11 +16,10 @@ use seckill_core::{
 use tokio::time::timeout;
 
 use super::auth::Buyer;
-use super::body::OrDefault;
 use super::problem::{REBUILD_SECONDS, Refusal};
 use super::status::find_now;
 use super::tickets::TicketHolder;
-use super::{App, Id};
+use super::{App, Id, body};
 use crate::handles::Handles;
 use crate::ticket::{Answer, NotTaken, new_claim};
 
@@ -64,13 +64,26 @@ impl Outcomes {
 }
 
 /// `POST /api/v1/sales/{id}/orders`
-pub(super) async fn place(
-    State(app): State<Arc<App>>,
-    Id(sale): Id<SaleId>,
-    holder: TicketHolder,
-    OrDefault(request): OrDefault<OrderRequest>,
-) -> Response {
-    let (outcome, response) = match try_place(&app, sale, holder, &request).await {
+pub(super) async fn place(State(app): State<Arc<App>>, Id(sale): Id<SaleId>, request: Request) -> Response {
+    place_in(&app, sale, request).await
+}
+
+/// [`place`], for whoever knows the sale that the path names. Boxed: it would be copied with all that holds it.
+pub(super) fn place_in(app: &Arc<App>, sale: SaleId, request: Request) -> BoxFuture<'_, Response> {
+    Box::pin(placing(app, sale, request))
+}
+
+async fn placing(app: &Arc<App>, sale: SaleId, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let holder = match TicketHolder::of(&mut parts, app, sale).await {
+        Ok(holder) => holder,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let request: OrderRequest = match body::or_default(&parts.headers, body).await {
+        Ok(request) => request,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let (outcome, response) = match try_place(app, sale, holder, &request).await {
         Ok((placed, replayed)) => {
             let outcome = if replayed { "replayed" } else { "accepted" };
             (outcome, placed_response(placed, replayed))

@@ -57,18 +57,14 @@ impl Durations {
 
         let header = HeaderValue::from_str(&id);
         let named = |response: &Response| route.or_else(|| Some(response.extensions().get::<Route>()?.0));
-        let work = || {
-            in_request(id, trace, async move {
-                let response = answer(request).await;
-                if let Some(change) = change {
-                    change.log(named(&response), &response);
-                }
-                response
-            })
+        let work = async move {
+            let response = answer(request).await;
+            if let Some(change) = change {
+                change.log(named(&response), &response);
+            }
+            response
         };
-        // Awaited where it is made: whatever is moved first is in this future twice.
-        let mut response =
-            if span.is_disabled() { work().await } else { work().instrument(span.clone()).await };
+        let mut response = in_request(id, trace, work).instrument(span.clone()).await;
 
         let route = named(&response).unwrap_or(NO_ROUTE);
         let status = response.status();

@@ -30,18 +30,9 @@ pub(super) struct TicketHolder {
 }
 
 impl TicketHolder {
-    /// Whether the buyer may order in this sale.
-    pub(super) fn check(&self, sale: &Sale) -> Result<(), Refusal> {
-        admits(sale, self.ticket.as_ref()).map_err(refused)
-    }
-}
-
-impl FromRequestParts<Arc<App>> for TicketHolder {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refusal> {
+    /// Who orders in this sale.
+    pub(super) async fn of(parts: &mut Parts, app: &Arc<App>, id: SaleId) -> Result<Self, Refusal> {
         let Buyer(user) = Buyer::from_request_parts(parts, app).await?;
-        let Id(id) = Id::<SaleId>::from_request_parts(parts, app).await?;
         let desk = app.directory.get(id);
         if desk.as_ref().is_some_and(|desk| !desk.sale.admission.require_ticket) {
             return Ok(Self { user, ticket: None });
@@ -56,6 +47,11 @@ impl FromRequestParts<Arc<App>> for TicketHolder {
         // A sale that is not known yet is looked up later, and checked then.
         desk.map_or(Ok(()), |desk| holder.check(&desk.sale))?;
         Ok(holder)
+    }
+
+    /// Whether the buyer may order in this sale.
+    pub(super) fn check(&self, sale: &Sale) -> Result<(), Refusal> {
+        admits(sale, self.ticket.as_ref()).map_err(refused)
     }
 }
 
