@@ -1,8 +1,9 @@
 //! How an order batch is written as a message of the queue, and read from one. The same in every back end.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use crate::{LedgerId, MAX_BATCH_ORDERS, OrderBatch};
+use crate::{Claim, Epoch, LedgerId, MAX_BATCH_ORDERS, Marker, OrderBatch, SaleId, TraceParent};
 
 /// The version of the messages that this program writes, and the newest that it reads. Version 1 names neither its version nor
 /// a ledger.
@@ -45,10 +46,23 @@ struct Version {
     version: u64,
 }
 
+/// All that a message of this version holds, read in one go.
 #[derive(Deserialize)]
-struct Owner {
+struct Whole {
+    #[serde(default = "first_version")]
+    version: u64,
     #[serde(default)]
     ledger_id: Option<LedgerId>,
+    batch_id: Uuid,
+    sale_id: SaleId,
+    epoch: Epoch,
+    orders: Vec<Claim>,
+    #[serde(default)]
+    set_aside_ms: Option<u64>,
+    #[serde(default)]
+    marker: Option<Marker>,
+    #[serde(default)]
+    traceparent: Option<TraceParent>,
 }
 
 fn first_version() -> u64 {
@@ -67,13 +81,19 @@ impl Message {
     /// # Errors
     /// [`Unread`].
     pub fn read(body: &[u8]) -> Result<Self, Unread> {
-        let bad = |error: serde_json::Error| Unread::Unreadable(error.to_string());
-        let Version { version } = serde_json::from_slice(body).map_err(bad)?;
+        let whole: Whole = serde_json::from_slice(body).map_err(|error| {
+            // What a newer version holds may have any form.
+            match serde_json::from_slice(body) {
+                Ok(Version { version }) if version > MESSAGE_VERSION => Unread::Newer(version),
+                _ => Unread::Unreadable(error.to_string()),
+            }
+        })?;
+        let Whole { version, ledger_id, batch_id, sale_id, epoch, orders, set_aside_ms, marker, traceparent } =
+            whole;
         if version > MESSAGE_VERSION {
             return Err(Unread::Newer(version));
         }
-        let Owner { ledger_id } = serde_json::from_slice(body).map_err(bad)?;
-        let batch = serde_json::from_slice(body).map_err(bad)?;
+        let batch = OrderBatch { batch_id, sale_id, epoch, orders, set_aside_ms, marker, traceparent };
         check(&batch).map_err(Unread::Unreadable)?;
         Ok(Self { ledger_id, batch })
     }
@@ -103,10 +123,8 @@ fn check(batch: &OrderBatch) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::{Claim, Marker, OrderId, SaleId, UserId, now};
+    use crate::{OrderId, UserId, now};
 
     fn batch(orders: usize) -> OrderBatch {
         let order =
@@ -147,7 +165,10 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_known_as_such_whatever_else_it_holds() {
-        for text in [r#"{"version":3}"#, r#"{"orders":{"in":"another form"},"ledger_id":7,"version":4}"#] {
+        let written = Message::write(&batch(1), None).replace("\"version\":2", "\"version\":3");
+        for text in
+            [&*written, r#"{"version":3}"#, r#"{"orders":{"in":"another form"},"ledger_id":7,"version":4}"#]
+        {
             assert!(matches!(read(text), Err(Unread::Newer(3 | 4))), "{text}");
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +15,7 @@ use seckill_core::{
     UserId, now,
 };
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::auth::Buyer;
 use super::problem::{REBUILD_SECONDS, Refusal};
@@ -86,7 +88,7 @@ async fn placing(app: &Arc<App>, sale: SaleId, request: Request) -> Response {
     let (outcome, response) = match try_place(app, sale, holder, &request).await {
         Ok((placed, replayed)) => {
             let outcome = if replayed { "replayed" } else { "accepted" };
-            (outcome, placed_response(placed, replayed))
+            (outcome, placed_response(&placed, replayed))
         }
         Err(refusal) => {
             if matches!(refusal, Refusal::Overloaded | Refusal::OutcomeUnknown(_)) {
@@ -213,15 +215,21 @@ fn placed_or_refused(
     }
 }
 
-fn placed_response(placed: Placed, replayed: bool) -> Response {
-    let location =
-        HeaderValue::try_from(format!("/api/v1/orders/{}", placed.order_id)).expect("an id is plain text");
+fn placed_response(placed: &Placed, replayed: bool) -> Response {
+    let mut id = Uuid::encode_buffer();
+    let id = placed.order_id.0.as_hyphenated().encode_lower(&mut id);
+    let location = ["/api/v1/orders/", id].concat();
+    let body = serde_json::to_vec(placed).expect("its keys are strings and its values can all be written");
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = if replayed { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::LOCATION, HeaderValue::try_from(location).expect("an id is plain text"));
     if replayed {
-        let header = (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
-        (StatusCode::OK, [header, (header::LOCATION, location)], Json(placed)).into_response()
-    } else {
-        (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(placed)).into_response()
+        const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }
+    response
 }
 
 /// `POST /api/v1/orders/{id}/cancel`: gives an unpaid order back; the order as it is then.
