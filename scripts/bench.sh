@@ -3,16 +3,21 @@
 # back ends, beside a bare HTTP handler. Everything is on this machine, so only ratios of one run say something. Nothing else should
 # run meanwhile.
 #
-#   scripts/bench.sh [--rounds N] [--seconds S] [--json FILE] [--against SECKILL] [--compare FILE] [CONTENDER...]
+#   scripts/bench.sh [--rounds N] [--seconds S] [--profile PROFILE] [--json FILE] [--compare FILE]
+#                    [--against SECKILL | --commit A B] [CONTENDER...]
 #
 # Contenders are taken in turn, N times (3) for S seconds (4) each. A contender is WHAT-BACKEND-CONNECTIONS, such as
 # accepted-cluster-256; WHAT is accepted, sold-out, replayed, or single (a reserve, a message and a transaction for each order). Beside
 # these: bare-CONNECTIONS; direct-BACKEND-CONNECTIONS, straight into the database; half-BACKEND, buyers who come by themselves at half the
 # rate that accepted-BACKEND-256 had before it in the same run (5,000 a second without one), with a worker; drain-cluster, what a gateway has queued, written by a worker
 # without a limit; inserts-cluster, a bare loop of the same inserts; memory-gateway-BACKEND, the peak memory of a gateway with a sale of
-# 1,000,000 units and 10,000 connections; and memory-worker, that of a worker while 1,000,000 orders wait. Without any, a usual choice.
+# 1,000,000 units and 10,000 connections; and memory-worker, that of a worker while 1,000,000 orders wait. How the cost of an order grows:
+# sales-COUNTxUNITS-BACKEND, so many sales at once of so many units each; and gateways-COUNT-cluster, so many gateways, each with its part
+# of 256 connections. Without any, a usual choice.
 #
+#   --profile PROFILE    Cargo's profile (release); dist is that of the image
 #   --against SECKILL    another build of the program, measured in turn with this one
+#   --commit A B         builds two commits, and measures A in turn with B
 #   --json FILE          the medians, also as JSON
 #   --compare FILE       the JSON of an earlier run: the last column is this run divided by that one
 #
@@ -22,19 +27,26 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
-    echo "bench: $1; usage: scripts/bench.sh [--rounds N] [--seconds S] [--json FILE] [--against SECKILL] [--compare FILE] [CONTENDER...]" >&2
+    echo "bench: $1; usage: scripts/bench.sh [--rounds N] [--seconds S] [--profile PROFILE] [--json FILE] [--compare FILE]" \
+        "[--against SECKILL | --commit A B] [CONTENDER...]" >&2
     exit 2
 }
 
-rounds=3 seconds=4 json='' against='' compare='' contenders=()
+rounds=3 seconds=4 profile=release json='' against='' compare='' commits=() contenders=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --rounds | --seconds | --json | --against | --compare)
+        --commit)
+            [ $# -ge 3 ] || usage "--commit needs two commits"
+            commits=("$2" "$3")
+            shift 2
+            ;;
+        --rounds | --seconds | --profile | --json | --against | --compare)
             [ $# -ge 2 ] || usage "$1 needs a value"
             declare "${1#--}=$2"
             shift
             ;;
         bare-*[0-9] | accepted-*-*[0-9] | sold-out-*-*[0-9] | replayed-*-*[0-9] | single-*-*[0-9] | direct-*-*[0-9] | \
+            sales-*[0-9]x[0-9]*-embedded | sales-*[0-9]x[0-9]*-cluster | gateways-*[0-9]-cluster | \
             half-embedded | half-cluster | drain-cluster | inserts-cluster | memory-gateway-embedded | memory-gateway-cluster | memory-worker)
             contenders+=("$1")
             ;;
@@ -47,6 +59,10 @@ for number in "$rounds" "$seconds"; do
 done
 [ -z "$compare" ] || [ -r "$compare" ] || usage "cannot read $compare"
 [ -z "$against" ] || [ -x "$against" ] || usage "cannot run $against"
+[ -z "$against" ] || [ ${#commits[@]} -eq 0 ] || usage "--against and --commit do not go together"
+for commit in "${commits[@]}"; do
+    git rev-parse --quiet --verify "$commit^{commit}" >/dev/null || usage "$commit is no commit"
+done
 if [ ${#contenders[@]} -eq 0 ]; then
     contenders=(
         bare-64 accepted-embedded-64 accepted-cluster-64 bare-256 accepted-embedded-256 accepted-cluster-256 accepted-embedded-1024
@@ -69,22 +85,39 @@ stop() {
 
 clean_up() {
     stop
+    for commit in "${commits[@]}"; do
+        [ ! -d "$folder/$commit" ] || git worktree remove --force "$folder/$commit"
+    done
     [ -z "${servers:-}" ] || { exec 9>&-; wait "$servers" 2>/dev/null || true; }
     rm -rf "$folder"
 }
 trap clean_up EXIT
 
+# build ARGUMENTS...
+build() {
+    cargo build --profile "$profile" --locked --quiet "$@"
+}
+
+# build_commit COMMIT: the program as it was then, and where it is.
+build_commit() {
+    git worktree add --quiet --detach "$folder/$1" "$1" >&2
+    (cd "$folder/$1" && CARGO_TARGET_DIR=$built/commits cargo build --profile "$profile" --locked --quiet -p seckill) >&2
+    cp "$built/commits/$place/seckill" "$folder/seckill-$1"
+    echo "$folder/seckill-$1"
+}
+
 echo "bench: building" >&2
-cargo build --release --locked --quiet -p seckill
-cargo build --release --locked --quiet -p seckill-gateway --example bare
-if [[ "${contenders[*]}" == *half-* ]]; then
-    cargo build --release --locked --quiet -p loadtest
-fi
-if [[ "${contenders[*]}" == *inserts-* ]]; then
-    cargo build --release --locked --quiet -p seckill-bench --example inserts
-fi
-target=${CARGO_TARGET_DIR:-target}/release
+place=$profile
+[ "$profile" != dev ] || place=debug
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+target=$built/$place
+# All of it in one go: packages by themselves would compile their dependencies anew, with other features.
+build --workspace --bins --example bare --example inserts --example servers --features seckill-testkit/servers
 ours=$target/seckill
+if [ ${#commits[@]} -gt 0 ]; then
+    ours=$(build_commit "${commits[0]}")
+    against=$(build_commit "${commits[1]}")
+fi
 
 export SECKILL_JWT_SECRET='the secret of a benchmark, 32 bytes or more' SECKILL_ADMIN_TOKEN='the admin of a benchmark'
 export SECKILL_LOG=warn ANSWERS=off
@@ -93,7 +126,6 @@ head -n 2000 "$folder/tokens" >"$folder/few"
 
 on_cluster=$([[ "${contenders[*]}" == *cluster* || "${contenders[*]}" == *memory-worker* ]] && echo yes || true)
 if [[ -n $on_cluster && -z "${SECKILL_MYSQL_URL:-}" ]]; then
-    cargo build --release --locked --quiet -p seckill-testkit --features servers --example servers
     mkfifo "$folder/hold" "$folder/said"
     "$target/examples/servers" <"$folder/hold" >"$folder/said" 2>"$folder/servers.log" &
     servers=$!
@@ -134,9 +166,36 @@ sale() {
     "$ours" sale create --server "$url" --name bench --stock "$1" --json | sed -n 's/^ *"id": \([0-9]*\),*$/\1/p' | head -n 1
 }
 
-# Hundredths of a second of processor time.
+# sales COUNT UNITS: opens so many, and prints their ids with commas between.
+sales() {
+    curl -sf -H "Authorization: Bearer $SECKILL_ADMIN_TOKEN" -H 'Content-Type: application/json' -d "{\"name\": \"bench\", \"stock\": $2}" \
+        "$url/api/v1/sales?n=[1-$1]" | grep -o '"id": *[0-9]*' | grep -o '[0-9]*' | paste -sd,
+}
+
+# Hundredths of a second of processor time: of the gateways, Redis, RabbitMQ and MySQL, in this order. Of servers that somebody else has started
+# nothing is known.
 ticks() {
-    awk '{ print $14 + $15 }' "/proc/${running[-1]}/stat"
+    local pid tree=' ' all=(0 0 0 0) of
+    for pid in "${running[@]}"; do all[0]=$((all[0] + $(ticks_of "$pid"))); done
+    if [ -n "${servers:-}" ]; then
+        tree=" $servers "
+        while read -r pid parent name; do
+            [[ $tree == *" $parent "* ]] || continue
+            tree+="$pid "
+            case $name in
+                redis-server) of=1 ;;
+                beam.smp) of=2 ;;
+                mysqld | mariadbd) of=3 ;;
+                *) continue ;;
+            esac
+            all[of]=$((all[of] + $(ticks_of "$pid")))
+        done < <(ps -eo pid=,ppid=,comm= --sort=pid)
+    fi
+    echo "${all[@]}"
+}
+
+ticks_of() {
+    awk '{ print $14 + $15 }' "/proc/$1/stat"
 }
 
 # fire CONNECTIONS SALE TOKENS: prints requests, a second, p50 and p99 in milliseconds, refusals.
@@ -150,26 +209,37 @@ fire() {
 
 # record NAME WANTED CONNECTIONS SALE TOKENS: fires, checks that all answers are of the wanted kind, and notes the result.
 record() {
-    local name=$1 wanted=$2 before after n rate p50 p99 refused bad
+    local before after answers
     before=$(ticks)
-    read -r n rate p50 p99 refused < <(fire "$3" "$4" "$5")
+    answers=$(fire "$3" "$4" "$5")
     after=$(ticks)
+    conclude "$1" "$2" "$before" "$after" "$answers"
+}
+
+# conclude NAME WANTED TICKS TICKS ANSWERS: notes what one or several lines of `fire` say, and the processor time of each answer.
+conclude() {
+    local name=$1 wanted=$2 n refused bad
+    read -r n refused < <(awk '{ n += $1; refused += $5 } END { print n, refused }' <<<"$5")
     case $wanted in accepted) bad=$refused ;; refused) bad=$((n - refused)) ;; esac
     # Before the first one of a sale is told to all lanes, a few are answered by the gate.
     if [ "$((bad * 100))" -gt "$n" ]; then
         echo "bench: $name: $bad of $n answers are not what is measured; see docs/performance.md" >&2
     fi
-    awk -v name="$name" -v rate="$rate" -v p50="$p50" -v p99="$p99" -v n="$n" -v ticks="$((after - before))" \
-        'BEGIN { printf "%s\t%.0f\t%.1f\t%.1f\t%.1f\n", name, rate, p50, p99, ticks * 10000 / n }' | tee -a "$folder/results" >&2
+    awk -v name="$name" -v before="$3" -v after="$4" '
+        { n += $1; rate += $2; if ($3 > p50) p50 = $3; if ($4 > p99) p99 = $4 }
+        END {
+            split(before, b, " "); split(after, a, " ")
+            printf "%s\t%.0f\t%.1f\t%.1f", name, rate, p50, p99
+            for (i = 1; i <= 4; i++) printf "\t%.1f", (a[i] - b[i]) * 10000 / n
+            print ""
+        }' <<<"$5" | tee -a "$folder/results" >&2
 }
 
 # measure CONTENDER NAME PROGRAM
 measure() {
-    local what backend connections
-    connections=${1##*-}
-    what=${1%-*}
+    # WHAT-BACKEND-CONNECTIONS
+    local connections=${1##*-} what=${1%-*} backend
     backend=${what##*-}
-    what=${what%-*}
     case $1 in
         bare-*)
             serve "$target/examples/bare" "127.0.0.1:$((port + 1))"
@@ -201,6 +271,13 @@ measure() {
             seconds=1 fire 8 "$id" "$folder/tokens" >/dev/null
             record "$2" refused "$connections" "$id" "$folder/tokens"
             ;;
+        sales-*)
+            # sales-COUNTxUNITS-BACKEND
+            what=${what#sales-}
+            gateway "$3" "${1##*-}"
+            record "$2" accepted 256 "$(sales "${what%x*}" "${what#*x}")" "$folder/tokens"
+            ;;
+        gateways-*) gateways "$2" "$3" "${what#gateways-}" ;;
         half-*) half "$2" "$3" "${1#half-}" ;;
         drain-cluster) drain "$2" "$3" ;;
         inserts-cluster) note "$2" "$("$target/examples/inserts" 200000)" ;;
@@ -214,9 +291,29 @@ measure() {
     stop
 }
 
+# gateways NAME PROGRAM COUNT
+gateways() {
+    local urls=() number id before after shooters=()
+    for number in $(seq "$3"); do
+        gateway "$2" cluster
+        urls+=("$url")
+    done
+    id=$(sale 4000000)
+    split -n "l/$3" --numeric-suffixes=1 -a 1 "$folder/tokens" "$folder/tokens-"
+    before=$(ticks)
+    for number in $(seq "$3"); do
+        url=${urls[number - 1]} fire "$((256 / $3))" "$id" "$folder/tokens-$number" >"$folder/fired-$number" &
+        shooters+=("$!")
+    done
+    wait "${shooters[@]}"
+    after=$(ticks)
+    conclude "$1" accepted "$before" "$after" "$(cat "$folder"/fired-[1-9])"
+    rm "$folder"/fired-[1-9]
+}
+
 # note NAME RATE [P50 P99]: a result that wrk has not measured.
 note() {
-    printf '%s\t%s\t%s\t%s\t0\n' "$1" "$2" "${3:-0}" "${4:-0}" | tee -a "$folder/results" >&2
+    printf '%s\t%s\t%s\t%s\t0\t0\t0\t0\n' "$1" "$2" "${3:-0}" "${4:-0}" | tee -a "$folder/results" >&2
 }
 
 # note_memory NAME PID: the most that a process has had, in MiB.
@@ -312,17 +409,21 @@ awk -F '\t' -v json="$json" -v compare="$compare" '
             }
     }
     !($1 in n) { order[++names] = $1 }
-    { n[$1]++; rates[$1] = rates[$1] " " $2; p50[$1] = p50[$1] " " $3; p99[$1] = p99[$1] " " $4; cpu[$1] = cpu[$1] " " $5 }
+    { n[$1]++; rates[$1] = rates[$1] " " $2; p50[$1] = p50[$1] " " $3; p99[$1] = p99[$1] " " $4; for (i = 1; i <= 4; i++) cpu[i, $1] = cpu[i, $1] " " $(4 + i) }
+    function cpus(name,   i, text) {
+        for (i = 1; i <= 4; i++) text = text (i == 1 ? "" : ", ") median(cpu[i, name], n[name])
+        return text
+    }
     END {
-        print "| contender | a second (least, most) | of bare | p50, ms | p99, ms | processor time each, us |" (compare == "" ? "" : " of earlier |")
+        print "| contender | a second (least, most) | of bare | p50, ms | p99, ms | processor time each, us: gateway, Redis, RabbitMQ, MySQL |" (compare == "" ? "" : " of earlier |")
         print "| --- | ---: | ---: | ---: | ---: | ---: |" (compare == "" ? "" : " ---: |")
         for (i = 1; i <= names; i++) {
             name = order[i]; rate = median(rates[name], n[name]); low = least; high = most
             bare = "bare-" connections(name); of = ""
             if (bare in n) of = sprintf("%.2f", rate / median(rates[bare], n[bare]))
-            printf "| %s | %d (%d, %d) | %s | %s | %s | %s |", name, rate, low, high, of, median(p50[name], n[name]), median(p99[name], n[name]), median(cpu[name], n[name])
+            printf "| %s | %d (%d, %d) | %s | %s | %s | %s |", name, rate, low, high, of, median(p50[name], n[name]), median(p99[name], n[name]), cpus(name)
             print compare == "" ? "" : sprintf(" %s |", name in earlier ? sprintf("%.2f", rate / earlier[name]) : "")
-            if (json != "") printf "%s  \"%s\": {\"rate\": %d, \"least\": %d, \"most\": %d, \"p50_ms\": %s, \"p99_ms\": %s, \"cpu_us\": %s}", i == 1 ? "{\n" : ",\n", name, rate, low, high, median(p50[name], n[name]), median(p99[name], n[name]), median(cpu[name], n[name]) > json
+            if (json != "") printf "%s  \"%s\": {\"rate\": %d, \"least\": %d, \"most\": %d, \"p50_ms\": %s, \"p99_ms\": %s, \"cpu_us\": %s}", i == 1 ? "{\n" : ",\n", name, rate, low, high, median(p50[name], n[name]), median(p99[name], n[name]), median(cpu[1, name], n[name]) > json
         }
         if (json != "") print "\n}" > json
     }' "$folder/results"

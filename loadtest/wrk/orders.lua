@@ -4,7 +4,7 @@
 --   wrk -t2 -c64 -d10s --latency -s loadtest/wrk/orders.lua http://127.0.0.1:8080 -- tokens.txt 1 2
 --
 -- After `--`: the file with one token a line (tokens.txt), the sale's id (1), and the number of threads, which must be
--- that of -t (2), for wrk does not tell a script. With ANSWERS=off in the environment no answer is read by the script, which
+-- that of -t (2), for wrk does not tell a script. For several sales in turn, their ids with commas between: 1,2,3. With ANSWERS=off in the environment no answer is read by the script, which
 -- makes wrk faster and leaves the table out.
 
 -- wrk runs the script once for itself and once for each thread, in states that share nothing. `setup` runs in wrk's own
@@ -72,15 +72,20 @@ function init(args)
   -- The requests differ in one header only, so all else is put together once.
   wrk.headers["Content-Type"] = "application/json"
   wrk.headers["Authorization"] = "Bearer @"
-  local whole = wrk.format("POST", "/api/v1/sales/" .. sale .. "/orders", nil, '{"quantity":1}')
-  local at = whole:find("@", whole:find("Bearer @", 1, true), true)
-  local before, after = whole:sub(1, at - 1), whole:sub(at + 1)
+  local parts = {}
+  for id in sale:gmatch("[^,]+") do
+    local whole = wrk.format("POST", "/api/v1/sales/" .. id .. "/orders", nil, '{"quantity":1}')
+    local at = whole:find("@", whole:find("Bearer @", 1, true), true)
+    parts[#parts + 1] = { before = whole:sub(1, at - 1), after = whole:sub(at + 1) }
+  end
+  local turn = 0
   next_request = function()
     local token = next_token()
     if again then
       repeats = repeats + 1
     end
-    return before .. token .. after
+    turn = turn % #parts + 1
+    return parts[turn].before .. token .. parts[turn].after
   end
 end
 
