@@ -13,6 +13,8 @@ const RIGHT: &str = "\u{e014}";
 
 /// True once the first chart is drawn. The other charts are drawn when they come into view.
 const DRAWN: &str = "document.querySelector('#chart-hero .main-svg')";
+/// Opens all that can be unfolded.
+pub(crate) const ALL_OPEN: &str = "document.querySelectorAll('details').forEach((one) => (one.open = true))";
 const CHARTS: [&str; 5] = ["hero", "latency", "outcomes", "stock", "commit"];
 
 /// A number that the page shows.
@@ -86,6 +88,7 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
         fire(&browser, 5_000).await;
         browser.wait_for(&format!("{} > 500", number("#backlog"))).await;
         browser.wait_for(&format!("{} > 0", number("#stage-database .rate"))).await;
+        browser.assert_accessible("during a run").await;
         demonstration.drain("unlimited").await;
         browser.wait_for(&format!("{} === 0", number("#backlog"))).await;
         wait_for_pass(&browser).await;
@@ -94,6 +97,8 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
             browser.get(&format!("document.getElementById('chart-{chart}').scrollIntoView()")).await;
             browser.wait_for(&format!("document.querySelector('#chart-{chart} path.js-line')")).await;
         }
+        browser.get(ALL_OPEN).await;
+        browser.assert_accessible("after a run, with its tables").await;
         let command = browser.get("document.getElementById('load-command').textContent").await;
         let command = command.as_str().unwrap();
         let same = command.contains("loadtest")
@@ -128,6 +133,7 @@ async fn what_becomes_of_orders_is_shown_where_they_are_to_be_paid() {
         {
             browser.wait_for(&format!("{} === {orders}", number(&format!("[data-step={step}] b")))).await;
         }
+        browser.assert_accessible("with what comes after the order").await;
         // The events of all of this have been taken in.
         browser.wait_for(&format!("{} === 0", number("#outbox"))).await;
         for name in
@@ -162,6 +168,7 @@ async fn the_waiting_room_of_a_sale_is_shown_as_buyers_see_it() {
         browser.wait_for(&format!("{} === {buyers}", number(&format!("[data-count={name}]")))).await;
     }
     browser.wait_for("document.getElementById('room').dataset.state === 'admitting'").await;
+    browser.assert_accessible("with a waiting room").await;
     assert_quiet(&browser, &demonstration).await;
 }
 
@@ -214,6 +221,7 @@ async fn crashing_the_worker_keeps_the_invariants_and_a_dead_process_vanishes() 
         "document.getElementById('chart-hero').layout.annotations.some(({ text }) => text === 'worker gone')";
     browser.wait_for(marked).await;
     browser.wait_for("document.getElementById('stage-worker').dataset.health === 'bad'").await;
+    browser.assert_accessible("without a worker").await;
     assert_quiet(&browser, &demonstration).await;
 }
 
@@ -223,6 +231,7 @@ async fn the_page_of_a_gateway_that_dies_is_offline() {
     let browser = open(&demonstration).await;
     demonstration.gateway.kill().await;
     browser.wait_for("document.getElementById('connection').dataset.state === 'offline'").await;
+    browser.assert_accessible("offline").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,8 +241,11 @@ async fn the_page_speaks_two_languages_has_two_looks_and_fits_a_phone() {
     let background = "getComputedStyle(document.body).backgroundColor";
     fill(&browser, "theme", "light").await;
     let light = browser.get(background).await;
+    browser.get(ALL_OPEN).await;
+    browser.assert_accessible("idle, light").await;
     fill(&browser, "theme", "dark").await;
     assert_ne!(browser.get(background).await, light);
+    browser.assert_accessible("idle, dark").await;
     let english = browser.get("document.body.innerText").await;
     fill(&browser, "language", "zh").await;
     assert_eq!(browser.get("document.documentElement.lang").await, "zh-CN");
@@ -249,6 +261,7 @@ async fn the_page_speaks_two_languages_has_two_looks_and_fits_a_phone() {
     browser.resize(360, 740).await;
     let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
     browser.wait_for(&format!("{overflow} === 0")).await;
+    browser.assert_accessible("idle, on a phone, in Chinese").await;
     assert_quiet(&browser, &demonstration).await;
 }
 

@@ -46,6 +46,7 @@ async fn the_station_of_a_server_that_is_away_is_red_with_the_reason() {
     browser.wait_for(&health("database", "bad")).await;
     assert!(reason(&browser, "database").await.contains("Cannot be used"));
     browser.wait_for(&banner("down ledger")).await;
+    browser.assert_accessible("without MySQL").await;
     mysql.start_again().await;
     browser.wait_for(&health("database", "ok")).await;
     browser.wait_for("document.querySelector('[data-code=server_up]')").await;
@@ -59,6 +60,8 @@ async fn the_station_of_a_server_that_is_away_is_red_with_the_reason() {
     redis.stop().await;
     browser.wait_for(&health("gate", "bad")).await;
     browser.wait_for(&banner("cut off")).await;
+    super::page::fill(&browser, "theme", "dark").await;
+    browser.assert_accessible("without Redis, dark").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(browser.get("document.querySelectorAll('[data-process]').length").await, 2);
     redis.start_again().await;
@@ -99,6 +102,7 @@ async fn pauses_and_faults_are_announced_and_marked_and_their_labels_do_not_over
         "(() => {{ const all = {labels}; return all.some((a, i) => all.some((b, j) => i < j && a.left < b.right - 1 && \
          b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)); }})()"
     );
+    browser.assert_accessible("with marks").await;
     assert_eq!(browser.get(&overlaps).await, false, "{}", browser.get(labels).await);
     assert_quiet(&browser, &demonstration).await;
 }
@@ -158,6 +162,7 @@ async fn a_wrong_admin_token_is_called_wrong() {
     click(&browser, "pause").await;
     let error = "document.querySelector('#drain .error').textContent";
     browser.wait_for(&format!("{error}.includes('admin token is wrong')")).await;
+    browser.assert_accessible("with a wrong admin token").await;
     super::page::fill(&browser, "language", "zh").await;
     click(&browser, "pause").await;
     browser.wait_for(&format!("{error}.includes('管理令牌不对')")).await;
@@ -185,6 +190,7 @@ async fn a_run_whose_gateway_was_killed_has_failed_after_the_restart() {
             "document.querySelector('#verdict .message').textContent.includes('gateway that ran it is gone')",
         )
         .await;
+    browser.assert_accessible("with a run that has failed").await;
     // Also for a page that did not see it.
     let mut stream = Stream::open(&gateway.url(), None).await;
     let load = tokio::time::timeout(SOON, async {
