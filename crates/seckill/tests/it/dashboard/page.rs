@@ -29,6 +29,11 @@ fn pills(state: &str) -> String {
     )
 }
 
+/// Whether the large chart has a mark with this text.
+pub(crate) fn marked(text: &str) -> String {
+    format!("document.getElementById('chart-hero').layout.annotations.some((mark) => mark.text === {text:?})")
+}
+
 /// A browser that shows the live page.
 pub(crate) async fn open(demonstration: &Demonstration) -> Browser {
     let browser = Browser::start().await;
@@ -93,6 +98,9 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
         browser.wait_for(&format!("{} === 0", number("#backlog"))).await;
         wait_for_pass(&browser).await;
         browser.wait_for(&pills("ok")).await;
+        for text in ["Load spike", "Load ended"] {
+            browser.wait_for(&marked(text)).await;
+        }
         for chart in CHARTS {
             browser.get(&format!("document.getElementById('chart-{chart}').scrollIntoView()")).await;
             browser.wait_for(&format!("document.querySelector('#chart-{chart} path.js-line')")).await;
@@ -195,6 +203,16 @@ async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
     browser.press(&RIGHT.repeat(16)).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === 'unlimited'").await;
     wait_for_pass(&browser).await;
+    // The last notch: the workers find the rate by themselves, and the page says which one they have found.
+    browser.press(RIGHT).await;
+    for (id, text) in [("drain-chosen", "auto"), ("drain-reported", "auto, now")] {
+        browser.wait_for(&format!("document.getElementById({id:?}).textContent.includes({text:?})")).await;
+    }
+    browser
+        .wait_for("document.getElementById('strip-drain').selectedOptions[0].textContent === 'auto'")
+        .await;
+    fill(&browser, "language", "zh").await;
+    browser.wait_for("document.getElementById('drain-reported').textContent.includes('自动，当前')").await;
     assert_quiet(&browser, &demonstration).await;
 }
 
@@ -217,9 +235,9 @@ async fn crashing_the_worker_keeps_the_invariants_and_a_dead_process_vanishes() 
     browser.wait_for("document.querySelectorAll('[data-process]').length === 1").await;
     browser.wait_for("document.querySelectorAll('[data-code=process_vanished]').length === 2").await;
     browser.get("document.querySelector('#window input[value=\"120\"]').click()").await;
-    let marked =
-        "document.getElementById('chart-hero').layout.annotations.some(({ text }) => text === 'worker gone')";
-    browser.wait_for(marked).await;
+    for text in ["Worker crash", "worker gone"] {
+        browser.wait_for(&marked(text)).await;
+    }
     browser.wait_for("document.getElementById('stage-worker').dataset.health === 'bad'").await;
     browser.assert_accessible("without a worker").await;
     assert_quiet(&browser, &demonstration).await;
