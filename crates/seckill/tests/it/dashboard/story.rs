@@ -91,6 +91,7 @@ async fn runs_are_kept_opened_compared_and_saved_and_only_the_same_load_is_calle
     browser.wait_for("document.getElementById('compare').dataset.same === 'yes'").await;
     let gain = text(&browser, "gain").await;
     assert!(gain.contains("transactions instead of"), "{gain}");
+    assert!(!gain.contains(" 0 instead of 0 "), "{gain}");
     let better = browser.get("document.querySelector('[data-way=queue] td:nth-child(4)').className").await;
     assert_eq!(better, "better", "fewer transactions are better: {gain}");
     assert_eq!(
@@ -178,6 +179,13 @@ async fn a_projector_shows_one_sentence_the_chart_and_the_invariants() {
     assert_eq!(browser.get(forms).await, 0);
     assert_eq!(browser.get("document.querySelector('#pill-lost .short').innerText").await, "0");
     browser.assert_accessible("presented").await;
+    // Each invariant keeps to one line, also on a smaller screen.
+    let one_line = "[...document.querySelectorAll('.pills li')].every((pill) => { const [name, value] = ['b', '.short'].map((part) => \
+                    pill.querySelector(part).getBoundingClientRect().top); return Math.abs(name - value) < 2; })";
+    for (width, height) in [(1920, 1080), (1366, 768), (1200, 675)] {
+        browser.resize(width, height).await;
+        browser.wait_for(one_line).await;
+    }
     browser.press(ESCAPE).await;
     browser.wait_for("document.getElementById('load-form').checkVisibility()").await;
     // By its address, and by the button.
