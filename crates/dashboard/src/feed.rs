@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use seckill_core::{Backend, ProcessId, Settings, Snapshot};
+use seckill_core::{Backend, Fault, ProcessId, Settings, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -131,6 +131,8 @@ impl Feed {
         let kept = loop {
             match self.backend.control.kept_load().await {
                 Ok(kept) => break kept,
+                // Of another version.
+                Err(Fault::Corrupt { .. }) => return,
                 Err(_) => sleep(LISTEN_AGAIN).await,
             }
         };
