@@ -5,8 +5,8 @@
 #   scripts/screenshots.sh                       on the embedded back end
 #   scripts/screenshots.sh --backend cluster     on the servers in SECKILL_REDIS_URL, SECKILL_AMQP_URL and SECKILL_MYSQL_URL,
 #                                                which should be empty, with a gateway and a worker
-#   scripts/screenshots.sh --dashboard           instead, of the dashboard: docs/dashboard-spike.png, -drained, -dark and -phone;
-#                                                and of the shop: docs/shop-phone.png
+#   scripts/screenshots.sh --dashboard           instead, of the dashboard: docs/dashboard-spike.png (1366 x 768), -drained, -dark and
+#                                                -presented (1920 x 1080), and -phone (390 pixels); and of the shop: docs/shop-phone.png
 #   scripts/screenshots.sh --moving              instead, a film of the dashboard during a spike: docs/spike.webp, at most 1.5 MB. Needs ffmpeg
 #
 # LISTEN (127.0.0.1:18080) is where the gateway serves, WORKER_LISTEN (127.0.0.1:18081) where the worker does.
@@ -150,4 +150,4 @@ loadtest run spike --target "http://$listen" --html "$folder/report.html"
 
 picture docs/report.png 1280 1420
 picture docs/report-dark.png 1280 1420 --blink-settings=preferredColorScheme=0
-picture docs/report-phone.png 360 1480
+picture docs/report-phone.png 390 1480

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Rust: the servers redis-server, rabbitmq-server and MariaDB (or MySQL), and Chromium
-# with its driver, in which the report's page is tested. No server is started or enabled; the tests start private ones. Does
-# nothing where everything is there.
+# with its driver, in which the pages are tested; and axe-core, which finds what keeps people from using a page. No server is
+# started or enabled; the tests start private ones. Does nothing where everything is there.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Where servers are installed on systems whose users do not have that on their PATH.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/lib/rabbitmq/bin"
@@ -38,6 +39,47 @@ missing_packages() {
     # The driver and the browser must be of the same version, so they come from the same place.
     has chromium || has chromium-browser || has google-chrome || echo chromium
     has chromedriver || echo chromium-driver
+    # npm, where it is, or curl fetches axe-core.
+    has_axe || has npm || has curl || echo curl
+    has_axe || has npm || [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+}
+
+# The version and the checksum of axe-core are in package-lock.json, where npm and bots look for them.
+testkit=crates/testkit
+axe=$testkit/node_modules/axe-core
+
+# locked FIELD prints a field of axe-core in package-lock.json.
+locked() {
+    sed -n '/"node_modules\/axe-core"/,/}/s/.*"'"$1"'": "\(.*\)".*/\1/p' "$testkit/package-lock.json"
+}
+
+has_axe() {
+    [ -e "$axe/axe.min.js" ] && grep -q "\"version\": \"$(locked version)\"" "$axe/package.json"
+}
+
+# Debian's npm brings in hundreds of packages, so where there is no npm, curl does the little that npm would.
+install_axe() {
+    has_axe && return
+    local version sum file
+    version=$(locked version)
+    echo "installing: axe-core $version"
+    if has npm; then
+        npm ci --prefix "$testkit" --ignore-scripts --no-audit --no-fund
+        return
+    fi
+    file=$(mktemp)
+    curl --fail --silent --show-error --location --retry 3 --output "$file" \
+        "${npm_config_registry:-https://registry.npmjs.org}/axe-core/-/axe-core-$version.tgz"
+    sum=$(locked integrity)
+    if ! echo "$(base64 --decode <<<"${sum#sha512-}" | od -An -v -tx1 | tr -d ' \n')  $file" | sha512sum --check --quiet; then
+        echo "axe-core $version is not what package-lock.json says it is" >&2
+        rm -f "$file"
+        exit 1
+    fi
+    rm -rf "$axe"
+    mkdir -p "$axe"
+    tar -xzf "$file" -C "$axe" --strip-components=1
+    rm -f "$file"
 }
 
 # Fills the array `missing`.
@@ -80,6 +122,7 @@ apt_install() {
 need_rust
 look
 if [ "${#missing[@]}" -eq 0 ]; then
+    install_axe
     echo "everything that the tests need is installed"
     exit 0
 fi
@@ -98,3 +141,4 @@ if [ "${#missing[@]}" -gt 0 ]; then
     echo "still missing after the installation: ${missing[*]}" >&2
     exit 1
 fi
+install_axe

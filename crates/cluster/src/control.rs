@@ -1,4 +1,4 @@
-//! The control plane on Redis: snapshots by publish/subscribe, the settings in one hash.
+//! The control plane on Redis: snapshots by publish/subscribe, the settings in one hash, the newest load run in a string.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use deadpool_redis::redis::aio::PubSubStream;
 use deadpool_redis::redis::{Client, ConnectionInfo, FromRedisValue, Pipeline, Script, Value, cmd};
 use futures_util::StreamExt;
 use seckill_core::{ControlPlane, Dependency, Fault, Settings, Snapshot, SnapshotListener};
+use serde_json::Value as Json;
 use tokio::time::timeout;
 
 use crate::redis::{Effect, Redis, Request, Run};
@@ -15,6 +16,10 @@ use crate::redis::{Effect, Redis, Request, Run};
 const CHANNEL: &str = "seckill:snapshots";
 /// A hash: `revision`, and `json` with the settings of that revision.
 const SETTINGS: &str = "seckill:settings";
+/// The newest load run, as JSON.
+const LOAD: &str = "seckill:load";
+/// Whoever starts a demonstration the next day has no use for it.
+const LOAD_FORGOTTEN_AFTER_S: u64 = 86_400;
 /// The longest that subscribing may take.
 const SUBSCRIBE: Duration = Duration::from_secs(3);
 /// One connection for this process's snapshots, and one for whoever changes settings meanwhile.
@@ -53,7 +58,7 @@ impl ControlPlane for RedisControl {
         calls.cmd("HMGET").arg(SETTINGS).arg("revision").arg("json");
         // Publishing changes nothing that is kept.
         let reply = self.redis.send(Request::Pipeline(&calls), Effect::Read).await?;
-        let (settings,) = <(Stored,)>::from_redis_value(reply).map_err(|error| corrupt(&error))?;
+        let (settings,) = <(Stored,)>::from_redis_value(reply).map_err(|error| corrupt(SETTINGS, &error))?;
         Ok(read(settings))
     }
 
@@ -61,7 +66,7 @@ impl ControlPlane for RedisControl {
         let mut call = cmd("HMGET");
         call.arg(SETTINGS).arg("revision").arg("json");
         let reply = self.redis.send(Request::Command(&call), Effect::Read).await?;
-        Ok(read(Stored::from_redis_value(reply).map_err(|error| corrupt(&error))?))
+        Ok(read(Stored::from_redis_value(reply).map_err(|error| corrupt(SETTINGS, &error))?))
     }
 
     async fn change(&self, settings: &Settings) -> Result<bool, Fault> {
@@ -70,6 +75,20 @@ impl ControlPlane for RedisControl {
         call.arg(FORGOTTEN_AFTER_MS);
         let reply = self.redis.send(Request::Script(&self.change, &call), Effect::Write).await?;
         Ok(reply == Value::Int(1))
+    }
+
+    async fn keep_load(&self, load: &Json) -> Result<(), Fault> {
+        let mut call = cmd("SET");
+        call.arg(LOAD).arg(load.to_string()).arg("EX").arg(LOAD_FORGOTTEN_AFTER_S);
+        self.redis.send(Request::Command(&call), Effect::Write).await.map(drop)
+    }
+
+    async fn kept_load(&self) -> Result<Option<Json>, Fault> {
+        let mut call = cmd("GET");
+        call.arg(LOAD);
+        let reply = self.redis.send(Request::Command(&call), Effect::Read).await?;
+        let kept = Option::<String>::from_redis_value(reply).map_err(|error| corrupt(LOAD, &error))?;
+        kept.map(|kept| serde_json::from_str(&kept)).transpose().map_err(|error| corrupt(LOAD, &error))
     }
 
     async fn listen(&self) -> Result<Box<dyn SnapshotListener>, Fault> {
@@ -114,8 +133,8 @@ fn read((revision, json): Stored) -> Settings {
     Settings { revision: revision.unwrap_or_default(), ..settings }
 }
 
-fn corrupt(found: &dyn std::fmt::Display) -> Fault {
-    Fault::corrupt(Dependency::ControlPlane, format!("{SETTINGS} in Redis: {found}"))
+fn corrupt(key: &str, found: &dyn std::fmt::Display) -> Fault {
+    Fault::corrupt(Dependency::ControlPlane, format!("{key} in Redis: {found}"))
 }
 
 fn unavailable(reason: &dyn std::fmt::Display) -> Fault {

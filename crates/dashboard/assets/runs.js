@@ -107,6 +107,7 @@ function gain(pair, same) {
   words.errors_queue_count = queue.errors;
   const fewer = direct.transactions > 0 && queue.transactions < direct.transactions;
   words.share = percent(1 - queue.transactions / direct.transactions);
+  words.errors = queue.errors === direct.errors ? "" : t("gain.errors", words);
   return t(fewer ? "gain" : "gain.plain", words);
 }
 

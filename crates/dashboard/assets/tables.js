@@ -29,7 +29,12 @@ export function startTables(views) {
     if (view) fill(details, view);
   };
   for (const details of document.querySelectorAll("details[data-table]")) {
-    const box = make("div", { class: "wide seconds", tabindex: "0", role: "region", "data-i18n-label": "table" }, make("table"));
+    const { table } = details.dataset;
+    // Named after its chart, so that the tables can be told apart in a list of the page's regions.
+    details.closest("figure").querySelector("h2").id = `title-${table}`;
+    details.querySelector("summary").id = `unfold-${table}`;
+    const labels = `title-${table} unfold-${table}`;
+    const box = make("div", { class: "wide seconds", tabindex: "0", role: "region", "aria-labelledby": labels }, make("table"));
     details.append(box);
     details.addEventListener("toggle", () => {
       if (details.open) {

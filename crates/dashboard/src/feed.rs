@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use seckill_core::{Backend, ProcessId, Settings, Snapshot};
+use seckill_core::{Backend, Fault, ProcessId, Settings, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::after::AfterView;
+use crate::loads::{ended_with_its_gateway, started};
 use crate::log::{Entry, Log, NewEntry, seconds};
 use crate::news::News;
-use crate::process::{COUNTED, Counts, Process};
+use crate::process::{COUNTED, Counts, GONE, Process};
 use crate::report::{EVERY, Reporter};
 use crate::rows::{Row, Rows, columns};
 use crate::settings::settings_view;
@@ -91,7 +92,7 @@ impl Feed {
     // Boxed, so that it is compiled with this crate and not again with each one that waits for it.
     pub fn run(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            tokio::join!(self.listen(), self.make_frames(), self.watch.run());
+            tokio::join!(self.listen(), self.make_frames(), self.watch.run(), self.recall_load());
         })
     }
 
@@ -120,6 +121,25 @@ impl Feed {
             state.departed.remove(&snapshot.process);
             state.processes.insert(snapshot.process, Process::new(snapshot));
             self.log(&mut state, joined);
+        }
+    }
+
+    /// Takes in the load run that was kept last, in case its gateway is gone: this one, before it was killed, or another one. A gateway
+    /// that is alive reports its run by itself, and is heard before.
+    async fn recall_load(&self) {
+        sleep(2 * GONE).await;
+        let kept = loop {
+            match self.backend.control.kept_load().await {
+                Ok(kept) => break kept,
+                // Of another version.
+                Err(Fault::Corrupt { .. }) => return,
+                Err(_) => sleep(LISTEN_AGAIN).await,
+            }
+        };
+        let mut state = self.lock();
+        let is_newer = |kept: &Value| state.load.as_ref().is_none_or(|load| started(load) < started(kept));
+        if let Some(kept) = kept.filter(is_newer) {
+            state.load = Some(ended_with_its_gateway(kept));
         }
     }
 
@@ -286,22 +306,12 @@ impl State {
         entries
     }
 
-    /// The newest of all load runs that processes report. When none reports any, the one before stays.
+    /// The newest of all load runs that processes report. One that is newer and that no process reports any more stays.
     fn newest_load(&self) -> Option<Value> {
         let reported = self.processes.values().filter_map(|process| process.last().load.as_ref());
-        let started = |load: &Value| load["started_at"].as_f64().unwrap_or_default();
         let newest = reported.max_by(|a, b| started(a).total_cmp(&started(b)));
-        newest.cloned().or_else(|| self.load.clone().map(ended_with_its_gateway))
+        let before =
+            self.load.as_ref().filter(|before| newest.is_none_or(|newest| started(newest) < started(before)));
+        before.map(|before| ended_with_its_gateway(before.clone())).or_else(|| newest.cloned())
     }
-}
-
-/// A load run that no process reports any more. If it had not ended, it has failed now.
-fn ended_with_its_gateway(mut load: Value) -> Value {
-    if load["ended_at"].is_null() {
-        load["state"] = json!("failed");
-        load["ended_at"] = json!(seconds());
-        load["message"] = json!("the gateway that ran it is gone");
-        load["failure"] = json!({"code": "gateway_gone", "args": {}, "message": load["message"]});
-    }
-    load
 }

@@ -8,6 +8,7 @@ mod after;
 mod assets;
 mod feed;
 mod live;
+mod loads;
 mod log;
 mod news;
 mod page;

@@ -1,9 +1,11 @@
-//! The control plane of one process: snapshots go to whoever listens within it, settings live as long as it does.
+//! The control plane of one process: snapshots go to whoever listens within it, settings and the newest load run live
+//! as long as it does.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use seckill_core::{ControlPlane, Dependency, Fault, Settings, Snapshot, SnapshotListener};
+use serde_json::Value;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -14,11 +16,13 @@ pub(crate) struct LocalControl {
     snapshots: broadcast::Sender<Snapshot>,
     /// Held only to read or swap.
     settings: Mutex<Settings>,
+    /// The newest load run. Held only to read or swap.
+    load: Mutex<Option<Value>>,
 }
 
 impl LocalControl {
     pub(crate) fn new() -> Self {
-        Self { snapshots: broadcast::Sender::new(KEPT), settings: Mutex::default() }
+        Self { snapshots: broadcast::Sender::new(KEPT), settings: Mutex::default(), load: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Settings> {
@@ -46,6 +50,15 @@ impl ControlPlane for LocalControl {
             *now = settings.clone();
         }
         Ok(next)
+    }
+
+    async fn keep_load(&self, load: &Value) -> Result<(), Fault> {
+        *self.load.lock().unwrap_or_else(PoisonError::into_inner) = Some(load.clone());
+        Ok(())
+    }
+
+    async fn kept_load(&self) -> Result<Option<Value>, Fault> {
+        Ok(self.load.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     async fn listen(&self) -> Result<Box<dyn SnapshotListener>, Fault> {

@@ -52,7 +52,8 @@ pub fn routes(
     let counting = Arc::clone(feed);
     let loads =
         LoadRunner::new(LoadConfig { transactions: Some(Arc::new(move || counting.transactions())), ..load });
-    tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), shutdown.clone()));
+    let control = Arc::clone(&backend.control);
+    tokio::spawn(load::report(Arc::clone(&loads), Arc::clone(reporter), control, shutdown.clone()));
     let experiments = Runner::new(experiments, shutdown);
     let (backend, feed) = (backend.clone(), Arc::clone(feed));
     let panel = Arc::new(Panel { backend, feed, admins, loopback, has_bank, loads, experiments, sign });

@@ -1,5 +1,5 @@
 //! Takes the pictures of the dashboard in docs/: fires a load from the page of a demonstration, with the direct run before it,
-//! and takes the page at the peak, drained, in the dark, and on a phone.
+//! and takes the page at the peak (on a laptop), drained, in the dark and presented (on a projector), and on a phone.
 //! `cargo run -p seckill-testkit --features browser --example pictures -- http://127.0.0.1:8080 docs`; see `scripts/screenshots.sh --dashboard`.
 
 #![expect(clippy::unwrap_used, reason = "without a picture there is nothing to go on with")]
@@ -40,7 +40,7 @@ async fn main() {
         std::fs::write(folder.join(name), browser.picture().await).unwrap();
         println!("{}", folder.join(name).display());
     };
-    browser.resize(1280, 1560).await;
+    browser.resize(1366, 768).await;
     browser.goto(&address).await;
     browser.wait_for("document.querySelector('#chart-hero .main-svg')").await;
     set(&browser, "theme", "light").await;
@@ -54,10 +54,14 @@ async fn main() {
     browser.wait_for(&format!("{BACKLOG} > 5000")).await;
     keep("dashboard-spike.png").await;
     browser.wait_for(VERDICT).await;
+    browser.resize(1920, 1080).await;
     keep("dashboard-drained.png").await;
     set(&browser, "theme", "dark").await;
     keep("dashboard-dark.png").await;
-    browser.resize(360, 1900).await;
     set(&browser, "theme", "light").await;
+    click(&browser, "present").await;
+    keep("dashboard-presented.png").await;
+    click(&browser, "present").await;
+    browser.resize(390, 1900).await;
     keep("dashboard-phone.png").await;
 }

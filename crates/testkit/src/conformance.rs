@@ -186,6 +186,7 @@ macro_rules! conformance {
             snapshots_reach_everyone_who_listens
             settings_come_with_every_exchange
             of_two_changes_at_once_one_is_made
+            the_load_run_that_was_kept_last_is_the_one_that_is_kept
         }
         $crate::conformance_checks! { $subject, capacity:
             workers_share_one_total

@@ -42,6 +42,7 @@ async fn the_page_draws_its_charts_and_shows_the_verdict() {
     assert!(text(&browser, "#thresholds").await.contains("41.0 ms"));
     assert!(text(&browser, "#outcomes").await.contains("11,040"));
     assert_eq!(browser.get("document.querySelectorAll('#seconds tbody tr').length").await, json!(8));
+    browser.assert_accessible("a report that passes").await;
 
     assert_eq!(browser.requests().await, [address], "only the file itself");
     assert_eq!(browser.console().await, Vec::<serde_json::Value>::new());
@@ -63,6 +64,7 @@ async fn a_broken_promise_is_shown_in_words() {
         assert!(checks.contains(word), "{word} is missing in {checks}");
     }
     assert!(text(&browser, "#generator").await.contains("saturated"));
+    browser.assert_accessible("a report of a promise that is broken").await;
 }
 
 #[tokio::test]
@@ -74,6 +76,7 @@ async fn an_unclear_verdict_is_a_warning_with_the_orders_in_flight() {
     for word in ["0 of 10,000 promised orders, 10 still in flight", "not known"] {
         assert!(checks.contains(word), "{word} is missing in {checks}");
     }
+    browser.assert_accessible("a report that is unclear").await;
 }
 
 #[tokio::test]
@@ -99,6 +102,7 @@ async fn a_phone_needs_no_sideways_scrolling() {
         assert_eq!(browser.get(overflow).await, json!(0));
         let width = "document.querySelector('#peak .main-svg').getBoundingClientRect().right";
         assert!(browser.get(width).await.as_f64().unwrap() <= 360.0, "the chart fits");
+        browser.assert_accessible("a report on a phone").await;
     }
 }
 
@@ -116,7 +120,18 @@ async fn the_charts_follow_the_dark_mode() {
     let dark = browser.get(colours).await;
     assert_ne!(light[0], dark[0], "the page");
     assert_ne!(light[1], dark[1], "the charts");
+    browser.assert_accessible("a report in the dark").await;
     assert_eq!(browser.console().await, Vec::<serde_json::Value>::new());
+}
+
+#[tokio::test]
+#[should_panic(expected = "image-alt")]
+async fn a_page_that_keeps_people_out_is_found() {
+    let browser = Browser::start().await;
+    browser
+        .open("<!doctype html><html lang=en><title>A page</title><main><h1>A page</h1><img src=#></main>")
+        .await;
+    browser.assert_accessible("without a word for its picture").await;
 }
 
 #[tokio::test]
@@ -124,5 +139,6 @@ async fn a_run_without_a_single_request_has_a_page_too() {
     let (browser, _) = show(&sample::empty()).await;
     assert!(text(&browser, "#verdict").await.starts_with("Interrupted"));
     assert!(text(&browser, "#checks").await.contains("not checked"));
+    browser.assert_accessible("a report without a request").await;
     assert_eq!(browser.console().await, Vec::<serde_json::Value>::new());
 }

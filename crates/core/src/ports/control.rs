@@ -1,6 +1,7 @@
 //! The control plane: what processes report, and the settings that they read.
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use crate::{Fault, Settings, Snapshot};
 
@@ -18,6 +19,13 @@ pub trait ControlPlane: Send + Sync {
     /// Puts `settings` in force if their revision is one above that of the settings in force; false: it is not, somebody
     /// else was faster, and nothing was changed. After [`Fault::Unknown`] they may be in force.
     async fn change(&self, settings: &Settings) -> Result<bool, Fault>;
+
+    /// Keeps a load run as the newest, in place of the one before, for as long as the back end is there and for a day at the most.
+    /// May be called again.
+    async fn keep_load(&self, load: &Value) -> Result<(), Fault>;
+
+    /// The load run that was kept last; `None`: there is none. What is kept of a run says that it is under way until its end is kept.
+    async fn kept_load(&self) -> Result<Option<Value>, Fault>;
 
     /// Every snapshot of every process from now on.
     async fn listen(&self) -> Result<Box<dyn SnapshotListener>, Fault>;

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use seckill_core::{Fault, Mode, NewSale, create_sale};
+use seckill_core::{ControlPlane, Fault, Mode, NewSale, create_sale};
 use seckill_dashboard::problem::{invalid, problem};
 use seckill_dashboard::{EVERY, Reporter, SaleView};
 use serde::Deserialize;
@@ -21,15 +21,21 @@ use tokio_util::sync::CancellationToken;
 use super::guard::Json;
 use super::panel::{Panel, unavailable};
 use super::settings::change;
-use crate::load::{LoadRefusal, LoadRequest, LoadRunner};
+use crate::load::{LoadRefusal, LoadRequest, LoadRunner, LoadStatus};
 use crate::sale::demo_sale;
 
 /// Units of a sale from the page, if the request names no other number.
 const STOCK: u32 = 10_000;
 
-/// Puts the status of the load run into this process's snapshots, and stops the run when the settings say so. Returns after
-/// `shutdown`.
-pub(super) async fn report(loads: Arc<LoadRunner>, reporter: Arc<Reporter>, shutdown: CancellationToken) {
+/// Puts the status of the load run into this process's snapshots, keeps its start and its end for those who come after this
+/// process, and stops the run when the settings say so. Returns after `shutdown`.
+pub(super) async fn report(
+    loads: Arc<LoadRunner>,
+    reporter: Arc<Reporter>,
+    control: Arc<dyn ControlPlane>,
+    shutdown: CancellationToken,
+) {
+    let mut kept = None;
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
@@ -41,9 +47,24 @@ pub(super) async fn report(loads: Arc<LoadRunner>, reporter: Arc<Reporter>, shut
         {
             loads.stop();
         }
-        reporter.set_load(status.map(|status| json!(status)));
+        reporter.set_load(status.as_ref().map(|status| json!(status)));
+        keep(status, &mut kept, &*control).await;
     }
     loads.close().await;
+    keep(loads.status(), &mut kept, &*control).await;
+}
+
+/// A run, and whether it has ended.
+fn moment(status: &LoadStatus) -> (String, bool) {
+    (status.id.clone(), status.has_ended())
+}
+
+/// Keeps a run that has begun or ended since `kept`. What cannot be kept is tried again at the next tick.
+async fn keep(status: Option<LoadStatus>, kept: &mut Option<(String, bool)>, control: &dyn ControlPlane) {
+    let Some(status) = status.filter(|status| kept.as_ref() != Some(&moment(status))) else { return };
+    if control.keep_load(&json!(status)).await.is_ok() {
+        *kept = Some(moment(&status));
+    }
 }
 
 /// `GET /api/v1/control/load`: the newest run in any gateway.

@@ -9,6 +9,7 @@ mod feed;
 mod guard;
 mod labs;
 mod page;
+mod servers;
 mod shop;
 mod shop_after;
 mod story;

@@ -8,6 +8,7 @@ use seckill_core::{
     ActiveFault, CrashOrder, DrainRate, FaultKind, Histogram, ProcessId, Readiness, Role, Settings, Snapshot,
     SnapshotListener, now,
 };
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::support::Subject;
@@ -85,4 +86,16 @@ pub async fn of_two_changes_at_once_one_is_made(Subject { backend, .. }: Subject
     assert!(!control.change(&settings(3, true)).await.unwrap(), "a revision is left out");
     assert!(control.change(&settings(2, true)).await.unwrap());
     assert_eq!(control.settings().await.unwrap(), settings(2, true));
+}
+
+/// It outlives the process that ran it, so that another one can say what became of it.
+pub async fn the_load_run_that_was_kept_last_is_the_one_that_is_kept(Subject { backend, .. }: Subject) {
+    let control = &backend.control;
+    assert_eq!(control.kept_load().await.unwrap(), None);
+    for load in
+        [json!({"id": "1", "state": "sending"}), json!({"id": "1", "state": "done", "message": "Grüße"})]
+    {
+        control.keep_load(&load).await.unwrap();
+        assert_eq!(control.kept_load().await.unwrap(), Some(load));
+    }
 }

@@ -183,6 +183,7 @@ async fn the_page_shows_the_steps_of_refunds_and_has_the_faults_in_a_group() {
         for part in ["risk control", "transfers 0/1", "9.99", "2,000.00", "held for a person"] {
             assert!(shown.as_str().unwrap().contains(part), "{part:?} is missing in {shown}");
         }
+        browser.assert_accessible("with refunds under way").await;
         let frame = demonstration.frame(|frame| frame.data["refunds"]["held"] == 1).await;
         let text = frame.data["refunds"].to_string();
         assert!(!text.contains("user") && !text.contains("secret"), "{text}");

@@ -22,9 +22,11 @@ pub(crate) struct Demonstration {
     pub(crate) bank: Option<Role>,
     /// Two workers at 500 orders/s each. None on the embedded back end, whose gateway has a worker at 1,000 orders/s.
     pub(crate) workers: Vec<Role>,
+    args: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     // Dropped after the processes.
     _folder: tempfile::TempDir,
-    _cluster: Option<TestCluster>,
+    pub(crate) cluster: Option<TestCluster>,
 }
 
 impl Demonstration {
@@ -39,24 +41,41 @@ impl Demonstration {
 
     async fn with(on: On, bank: Option<Role>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let bank_url = bank.as_ref().map(Role::url);
-        let mut demo = vec![DEMO];
-        demo.extend(bank_url.as_deref().map(|url| ("SECKILL_BANK_URL", url)));
+        let mut environment = vec![(DEMO.0, DEMO.1.to_owned())];
+        environment.extend(bank.as_ref().map(|bank| ("SECKILL_BANK_URL", bank.url())));
+        let (mut args, mut cluster) = (Vec::new(), None);
         if on == On::Embedded {
             let data = folder.path().display().to_string();
-            let gateway = Role::start("gateway", &["--data-dir", &data, "--drain-rate", "1000"], &demo).await;
-            return Self { gateway, bank, workers: Vec::new(), _folder: folder, _cluster: None };
+            args = ["--data-dir", &data, "--drain-rate", "1000"].map(str::to_owned).to_vec();
+        } else {
+            let servers = seckill_testkit::cluster().await;
+            let urls = Urls::from(&servers);
+            urls.migrate().await;
+            environment.extend(urls.environment().map(|(name, value)| (name, value.to_owned())));
+            cluster = Some(servers);
         }
-        let cluster = seckill_testkit::cluster().await;
-        let urls = Urls::from(&cluster);
-        urls.migrate().await;
-        let environment: Vec<_> = urls.environment().into_iter().chain(demo).collect();
-        let gateway = Role::start("gateway", &[], &environment).await;
-        let workers = vec![
-            Role::start("worker", &["--drain-rate", "1000"], &environment).await,
-            Role::start("worker", &["--drain-rate", "1000"], &environment).await,
-        ];
-        Self { gateway, bank, workers, _folder: folder, _cluster: Some(cluster) }
+        let gateway = start("gateway", &args, &environment).await;
+        let workers = Vec::new();
+        let mut made = Self { gateway, bank, workers, args, environment, _folder: folder, cluster };
+        if on == On::Cluster {
+            made.add_worker().await;
+            made.add_worker().await;
+        }
+        made
+    }
+
+    /// One more worker of a cluster.
+    pub(crate) async fn add_worker(&mut self) {
+        let args = ["--drain-rate", "1000"].map(str::to_owned);
+        self.workers.push(start("worker", &args, &self.environment).await);
+    }
+
+    /// Kills the gateway alone, and starts it again at the same address.
+    pub(crate) async fn restart_gateway(&mut self) {
+        self.gateway.kill().await;
+        let mut args = self.args.clone();
+        args.extend(["--listen".to_owned(), self.gateway.address.to_string()]);
+        self.gateway = start("gateway", &args, &self.environment).await;
     }
 
     /// A call of the controls, as the page makes it.
@@ -108,6 +127,12 @@ impl Demonstration {
         })
         .await
     }
+}
+
+async fn start(role: &str, args: &[String], environment: &[(&'static str, String)]) -> Role {
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    Role::start(role, &args, &environment).await
 }
 
 /// One frame of the feed.

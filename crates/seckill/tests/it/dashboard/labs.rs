@@ -39,6 +39,7 @@ async fn an_experiment_runs_beside_its_explanation_and_ends_with_a_verdict() {
             "{off}"
         );
         assert_eq!(browser.get("document.getElementById('lab-run').disabled").await, false);
+        browser.assert_accessible("the labs, with a result").await;
         assert_quiet(&browser, &demonstration).await;
     }
 }
@@ -59,6 +60,8 @@ async fn the_page_speaks_chinese_fits_a_phone_and_says_what_needs_servers() {
     assert_eq!(browser.get("document.getElementById('lab-run').disabled").await, true);
     browser.resize(360, 740).await;
     browser.wait_for("document.documentElement.scrollWidth <= 360").await;
+    fill(&browser, "theme", "dark").await;
+    browser.assert_accessible("the labs, on a phone, dark").await;
     assert_quiet(&browser, &demonstration).await;
 }
 
@@ -76,4 +79,5 @@ async fn the_live_page_leads_there_and_a_gateway_without_demonstrations_says_so(
     browser
         .wait_for("!document.getElementById('no-labs').hidden && document.getElementById('labs').hidden")
         .await;
+    browser.assert_accessible("the labs, without a demonstration").await;
 }

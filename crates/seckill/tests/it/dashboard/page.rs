@@ -13,6 +13,8 @@ const RIGHT: &str = "\u{e014}";
 
 /// True once the first chart is drawn. The other charts are drawn when they come into view.
 const DRAWN: &str = "document.querySelector('#chart-hero .main-svg')";
+/// Opens all that can be unfolded.
+pub(crate) const ALL_OPEN: &str = "document.querySelectorAll('details').forEach((one) => (one.open = true))";
 const CHARTS: [&str; 5] = ["hero", "latency", "outcomes", "stock", "commit"];
 
 /// A number that the page shows.
@@ -25,6 +27,11 @@ fn pills(state: &str) -> String {
         "['oversold', 'lost', 'duplicates', 'conserved'].every(name => \
          document.getElementById('pill-' + name).dataset.state === {state:?})"
     )
+}
+
+/// Whether the large chart has a mark with this text.
+pub(crate) fn marked(text: &str) -> String {
+    format!("document.getElementById('chart-hero').layout.annotations.some((mark) => mark.text === {text:?})")
 }
 
 /// A browser that shows the live page.
@@ -86,14 +93,20 @@ async fn a_spike_raises_the_backlog_the_worker_drains_it_and_the_verdict_is_clea
         fire(&browser, 5_000).await;
         browser.wait_for(&format!("{} > 500", number("#backlog"))).await;
         browser.wait_for(&format!("{} > 0", number("#stage-database .rate"))).await;
+        browser.assert_accessible("during a run").await;
         demonstration.drain("unlimited").await;
         browser.wait_for(&format!("{} === 0", number("#backlog"))).await;
         wait_for_pass(&browser).await;
         browser.wait_for(&pills("ok")).await;
+        for text in ["Load spike", "Load ended"] {
+            browser.wait_for(&marked(text)).await;
+        }
         for chart in CHARTS {
             browser.get(&format!("document.getElementById('chart-{chart}').scrollIntoView()")).await;
             browser.wait_for(&format!("document.querySelector('#chart-{chart} path.js-line')")).await;
         }
+        browser.get(ALL_OPEN).await;
+        browser.assert_accessible("after a run, with its tables").await;
         let command = browser.get("document.getElementById('load-command').textContent").await;
         let command = command.as_str().unwrap();
         let same = command.contains("loadtest")
@@ -128,6 +141,7 @@ async fn what_becomes_of_orders_is_shown_where_they_are_to_be_paid() {
         {
             browser.wait_for(&format!("{} === {orders}", number(&format!("[data-step={step}] b")))).await;
         }
+        browser.assert_accessible("with what comes after the order").await;
         // The events of all of this have been taken in.
         browser.wait_for(&format!("{} === 0", number("#outbox"))).await;
         for name in
@@ -162,6 +176,7 @@ async fn the_waiting_room_of_a_sale_is_shown_as_buyers_see_it() {
         browser.wait_for(&format!("{} === {buyers}", number(&format!("[data-count={name}]")))).await;
     }
     browser.wait_for("document.getElementById('room').dataset.state === 'admitting'").await;
+    browser.assert_accessible("with a waiting room").await;
     assert_quiet(&browser, &demonstration).await;
 }
 
@@ -188,6 +203,16 @@ async fn the_slider_changes_what_the_workers_report_and_what_is_written() {
     browser.press(&RIGHT.repeat(16)).await;
     browser.wait_for("document.getElementById('drain-reported').dataset.value === 'unlimited'").await;
     wait_for_pass(&browser).await;
+    // The last notch: the workers find the rate by themselves, and the page says which one they have found.
+    browser.press(RIGHT).await;
+    for (id, text) in [("drain-chosen", "auto"), ("drain-reported", "auto, now")] {
+        browser.wait_for(&format!("document.getElementById({id:?}).textContent.includes({text:?})")).await;
+    }
+    browser
+        .wait_for("document.getElementById('strip-drain').selectedOptions[0].textContent === 'auto'")
+        .await;
+    fill(&browser, "language", "zh").await;
+    browser.wait_for("document.getElementById('drain-reported').textContent.includes('自动，当前')").await;
     assert_quiet(&browser, &demonstration).await;
 }
 
@@ -210,10 +235,11 @@ async fn crashing_the_worker_keeps_the_invariants_and_a_dead_process_vanishes() 
     browser.wait_for("document.querySelectorAll('[data-process]').length === 1").await;
     browser.wait_for("document.querySelectorAll('[data-code=process_vanished]').length === 2").await;
     browser.get("document.querySelector('#window input[value=\"120\"]').click()").await;
-    let marked =
-        "document.getElementById('chart-hero').layout.annotations.some(({ text }) => text === 'worker gone')";
-    browser.wait_for(marked).await;
+    for text in ["Worker crash", "worker gone"] {
+        browser.wait_for(&marked(text)).await;
+    }
     browser.wait_for("document.getElementById('stage-worker').dataset.health === 'bad'").await;
+    browser.assert_accessible("without a worker").await;
     assert_quiet(&browser, &demonstration).await;
 }
 
@@ -223,6 +249,7 @@ async fn the_page_of_a_gateway_that_dies_is_offline() {
     let browser = open(&demonstration).await;
     demonstration.gateway.kill().await;
     browser.wait_for("document.getElementById('connection').dataset.state === 'offline'").await;
+    browser.assert_accessible("offline").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,8 +259,11 @@ async fn the_page_speaks_two_languages_has_two_looks_and_fits_a_phone() {
     let background = "getComputedStyle(document.body).backgroundColor";
     fill(&browser, "theme", "light").await;
     let light = browser.get(background).await;
+    browser.get(ALL_OPEN).await;
+    browser.assert_accessible("idle, light").await;
     fill(&browser, "theme", "dark").await;
     assert_ne!(browser.get(background).await, light);
+    browser.assert_accessible("idle, dark").await;
     let english = browser.get("document.body.innerText").await;
     fill(&browser, "language", "zh").await;
     assert_eq!(browser.get("document.documentElement.lang").await, "zh-CN");
@@ -249,6 +279,7 @@ async fn the_page_speaks_two_languages_has_two_looks_and_fits_a_phone() {
     browser.resize(360, 740).await;
     let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
     browser.wait_for(&format!("{overflow} === 0")).await;
+    browser.assert_accessible("idle, on a phone, in Chinese").await;
     assert_quiet(&browser, &demonstration).await;
 }
 

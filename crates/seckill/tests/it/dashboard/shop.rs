@@ -77,6 +77,7 @@ async fn one_tap_on_a_phone_buys_and_the_order_is_pushed_until_it_is_committed_a
     browser.wait_for(CAN_BUY).await;
     assert_eq!(shown(&browser, "left").await, "10 left");
     assert_eq!(shown(&browser, "price").await, "$999.00");
+    browser.assert_accessible("the shop, before the order").await;
     // Never more than one buyer may have.
     for _ in 0..4 {
         click(&browser, "more").await;
@@ -85,11 +86,13 @@ async fn one_tap_on_a_phone_buys_and_the_order_is_pushed_until_it_is_committed_a
     click(&browser, "less").await;
     click(&browser, "buy").await;
     browser.wait_for(&order_is("queued")).await;
+    browser.assert_accessible("the shop, with an order that is queued").await;
     pause(false).await;
     browser.wait_for(&order_is("committed")).await;
     for what in ["clicked", "order.accepted", "answered", "order.committed"] {
         browser.wait_for(&step(what)).await;
     }
+    browser.assert_accessible("the shop, with an order and its timeline").await;
     let overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
     assert_eq!(browser.get(overflow).await, 0);
     let id = browser.get("document.getElementById('order').dataset.id").await;
@@ -156,6 +159,7 @@ async fn whoever_waits_in_the_room_sees_the_place_and_is_let_in_to_buy() {
     browser.wait_for("document.getElementById('place').dataset.state === 'waiting'").await;
     assert_eq!(shown(&browser, "position").await, "–");
     assert!(shown(&browser, "work-words").await.starts_with("The order is drawn at the start"));
+    browser.assert_accessible("the shop, in the waiting room").await;
     click(&browser, "cancel-work").await;
     browser.wait_for(CAN_BUY).await;
     // After the start, behind others.
@@ -187,6 +191,7 @@ async fn before_the_start_the_servers_clock_counts_down_however_wrong_the_device
     let left = browser.get("Number(document.getElementById('countdown').dataset.left)").await;
     assert!(left.as_f64().is_some_and(|left| (3_500.0..=3_601.0).contains(&left)), "{left}");
     assert_eq!(browser.get(CAN_BUY).await, false);
+    browser.assert_accessible("the shop, counting down").await;
     let starts = soon(4);
     let sale = open_sale(&gateway, json!({"starts_at": starts})).await;
     browser.goto(&format!("{gateway}/shop?sale={sale}")).await;
@@ -207,6 +212,7 @@ async fn sold_out_is_said_and_a_unit_that_comes_back_can_be_bought() {
     browser.wait_for("document.getElementById('phase').dataset.phase === 'sold_out'").await;
     assert_eq!(browser.get(CAN_BUY).await, false);
     assert_eq!(shown(&browser, "buy").await, "Sold out");
+    browser.assert_accessible("the shop, sold out").await;
     let cancel = format!("{}/api/v1/orders/{}/cancel", gateway.url(), faster.order_id);
     seckill_testkit::eventually(crate::process::SOON, async || {
         let answer = Client::new().post(&cancel).bearer_auth(token(1)).send().await.unwrap();
@@ -255,6 +261,7 @@ async fn the_shop_speaks_chinese_and_has_a_sentence_for_every_problem_of_its_cal
     click(&browser, "buy").await;
     browser.wait_for(&order_is("committed")).await;
     browser.wait_for(&step("order.committed")).await;
+    browser.assert_accessible("the shop, dark, in Chinese").await;
     let page = browser.get("document.getElementById('main').innerText").await;
     let english =
         |text: &str| text.split(|letter: char| !letter.is_ascii_alphabetic()).any(|word| word.len() > 9);
@@ -301,6 +308,7 @@ async fn without_a_demonstration_and_with_a_listener_for_admins_a_token_from_els
     browser.wait_for(CAN_BUY).await;
     click(&browser, "buy").await;
     browser.wait_for("document.getElementById('problem').textContent.includes('not valid')").await;
+    browser.assert_accessible("the shop, with a token that is refused").await;
     fill(&browser, "token", &token(42)).await;
     browser.get("document.getElementById('token').focus()").await;
     browser.press(ENTER).await;

@@ -21,10 +21,12 @@ async fn an_order_is_paid_by_card_and_its_money_comes_back() {
     fill(&browser, "card", "tok_declined").await;
     click(&browser, "pay").await;
     browser.wait_for("document.getElementById('order-problem').textContent.includes('declined')").await;
+    browser.assert_accessible("the shop, with a card that is declined").await;
     fill(&browser, "card", "tok_visa").await;
     click(&browser, "pay").await;
     browser.wait_for(&order_is("paid")).await;
     browser.wait_for(&step("order.paid")).await;
+    browser.assert_accessible("the shop, with an order that is paid").await;
     assert_eq!(browser.get("document.getElementById('order-problem').hidden").await, true);
     click(&browser, "refund").await;
     browser.wait_for(&order_is("refunded")).await;
@@ -84,6 +86,7 @@ async fn an_unpaid_order_is_given_back_and_the_buyer_may_order_again() {
     browser.wait_for(&order_is("cancelled")).await;
     assert!(shown(&browser, "order-sentence").await.starts_with("You gave the order back."));
     browser.wait_for(&step("order.cancelled")).await;
+    browser.assert_accessible("the shop, with an order that is given back").await;
     browser.wait_for(CAN_BUY).await;
     click(&browser, "buy").await;
     browser.wait_for(&order_is("committed")).await;
@@ -135,6 +138,7 @@ async fn a_paused_sale_is_tried_again_by_itself() {
     click(&browser, "buy").await;
     browser.wait_for("document.getElementById('work').dataset.step === 'again'").await;
     assert!(shown(&browser, "work-words").await.starts_with("The sale is paused."));
+    browser.assert_accessible("the shop, paused").await;
     change("resume").await;
     browser.wait_for(&order_is("committed")).await;
 }
@@ -154,6 +158,7 @@ async fn a_gateway_that_dies_and_a_sale_that_there_is_not_are_told() {
         .wait_for("document.getElementById('notice').textContent.startsWith('The shop does not answer')")
         .await;
     assert_eq!(browser.get("document.getElementById('notice').hidden").await, false);
+    browser.assert_accessible("the shop, without its gateway").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

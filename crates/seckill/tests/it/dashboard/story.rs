@@ -5,7 +5,7 @@ use seckill_testkit::Browser;
 use serde_json::{Value, json};
 
 use super::demonstration::{Demonstration, On};
-use super::page::{assert_quiet, click, fill, fire, number, open, wait_for_pass};
+use super::page::{ALL_OPEN, assert_quiet, click, fill, fire, number, open, wait_for_pass};
 
 const P: &str = "p";
 const ESCAPE: &str = "\u{e00c}";
@@ -91,6 +91,7 @@ async fn runs_are_kept_opened_compared_and_saved_and_only_the_same_load_is_calle
     browser.wait_for("document.getElementById('compare').dataset.same === 'yes'").await;
     let gain = text(&browser, "gain").await;
     assert!(gain.contains("transactions instead of"), "{gain}");
+    assert!(!gain.contains(" 0 instead of 0 "), "{gain}");
     let better = browser.get("document.querySelector('[data-way=queue] td:nth-child(4)').className").await;
     assert_eq!(better, "better", "fewer transactions are better: {gain}");
     assert_eq!(
@@ -102,6 +103,8 @@ async fn runs_are_kept_opened_compared_and_saved_and_only_the_same_load_is_calle
     browser.get("document.querySelectorAll('#kept button')[1].click()").await;
     browser.wait_for("!document.getElementById('opened').hidden").await;
     browser.wait_for(shadow).await;
+    browser.get(ALL_OPEN).await;
+    browser.assert_accessible("with runs that are compared and one that is opened").await;
     click(&browser, "freeze").await;
     browser.wait_for("document.getElementById('opened').hidden").await;
     // Another load: never called the same, and nothing is coloured.
@@ -144,6 +147,7 @@ async fn a_load_that_the_form_allows_is_never_refused_and_one_that_it_forbids_is
     browser
         .wait_for(&format!("{error} === '“Peak rate, requests/s” must be a number from 1 to 50,000.'"))
         .await;
+    browser.assert_accessible("with a field that is refused").await;
     fill(&browser, "language", "zh").await;
     click(&browser, "load-start").await;
     browser.wait_for(&format!("{error} === '“峰值，请求/秒”必须是 1 到 50,000 之间的数字。'")).await;
@@ -174,6 +178,14 @@ async fn a_projector_shows_one_sentence_the_chart_and_the_invariants() {
         "[...document.querySelectorAll('form, select, input')].filter(one => one.checkVisibility()).length";
     assert_eq!(browser.get(forms).await, 0);
     assert_eq!(browser.get("document.querySelector('#pill-lost .short').innerText").await, "0");
+    browser.assert_accessible("presented").await;
+    // Each invariant keeps to one line, also on a smaller screen.
+    let one_line = "[...document.querySelectorAll('.pills li')].every((pill) => { const [name, value] = ['b', '.short'].map((part) => \
+                    pill.querySelector(part).getBoundingClientRect().top); return Math.abs(name - value) < 2; })";
+    for (width, height) in [(1920, 1080), (1366, 768), (1200, 675)] {
+        browser.resize(width, height).await;
+        browser.wait_for(one_line).await;
+    }
     browser.press(ESCAPE).await;
     browser.wait_for("document.getElementById('load-form').checkVisibility()").await;
     // By its address, and by the button.
@@ -210,6 +222,7 @@ async fn on_a_laptop_load_drain_rate_faults_and_verdict_are_in_sight_and_work() 
     browser.wait_for("document.getElementById('strip-verdict').dataset.state === 'running'").await;
     browser.get("document.querySelector('[data-strip-fault=slow_commits]').click()").await;
     browser.wait_for("document.querySelector('[data-strip-fault=slow_commits]').dataset.on === 'yes'").await;
+    browser.assert_accessible("on a laptop, with a fault in force").await;
     fill(&browser, "strip-drain", "unlimited").await;
     browser.wait_for("document.getElementById('strip-verdict').dataset.state === 'pass'").await;
     browser.wait_for(&format!("{} === 400", number("#stage-database .inside"))).await;

@@ -1,71 +1,26 @@
-//! What does not work is red, with the reason: servers that are away, pauses, faults, processes that come and go.
-
-use std::time::Duration;
+//! What does not work is red, with the reason: pauses, faults, runs whose gateway is gone. Servers are in `servers`.
 
 use reqwest::Method;
-use seckill_testkit::{Browser, PrivateMySql, PrivateRabbit, PrivateRedis};
+use seckill_testkit::Browser;
 use serde_json::{Value, json};
 
-use super::demonstration::{Demonstration, On, Stream};
-use super::page::{assert_quiet, click, number, open};
-use crate::process::{Role, SOON, Urls};
+use super::demonstration::{Demonstration, On};
+use super::page::{assert_quiet, click, marked, number, open};
+use crate::process::Role;
 
 const DEMO: (&str, &str) = ("SECKILL_DEMO", "1");
 
-fn health(station: &str, state: &str) -> String {
+pub(crate) fn health(station: &str, state: &str) -> String {
     format!("document.getElementById('stage-{station}').dataset.health === '{state}'")
 }
 
-fn banner(key: &str) -> String {
+pub(crate) fn banner(key: &str) -> String {
     format!("document.querySelector('[data-trouble={key:?}]')")
 }
 
-async fn reason(browser: &Browser, station: &str) -> String {
+pub(crate) async fn reason(browser: &Browser, station: &str) -> String {
     let why = browser.get(&format!("document.querySelector('#stage-{station} .why').textContent")).await;
     why.as_str().unwrap_or_default().to_owned()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_station_of_a_server_that_is_away_is_red_with_the_reason() {
-    let (redis, rabbit, mysql) =
-        tokio::join!(PrivateRedis::start(), PrivateRabbit::start(), PrivateMySql::start());
-    let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url() };
-    urls.migrate().await;
-    let environment: Vec<_> = urls.environment().into_iter().chain([DEMO]).collect();
-    let gateway = Role::start("gateway", &[], &environment).await;
-    let _worker = Role::start("worker", &[], &environment).await;
-    gateway.open_sale(100).await;
-    let browser = Browser::start().await;
-    browser.goto(&gateway.url()).await;
-    for station in ["gate", "queue", "database", "worker"] {
-        browser.wait_for(&health(station, "ok")).await;
-    }
-    browser.wait_for("document.querySelectorAll('[data-process]').length === 2").await;
-
-    mysql.stop().await;
-    browser.wait_for(&health("database", "bad")).await;
-    assert!(reason(&browser, "database").await.contains("Cannot be used"));
-    browser.wait_for(&banner("down ledger")).await;
-    mysql.start_again().await;
-    browser.wait_for(&health("database", "ok")).await;
-    browser.wait_for("document.querySelector('[data-code=server_up]')").await;
-
-    rabbit.stop().await;
-    browser.wait_for(&health("queue", "bad")).await;
-    rabbit.start_again().await;
-    browser.wait_for(&health("queue", "ok")).await;
-
-    // Without Redis no process hears of another. The page is told by its own gateway, and nobody counts as gone.
-    redis.stop().await;
-    browser.wait_for(&health("gate", "bad")).await;
-    browser.wait_for(&banner("cut off")).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(browser.get("document.querySelectorAll('[data-process]').length").await, 2);
-    redis.start_again().await;
-    browser.wait_for(&health("gate", "ok")).await;
-    browser.wait_for(&format!("!{}", banner("cut off"))).await;
-    browser.wait_for("document.getElementById('banners').hidden").await;
-    assert_eq!(browser.get("document.querySelectorAll('[data-code=process_vanished]').length").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,6 +46,9 @@ async fn pauses_and_faults_are_announced_and_marked_and_their_labels_do_not_over
         click(&browser, &format!("fault-{fault}")).await;
         browser.wait_for(&format!("!{}", banner(&format!("fault {fault}")))).await;
     }
+    for text in ["Paused", "Resumed", "Slow commits", "Reverted"] {
+        browser.wait_for(&marked(text)).await;
+    }
     let labels =
         "[...document.querySelectorAll('#chart-hero .annotation')].map(one => one.getBoundingClientRect())";
     browser.wait_for("document.querySelectorAll('#chart-hero .annotation').length >= 4").await;
@@ -99,6 +57,7 @@ async fn pauses_and_faults_are_announced_and_marked_and_their_labels_do_not_over
         "(() => {{ const all = {labels}; return all.some((a, i) => all.some((b, j) => i < j && a.left < b.right - 1 && \
          b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)); }})()"
     );
+    browser.assert_accessible("with marks").await;
     assert_eq!(browser.get(&overlaps).await, false, "{}", browser.get(labels).await);
     assert_quiet(&browser, &demonstration).await;
 }
@@ -158,6 +117,7 @@ async fn a_wrong_admin_token_is_called_wrong() {
     click(&browser, "pause").await;
     let error = "document.querySelector('#drain .error').textContent";
     browser.wait_for(&format!("{error}.includes('admin token is wrong')")).await;
+    browser.assert_accessible("with a wrong admin token").await;
     super::page::fill(&browser, "language", "zh").await;
     click(&browser, "pause").await;
     browser.wait_for(&format!("{error}.includes('管理令牌不对')")).await;
@@ -165,41 +125,28 @@ async fn a_wrong_admin_token_is_called_wrong() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_gateway_was_killed_has_failed_after_the_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().display().to_string();
-    let mut gateway = Role::start("gateway", &["--data-dir", &data, "--drain-rate", "100"], &[DEMO]).await;
-    let browser = Browser::start().await;
-    browser.goto(&gateway.url()).await;
-    browser.wait_for("!document.getElementById('load-form').hidden").await;
-    super::page::fill(&browser, "load-preset", "spike").await;
-    super::page::fill(&browser, "load-rate", "1000").await;
-    click(&browser, "load-start").await;
-    browser.wait_for("document.getElementById('load-state').textContent === 'Sending'").await;
-    gateway.kill().await;
-    let again = gateway.address.to_string();
-    let args = ["--data-dir", &data, "--listen", &again, "--drain-rate", "100"];
-    let gateway = Role::start("gateway", &args, &[DEMO]).await;
-    browser.wait_for("document.getElementById('load-state').textContent === 'Failed'").await;
-    browser
-        .wait_for(
-            "document.querySelector('#verdict .message').textContent.includes('gateway that ran it is gone')",
-        )
-        .await;
-    // Also for a page that did not see it.
-    let mut stream = Stream::open(&gateway.url(), None).await;
-    let load = tokio::time::timeout(SOON, async {
-        while let Some(event) = stream.next().await {
-            if event.name == "frame" && event.data["load"].is_object() {
-                return event.data["load"].clone();
-            }
+    for on in [On::Embedded, On::Cluster] {
+        let mut demonstration = Demonstration::new(on).await;
+        let browser = open(&demonstration).await;
+        super::page::fill(&browser, "load-preset", "spike").await;
+        super::page::fill(&browser, "load-rate", "1000").await;
+        click(&browser, "load-start").await;
+        browser.wait_for("document.getElementById('load-state').textContent === 'Sending'").await;
+        demonstration.restart_gateway().await;
+        browser.wait_for("document.getElementById('load-state').textContent === 'Failed'").await;
+        let message = "document.querySelector('#verdict .message').textContent";
+        browser.wait_for(&format!("{message}.includes('gateway that ran it is gone')")).await;
+        browser.assert_accessible("with a run that has failed").await;
+        // Also for a page that did not see it, and for whoever asks.
+        let frame = demonstration.frame(|frame| frame.data["load"].is_object()).await;
+        let (_, asked) = demonstration.ask(Method::GET, "/load", &Value::Null).await;
+        for load in [&frame.data["load"], &asked] {
+            let failed = (&load["state"], &load["failure"]["code"]);
+            assert_eq!(failed, (&json!("failed"), &json!("gateway_gone")), "{on:?}: {load}");
         }
-        Value::Null
-    })
-    .await
-    .unwrap();
-    assert_eq!(
-        (&load["state"], &load["failure"]["code"]),
-        (&json!("failed"), &json!("gateway_gone")),
-        "{load}"
-    );
+        // It does not keep the next one from being started.
+        let body = json!({"preset": "spike", "peak_rate": 500, "buyers": 50, "stock": 50});
+        assert_eq!(demonstration.ask(Method::POST, "/load", &body).await.0, 202);
+        assert_eq!(demonstration.load_over().await["state"], "done");
+    }
 }
