@@ -6,8 +6,10 @@ AWAY=3
 FROZEN=8
 # MySQL is what the queue is for: without it nothing changes for buyers. Without Redis or RabbitMQ nobody is promised anything. RabbitMQ
 # is back 13 s after it was killed, of which its own start takes 8. From the end of Redis until its gates are rebuilt it takes 20 s: 3
-# for AWAY, 2 for Compose, 1 each for reading its file and for the workers to be certain, 13 for the rebuild. So this load lasts longer:
-# otherwise all of the share would be from before the fault. The floors leave room for a slow machine.
+# for AWAY, 2 for Compose, 1 each for reading its file and for the workers to be certain, 13 for the rebuild, and more where the gates
+# that it still has hold many orders. So this load lasts longer: otherwise all of the share would be from before the fault. Seen on two
+# busy cores: MySQL 99 to 100 %, frozen servers 83 to 89, Redis killed 56 and emptied 67, RabbitMQ killed 34 to 42 and emptied 51 to 54.
+# The floors leave room for a slow machine.
 floor() {
     case "$1 $2" in
         "mysql killed" | "mysql frozen") echo 90 ;;
