@@ -26,6 +26,7 @@ log=$folder/compose.log
 alone=(-f docker-compose.yml)
 files=(-f docker-compose.yml -f docker-compose.scale.yml)
 production=(-f docker-compose.yml -f deploy/production.yml)
+scaled_production=("${production[@]}" -f docker-compose.scale.yml)
 others=()
 # The newest one that was audited; the first is that of `seed`.
 sale=1
@@ -347,29 +348,10 @@ answers() {
     is_answered "$1" "$2" || fail "$2 is answered with $status, not with $1"
 }
 
-# Without the demonstration's controls: buyers reach what is for buyers, and everything else has a listener of its own.
-production() {
-    local buyers=http://127.0.0.1:$SECKILL_PORT admins=http://127.0.0.1:$SECKILL_ADMIN_PORT path
-    files=("${production[@]}")
-    compose up -d --no-build --wait --wait-timeout 180 gateway worker >>"$log" 2>&1
-    for path in /livez /readyz /shop /api/v1/sales; do
-        answers 200 "$buyers$path"
-    done
-    for path in / /labs /metrics /api/v1/live /api/v1/control /api/v1/outbox /api/v1/parked; do
-        answers 404 "$buyers$path"
-    done
-    for path in / /metrics /readyz; do
-        answers 200 "$admins$path"
-    done
-    answers 404 "$admins/api/v1/control"
-    answers 401 "$admins/api/v1/outbox"
-    seckill sale create --name first --stock 10 >/dev/null
-    load_alone
-}
-
 files_are_good() {
     docker compose -f docker-compose.yml --profile '*' config -q
     docker compose "${production[@]}" --profile '*' config -q
+    docker compose "${scaled_production[@]}" --profile '*' config -q
     compose --profile '*' config -q
 }
 
@@ -388,6 +370,7 @@ if [ "${api#*.}" -ge 44 ]; then
     alone+=(-f deploy/engine-25.yml)
     files+=(-f deploy/engine-25.yml)
     production+=(-f deploy/engine-25.yml)
+    scaled_production+=(-f deploy/engine-25.yml)
 fi
 SECKILL_PORT=$(free_port 18090)
 SECKILL_ADMIN_PORT=$(free_port 18190)
@@ -399,6 +382,7 @@ RABBITMQ_UI_PORT=$(free_port 18690)
 export SECKILL_PORT SECKILL_ADMIN_PORT PROMETHEUS_PORT GRAFANA_PORT MYSQL_PORT REDIS_PORT RABBITMQ_UI_PORT
 . scripts/compose/hardening.sh
 . scripts/compose/outages.sh
+. scripts/compose/production.sh
 . scripts/compose/profiles.sh
 
 begin=$SECONDS
@@ -427,5 +411,6 @@ part "down and up again" down_and_up
 part "back to one gateway" back_to_one
 step "down -v" down_for_good
 part "without controls: deploy/production.yml" production
+part "without controls, 2 gateways and 3 workers" several_in_production
 step "down -v" down_for_good
 printf '\nall passed in %d s\n' "$((SECONDS - begin))"
