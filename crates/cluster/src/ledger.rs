@@ -165,6 +165,18 @@ impl Ledger for MySqlLedger {
             .await
     }
 
+    async fn take_up_rebuild(
+        &self,
+        sale: SaleId,
+        epochs: (Epoch, Epoch, Epoch),
+        owner: Uuid,
+        lease: Duration,
+    ) -> Result<bool, Fault> {
+        self.readers
+            .run(Effect::Transaction, |c| Box::pin(rebuild::take_up_rebuild(c, sale, epochs, owner, lease)))
+            .await
+    }
+
     async fn own_rebuild(
         &self,
         sale: SaleId,

@@ -49,7 +49,7 @@ abort_points! {
     ReleaseBefore "release.before" "Rejected orders are recorded and still at the gate; redelivery releases them.";
     AckBefore "ack.before" "The rows are there; the messages come again and are found in the ledger.";
     AckAfter "ack.after" "Rows are there and acknowledged; nothing comes again.";
-    RebuildBegun "rebuild.begun" "The sale is rebuilding without an owner; another worker takes it up.";
+    RebuildBegun "rebuild.begun" "The sale is rebuilding, and nobody does it; another worker takes it up once the lease is over.";
     RebuildFenced "rebuild.fenced" "The old gate reserves nothing more; another worker begins again after the lease.";
     RebuildResent "rebuild.resent" "What the old gate held is sent again; a second sending is taken once.";
     RebuildSettled "rebuild.settled" "No gateway can promise an order of the old gate any more.";

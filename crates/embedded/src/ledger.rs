@@ -230,7 +230,21 @@ impl Ledger for SqliteLedger {
     }
 
     async fn begin_rebuild(&self, sale: SaleId, from: Epoch, to: Epoch, gate: Epoch) -> Result<bool, Fault> {
-        Ok(self.change(rebuild::begin(sale, from, to, gate)).await? == 1)
+        Ok(self.change(rebuild::begin(sale, (from, to, gate))).await? == 1)
+    }
+
+    async fn take_up_rebuild(
+        &self,
+        sale: SaleId,
+        epochs: (Epoch, Epoch, Epoch),
+        owner: Uuid,
+        lease: Duration,
+    ) -> Result<bool, Fault> {
+        let mut connection = self.writing.connection.lock().await;
+        let mut transaction = connection.begin().await?;
+        let taken = rebuild::take_up(transaction.connection(), sale, epochs, owner, lease).await?;
+        transaction.commit().await?;
+        Ok(taken)
     }
 
     async fn own_rebuild(

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
+use crate::outage::Outage;
 use crate::retry::{Attempts, backoff};
 use crate::sold_out::SoldOut;
 use crate::ticket::{Answer, NotTaken, Ticket};
@@ -86,6 +87,8 @@ impl Intake {
                 connect_after: Instant::now(),
                 delays: backoff(),
                 settled: Vec::new(),
+                gate_outage: Outage::default(),
+                queue_outage: Outage::default(),
                 sold_out: Arc::clone(&sold_out),
             };
             tracker.spawn(run_through_panics(new, tickets, shutdown.clone()));
@@ -145,6 +148,8 @@ struct Lane {
     delays: backon::ExponentialBackoff,
     /// Confirmed by the queue; the next call to the gate takes them out of the pending log.
     settled: Vec<ReservationId>,
+    gate_outage: Outage,
+    queue_outage: Outage,
     sold_out: Arc<SoldOut>,
 }
 
@@ -195,7 +200,7 @@ impl Lane {
             Ok(reserved) => reserved,
             Err(fault) => {
                 self.publisher = Some(publisher);
-                tracing::warn!(sale_id = %self.sale, error = %fault, "the gate decided nothing");
+                self.gate_outage.failed(self.sale, &fault, "the gate decided nothing");
                 // Whatever the gate did all the same is in its pending log, under these order ids: the recoverer's.
                 return answer_all(tickets, |claim| match &fault {
                     Fault::Unknown { .. } => Answer::Unknown { order_id: claim.order_id },
@@ -204,6 +209,7 @@ impl Lane {
                 });
             }
         };
+        self.gate_outage.over();
         // A process killed here leaves the reservations in the pending log: nobody was answered, the recoverer publishes.
         abort_point(AbortPoint::ReserveAfter);
         if decisions.contains(&Decision::SoldOut { remaining: 0 }) {
@@ -217,9 +223,12 @@ impl Lane {
                 OrderBatch::new(self.sale, self.epoch, orders).set_aside_at(set_aside).in_trace(trace);
             match publisher.publish(&batch).await {
                 // Killed here: queued, still in the pending log; the recoverer publishes once more, harmlessly.
-                Ok(()) => self.settled.extend(reservation),
+                Ok(()) => {
+                    self.queue_outage.over();
+                    self.settled.extend(reservation);
+                }
                 Err(fault) => {
-                    tracing::warn!(sale_id = %self.sale, error = %fault, "an order batch was not confirmed");
+                    self.queue_outage.failed(self.sale, &fault, "an order batch was not confirmed");
                     confirmed = false;
                 }
             }

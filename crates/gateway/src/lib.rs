@@ -12,6 +12,7 @@ pub mod directory;
 mod handles;
 pub mod http;
 pub mod intake;
+mod outage;
 pub mod peer;
 pub mod reconcile;
 pub mod recover;

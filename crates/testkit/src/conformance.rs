@@ -119,6 +119,7 @@ macro_rules! conformance {
             the_ledgers_id_survives_a_reopen
             a_rebuild_begins_from_the_epoch_it_names
             of_rebuilds_begun_at_once_one_wins
+            of_workers_that_take_up_rebuilds_at_once_one_gets_them_all
             a_rebuild_has_one_owner_while_its_lease_holds
             orders_of_an_earlier_epoch_are_stale_once_the_sale_is_open
             a_commit_waits_for_the_refill_and_is_decided_after_it

@@ -180,16 +180,16 @@ impl Rebuilder {
         ended
     }
 
-    /// Puts a sale on epoch `to` and makes this worker its owner; `None`: another worker was faster.
+    /// Puts a sale on epoch `to` and makes this worker its owner; `None`: another worker was faster, with this sale or
+    /// with another one, and rebuilds all that are lost.
     async fn take_up(&self, sale: &Sale, to: Epoch, gate: Epoch) -> Result<Option<Sale>, Fault> {
-        if !self.backend.ledger.begin_rebuild(sale.id, sale.epoch, to, gate).await? {
+        let epochs = (sale.epoch, to, gate);
+        if !self.backend.ledger.take_up_rebuild(sale.id, epochs, self.worker, LEASE).await? {
             return Ok(None);
         }
         abort_point(AbortPoint::RebuildBegun);
-        let at = (RebuildStep::Waiting, 0, None);
-        let owned = self.backend.ledger.own_rebuild(sale.id, to, self.worker, LEASE, at).await?;
         let open_epoch = sale.open_epoch.max(gate);
-        Ok(owned.then(|| Sale { epoch: to, state: SaleState::Rebuilding, open_epoch, ..sale.clone() }))
+        Ok(Some(Sale { epoch: to, state: SaleState::Rebuilding, open_epoch, ..sale.clone() }))
     }
 
     async fn gate_epochs(&self, sale: &Sale) -> Result<GateEpochs, Fault> {
@@ -250,7 +250,8 @@ impl Rebuilder {
         self.drain(&sales[0], |done, total| say(RebuildStep::Draining, done, total)).await?;
         abort_point(AbortPoint::RebuildDrained);
         let mut filled = 0;
-        for sale in sales {
+        // The newest first: it is the one that buyers most likely wait for.
+        for sale in sales.iter().rev() {
             loop {
                 let fill = self.fill(sale, |done| say(RebuildStep::Filling, filled + done, None)).await?;
                 if let Some(holders) = fill {

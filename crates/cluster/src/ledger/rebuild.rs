@@ -93,6 +93,32 @@ pub(super) async fn begin_rebuild(
     Ok(update.execute(connection).await?.rows_affected() == 1)
 }
 
+pub(super) async fn take_up_rebuild(
+    connection: &mut MySqlConnection,
+    sale: SaleId,
+    epochs: (Epoch, Epoch, Epoch),
+    owner: Uuid,
+    lease: Duration,
+) -> Result<bool> {
+    statements::begin(connection).await?;
+    // Whoever takes a rebuild up locks this row first, so that of two at once the second one sees what the first one has taken.
+    sqlx::query("SELECT only_row FROM ledger_identity FOR UPDATE").execute(&mut *connection).await?;
+    let others: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM sales WHERE state = 'rebuilding' \
+         AND rebuild_owner <> ? AND rebuild_lease > UTC_TIMESTAMP(3)",
+    )
+    .bind(owner.as_bytes().as_slice())
+    .fetch_one(&mut *connection)
+    .await?;
+    let (_, to, _) = epochs;
+    let start = (RebuildStep::Waiting, 0, None);
+    let taken = others == 0
+        && begin_rebuild(connection, sale, epochs).await?
+        && own_rebuild(connection, (sale, to), owner, lease, start).await?;
+    statements::commit(connection).await?;
+    Ok(taken)
+}
+
 pub(super) async fn own_rebuild(
     connection: &mut MySqlConnection,
     (sale, epoch): (SaleId, Epoch),

@@ -63,6 +63,17 @@ pub trait Ledger: Send + Sync {
     /// [`Fault::Unknown`] it may have happened.
     async fn begin_rebuild(&self, sale: SaleId, from: Epoch, to: Epoch, gate: Epoch) -> Result<bool, Fault>;
 
+    /// [`Self::begin_rebuild`], and makes `owner` its owner for `lease` from now by the ledger's clock, in one atomic step; false also
+    /// while the lease of another owner holds, of this rebuild or any other: rebuilds need the queue for themselves, so all that
+    /// are under way have one owner.
+    async fn take_up_rebuild(
+        &self,
+        sale: SaleId,
+        (from, to, gate): (Epoch, Epoch, Epoch),
+        owner: Uuid,
+        lease: Duration,
+    ) -> Result<bool, Fault>;
+
     /// Makes `owner` the owner of a rebuild for `lease` from now by the ledger's clock, or renews that, and records how far it
     /// is; false: the sale is on another epoch or not rebuilding, or another owner's lease holds.
     async fn own_rebuild(

@@ -381,6 +381,16 @@ impl<A: Around> Ledger for Wrapped<Arc<dyn Ledger>, A> {
         self.hook.call(Call::WriteSale, 0, self.inner.begin_rebuild(sale, from, to, gate)).await
     }
 
+    async fn take_up_rebuild(
+        &self,
+        sale: SaleId,
+        epochs: (Epoch, Epoch, Epoch),
+        owner: Uuid,
+        lease: Duration,
+    ) -> Result<bool, Fault> {
+        self.hook.call(Call::WriteSale, 0, self.inner.take_up_rebuild(sale, epochs, owner, lease)).await
+    }
+
     async fn own_rebuild(
         &self,
         sale: SaleId,

@@ -68,9 +68,7 @@ pub(super) async fn restore_sale(connection: &mut SqliteConnection, sale: &Sale)
 
 pub(super) fn begin(
     sale: SaleId,
-    from: Epoch,
-    to: Epoch,
-    gate: Epoch,
+    (from, to, gate): (Epoch, Epoch, Epoch),
 ) -> Query<'static, Sqlite, SqliteArguments> {
     // A direct sale has the highest epoch, so that none is later.
     const SQL: &str = "UPDATE sales SET epoch = ?1, state = 'rebuilding', open_epoch = MAX(open_epoch, ?5), \
@@ -79,6 +77,31 @@ pub(super) fn begin(
                        WHERE id = ?3 AND epoch = ?4 AND epoch < ?1 AND state <> 'closed_out'";
     let now = seckill_core::now().timestamp_millis();
     sqlx::query(SQL).bind(to).bind(now).bind(sale.0.cast_signed()).bind(from).bind(gate)
+}
+
+pub(super) async fn take_up(
+    connection: &mut SqliteConnection,
+    sale: SaleId,
+    epochs: (Epoch, Epoch, Epoch),
+    owner: Uuid,
+    lease: Duration,
+) -> Result<bool, Fault> {
+    const OTHERS: &str =
+        "SELECT COUNT(*) FROM sales WHERE state = 'rebuilding' AND rebuild_owner <> ? AND rebuild_lease > ?";
+    let others: i64 = sqlx::query_scalar(OTHERS)
+        .bind(owner.as_bytes().to_vec())
+        .bind(seckill_core::now().timestamp_millis())
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(fault)?;
+    let (_, to, _) = epochs;
+    let start = (RebuildStep::Waiting, 0, None);
+    for update in [begin(sale, epochs), own(sale, to, owner, lease, start)] {
+        if others > 0 || update.execute(&mut *connection).await.map_err(fault)?.rows_affected() == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 pub(super) fn own(

@@ -74,6 +74,54 @@ pub async fn of_rebuilds_begun_at_once_one_wins(Subject { backend, .. }: Subject
     assert_eq!(read(&backend, sale.id).await.epoch, NEXT);
 }
 
+/// When Redis is emptied all gates are lost, and every worker finds that out. They would wait for each other's consumers if each had
+/// a part.
+pub async fn of_workers_that_take_up_rebuilds_at_once_one_gets_them_all(Subject { backend, .. }: Subject) {
+    let mut sales = Vec::new();
+    for _ in 0..3 {
+        sales.push(sale_on(&backend, EPOCH, 5).await.id);
+    }
+    let mut at_once = tokio::task::JoinSet::new();
+    for first in 0..6 {
+        let (ledger, mut sales, worker) = (backend.ledger.clone(), sales.clone(), Uuid::now_v7());
+        sales.rotate_left(first % 3);
+        at_once.spawn(async move {
+            let mut taken = 0;
+            for sale in sales {
+                let epochs = (EPOCH, NEXT, EPOCH);
+                taken += u32::from(ledger.take_up_rebuild(sale, epochs, worker, LONG).await.unwrap());
+            }
+            (taken, worker)
+        });
+    }
+    let takers = at_once.join_all().await;
+    let owner = takers.iter().find(|(taken, _)| *taken == 3).expect("one worker has them all").1;
+    assert_eq!(takers.iter().map(|(taken, _)| taken).sum::<u32>(), 3, "{takers:?}");
+    for sale in &sales {
+        let now = read(&backend, *sale).await;
+        assert_eq!((now.epoch, now.open_epoch, now.rebuild.unwrap().owner), (NEXT, EPOCH, Some(owner)));
+    }
+
+    // The owner begins again itself; another worker once it is gone.
+    let (ledger, epochs, other) = (&backend.ledger, (NEXT, NEXT + 1, 0), Uuid::now_v7());
+    let soon = Duration::from_millis(200);
+    assert!(ledger.take_up_rebuild(sales[0], epochs, owner, soon).await.unwrap());
+    assert!(!ledger.take_up_rebuild(sales[1], epochs, other, LONG).await.unwrap());
+    assert!(
+        !ledger.take_up_rebuild(sales[1], (EPOCH, NEXT + 1, 0), owner, LONG).await.unwrap(),
+        "another epoch"
+    );
+    for sale in &sales[1..] {
+        assert!(ledger.own_rebuild(*sale, NEXT, owner, soon, START).await.unwrap());
+    }
+    eventually(DEADLINE, async || match ledger.take_up_rebuild(sales[1], epochs, other, LONG).await {
+        Ok(true) => Ok(()),
+        not_yet => Err(format!("{not_yet:?}")),
+    })
+    .await;
+    assert_eq!(read(&backend, sales[1]).await.rebuild.unwrap().owner, Some(other));
+}
+
 /// One worker rebuilds, and is replaced when it does not come back.
 pub async fn a_rebuild_has_one_owner_while_its_lease_holds(Subject { backend, .. }: Subject) {
     let ledger = &backend.ledger;
