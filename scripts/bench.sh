@@ -112,7 +112,7 @@ place=$profile
 built=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 target=$built/$place
 # All of it in one go: packages by themselves would compile their dependencies anew, with other features.
-build --workspace --bins --example bare --example inserts --example servers --features seckill-testkit/servers
+build --workspace --bins --example bare_handler --example inserts --example servers --features seckill-testkit/servers
 ours=$target/seckill
 if [ ${#commits[@]} -gt 0 ]; then
     ours=$(build_commit "${commits[0]}")
@@ -168,7 +168,10 @@ sale() {
 
 # sales COUNT UNITS: opens so many, and prints their ids with commas between.
 sales() {
-    curl -sf -H "Authorization: Bearer $SECKILL_ADMIN_TOKEN" -H 'Content-Type: application/json' -d "{\"name\": \"bench\", \"stock\": $2}" \
+    local begins ends
+    begins=$(date -u -d '-1 minute' +%FT%TZ) ends=$(date -u -d '+1 day' +%FT%TZ)
+    curl -sf -H "Authorization: Bearer $SECKILL_ADMIN_TOKEN" -H 'Content-Type: application/json' \
+        -d "{\"name\": \"bench\", \"stock\": $2, \"starts_at\": \"$begins\", \"ends_at\": \"$ends\"}" \
         "$url/api/v1/sales?n=[1-$1]" | grep -o '"id": *[0-9]*' | grep -o '[0-9]*' | paste -sd,
 }
 
@@ -242,7 +245,7 @@ measure() {
     backend=${what##*-}
     case $1 in
         bare-*)
-            serve "$target/examples/bare" "127.0.0.1:$((port + 1))"
+            serve "$target/examples/bare_handler" "127.0.0.1:$((port + 1))"
             record "$2" accepted "$connections" 1 "$folder/tokens"
             ;;
         accepted-*)
