@@ -39,9 +39,9 @@ missing_packages() {
     # The driver and the browser must be of the same version, so they come from the same place.
     has chromium || has chromium-browser || has google-chrome || echo chromium
     has chromedriver || echo chromium-driver
-    # npm, where it is, or curl fetches axe-core.
-    has_axe || has npm || has curl || echo curl
-    has_axe || has npm || [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+    # npm, where it is and works, or curl fetches axe-core.
+    has_axe || has curl || echo curl
+    has_axe || [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
 }
 
 # The version and the checksum of axe-core are in package-lock.json, where npm and bots look for them.
@@ -63,8 +63,8 @@ install_axe() {
     local version sum file
     version=$(locked version)
     echo "installing: axe-core $version"
-    if has npm; then
-        npm ci --prefix "$testkit" --ignore-scripts --no-audit --no-fund
+    # In the folder, since --prefix would hide the machine's own configuration of npm.
+    if has npm && (cd "$testkit" && npm ci --ignore-scripts --no-audit --no-fund --fetch-retries=0); then
         return
     fi
     file=$(mktemp)
