@@ -39,19 +39,11 @@ pub struct IntakeConfig {
     pub max_batch: usize,
     /// A claim that waited longer than this for its lane is refused instead of being reserved.
     pub max_wait: Duration,
-    /// A lane that is with one batch for longer is passed by, where there are lanes that are not used yet.
-    pub slow: Duration,
 }
 
 impl Default for IntakeConfig {
     fn default() -> Self {
-        Self {
-            lanes: 4,
-            lane_capacity: 4_096,
-            max_batch: MAX_BATCH_ORDERS,
-            max_wait: Duration::from_secs(5),
-            slow: Duration::from_millis(25),
-        }
+        Self { lanes: 4, lane_capacity: 4_096, max_batch: MAX_BATCH_ORDERS, max_wait: Duration::from_secs(5) }
     }
 }
 
@@ -85,15 +77,14 @@ impl Intake {
     ) -> Self {
         let gate = Arc::clone(&backend.gate);
         let sold_out = SoldOut::new(sale, epoch, gate, tracker.clone(), shutdown.clone());
-        let spread = Arc::new(Spread::new(config.lanes.max(1), config.max_batch, config.slow));
-        let start_lane = |number| {
+        let spread = Arc::new(Spread::new(config.lanes.max(1), config.max_batch));
+        let start_lane = |_| {
             let (sender, tickets) = mpsc::channel(config.lane_capacity);
             let (backend, tickets) = (backend.clone(), Arc::new(Mutex::new(tickets)));
             let (sold_out, spread) = (Arc::clone(&sold_out), Arc::clone(&spread));
             let new = move |tickets| Lane {
                 sale,
                 epoch,
-                number,
                 backend: backend.clone(),
                 config,
                 tickets,
@@ -125,9 +116,9 @@ impl Intake {
     /// [`NotTaken`]: refused at once, with nothing deducted.
     pub fn submit(&self, claim: Claim) -> Result<oneshot::Receiver<Answer>, NotTaken> {
         let (ticket, answer) = Ticket::new(claim);
-        let lane = &self.lanes[self.spread.lane_for(claim.user_id, ticket.since)];
+        let lane = &self.lanes[self.spread.lane_of(claim.user_id)];
         if lane.capacity() < lane.max_capacity() / 2 {
-            let _ = self.spread.widen();
+            self.spread.widen();
         }
         lane.try_send(ticket)?;
         Ok(answer)
@@ -155,8 +146,6 @@ async fn run_through_panics(
 struct Lane {
     sale: SaleId,
     epoch: Epoch,
-    /// Of the sale's lanes, counted from 0.
-    number: usize,
     backend: Backend,
     config: IntakeConfig,
     tickets: OwnedMutexGuard<mpsc::Receiver<Ticket>>,
@@ -177,13 +166,9 @@ impl Lane {
     async fn run(mut self, shutdown: CancellationToken) {
         let mut tickets = Vec::with_capacity(self.config.max_batch);
         let mut claims = Vec::with_capacity(self.config.max_batch);
-        // A lane before this one may have panicked in the middle of a batch.
-        self.spread.end(self.number);
         while self.gather(&mut tickets, &shutdown).await {
             let (span, trace) = begin_batch(self.sale, &tickets);
-            self.spread.begin(self.number, tickets.len());
             self.step(&mut tickets, &mut claims, trace).instrument(span).await;
-            self.spread.end(self.number);
         }
         self.settle().await;
     }
@@ -212,6 +197,7 @@ impl Lane {
             return;
         }
         metrics::histogram!("seckill_intake_batch_orders").record(tickets.len() as f64);
+        self.spread.note(tickets.len());
         // Before stock is deducted: a queue that takes nothing must not cost anyone a unit.
         let Some(mut publisher) = self.ready_publisher().await else {
             return answer_all(tickets, |_| Answer::Unavailable(Dependency::Queue));

@@ -1,7 +1,6 @@
 //! What a crowd may cost: by token, by address, and over all.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -117,7 +116,6 @@ async fn one_token_cannot_take_all_of_the_work_under_way() {
     let mut config = crowd(limits);
     // Enough for the two users of this test to have one each.
     config.intake.lanes = 64;
-    config.intake.slow = Duration::ZERO;
     let gateway = Gateway::with(&bed.backend, config).await;
     let sale = gateway.open_sale(100).await;
     bed.faults.always(Call::Publish, Mishap::Held);

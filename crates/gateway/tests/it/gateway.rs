@@ -59,13 +59,6 @@ pub(crate) fn one_lane() -> Config {
     config
 }
 
-/// With a lane more as soon as one has something to do.
-pub(crate) fn all_lanes() -> Config {
-    let mut config = config();
-    config.intake.slow = Duration::ZERO;
-    config
-}
-
 /// With a recoverer that looks often for what has been pending for a moment.
 pub(crate) fn quick_recoverer() -> Config {
     let recover = RecoverConfig {

@@ -8,7 +8,7 @@ use seckill_testkit::eventually;
 use seckill_testkit::faults::{Call, Faults, Mishap};
 use tokio::task::JoinSet;
 
-use crate::gateway::{Gateway, all_lanes, config, quick_recoverer};
+use crate::gateway::{Gateway, config, quick_recoverer};
 use crate::reply::Reply;
 use crate::test_bed::{SOON, TestBed};
 
@@ -32,7 +32,7 @@ fn buy_at_once(
 async fn every_order_taken_in_before_a_shutdown_is_answered_and_settled() {
     const USERS: u64 = 200;
     let bed = TestBed::new().await;
-    let gateway = Gateway::with(&bed.backend, all_lanes()).await;
+    let gateway = Gateway::start(&bed.backend).await;
     let sale = gateway.open_sale(150).await;
     bed.faults.always(Call::Publish, Mishap::Held);
     let buying = buy_at_once(&gateway, sale, 0..USERS);
@@ -112,8 +112,7 @@ async fn the_orders_of_a_gateway_that_died_before_the_publish_are_recovered_by_a
     doomed_faults.always(Call::Publish, Mishap::Held);
     // On a runtime of its own, which is dropped with all its tasks wherever they are, as a process that is killed.
     let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let doomed =
-        process.spawn(async move { Gateway::with(&doomed_backend, all_lanes()).await }).await.unwrap();
+    let doomed = process.spawn(async move { Gateway::start(&doomed_backend).await }).await.unwrap();
     let sale = doomed.open_sale(100).await;
     let buying = buy_at_once(&doomed, sale, 0..30);
     // Four lanes are stuck, each with the claims of its first batch; the others are not decided yet.
