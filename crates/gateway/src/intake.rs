@@ -1,13 +1,11 @@
 //! The hot path: claim -> lane -> gate -> queue -> answer. One file, from the handler's hand-over to the buyer's answer.
 //!
-//! A sale has a few lanes, of which one is used until it cannot take all that waits. A lane takes whatever has gathered while its last batch was under way, so batches form by
+//! A sale has a few lanes. A lane takes whatever has gathered while its last batch was under way, so batches form by
 //! themselves: no timer, and no added delay at low load. A user's claims always go to the same lane. So no lock is
 //! shared between lanes, and a buyer's second click waits behind the first one's confirm instead of seeing a reservation
 //! that nobody has confirmed yet.
 //!
 //! Work runs in the lane, never in the handler's future: a client that hangs up cancels nothing.
-
-mod spread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +24,11 @@ use crate::outage::Outage;
 use crate::retry::{Attempts, backoff};
 use crate::sold_out::SoldOut;
 use crate::ticket::{Answer, NotTaken, Ticket};
-use spread::Spread;
 
 /// How the intake of each sale is laid out.
 #[derive(Debug, Clone, Copy)]
 pub struct IntakeConfig {
-    /// Lanes of a sale at the most, 1 or more.
+    /// Lanes of a sale, 1 or more.
     pub lanes: usize,
     /// Claims that may wait in one lane, 1 or more; one more is refused.
     pub lane_capacity: usize,
@@ -60,7 +57,6 @@ const RESERVE_RETRIES: usize = 3;
 #[derive(Clone)]
 pub struct Intake {
     lanes: Arc<[mpsc::Sender<Ticket>]>,
-    spread: Arc<Spread>,
     sold_out: Arc<SoldOut>,
 }
 
@@ -77,11 +73,10 @@ impl Intake {
     ) -> Self {
         let gate = Arc::clone(&backend.gate);
         let sold_out = SoldOut::new(sale, epoch, gate, tracker.clone(), shutdown.clone());
-        let spread = Arc::new(Spread::new(config.lanes.max(1), config.max_batch));
         let start_lane = |_| {
             let (sender, tickets) = mpsc::channel(config.lane_capacity);
             let (backend, tickets) = (backend.clone(), Arc::new(Mutex::new(tickets)));
-            let (sold_out, spread) = (Arc::clone(&sold_out), Arc::clone(&spread));
+            let sold_out = Arc::clone(&sold_out);
             let new = move |tickets| Lane {
                 sale,
                 epoch,
@@ -95,13 +90,12 @@ impl Intake {
                 gate_outage: Outage::default(),
                 queue_outage: Outage::default(),
                 sold_out: Arc::clone(&sold_out),
-                spread: Arc::clone(&spread),
             };
             tracker.spawn(run_through_panics(new, tickets, shutdown.clone()));
             sender
         };
         let lanes = (0..config.lanes.max(1)).map(start_lane).collect();
-        Self { lanes, spread, sold_out }
+        Self { lanes, sold_out }
     }
 
     /// Whether it is known without asking the gate that nothing is left, and that `user` holds no order.
@@ -116,11 +110,9 @@ impl Intake {
     /// [`NotTaken`]: refused at once, with nothing deducted.
     pub fn submit(&self, claim: Claim) -> Result<oneshot::Receiver<Answer>, NotTaken> {
         let (ticket, answer) = Ticket::new(claim);
-        let lane = &self.lanes[self.spread.lane_of(claim.user_id)];
-        if lane.capacity() < lane.max_capacity() / 2 {
-            self.spread.widen();
-        }
-        lane.try_send(ticket)?;
+        // A multiplicative hash (Knuth, TAOCP 6.4), so that user ids with a common stride still spread over the lanes.
+        let hash = claim.user_id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        self.lanes[hash as usize % self.lanes.len()].try_send(ticket)?;
         Ok(answer)
     }
 }
@@ -159,7 +151,6 @@ struct Lane {
     gate_outage: Outage,
     queue_outage: Outage,
     sold_out: Arc<SoldOut>,
-    spread: Arc<Spread>,
 }
 
 impl Lane {
@@ -197,7 +188,6 @@ impl Lane {
             return;
         }
         metrics::histogram!("seckill_intake_batch_orders").record(tickets.len() as f64);
-        self.spread.note(tickets.len());
         // Before stock is deducted: a queue that takes nothing must not cost anyone a unit.
         let Some(mut publisher) = self.ready_publisher().await else {
             return answer_all(tickets, |_| Answer::Unavailable(Dependency::Queue));

@@ -196,7 +196,7 @@ pub(crate) struct GatewayOptions {
     /// Address to serve HTTP on, as HOST:PORT; a port alone is one of this machine only
     #[arg(long, env = "SECKILL_LISTEN", default_value = "127.0.0.1:8080", value_parser = words::listen)]
     pub(crate) listen: String,
-    /// Lanes of a sale at the most: batches that may be under way at the same time. One is used while it takes all that waits
+    /// Lanes of a sale: batches that may be under way at the same time
     #[arg(long, env = "SECKILL_LANES", default_value_t = 4, value_parser = at_least_one)]
     pub(crate) lanes: usize,
     /// Orders of a sale that may wait for a lane; more are refused as `overloaded`
