@@ -196,8 +196,9 @@ pub(crate) struct GatewayOptions {
     /// Address to serve HTTP on, as HOST:PORT; a port alone is one of this machine only
     #[arg(long, env = "SECKILL_LISTEN", default_value = "127.0.0.1:8080", value_parser = words::listen)]
     pub(crate) listen: String,
-    /// Lanes of a sale: batches that may be under way at the same time
-    #[arg(long, env = "SECKILL_LANES", default_value_t = 4, value_parser = at_least_one)]
+    /// Lanes of a sale: batches that may be under way at the same time. Raise it where one batch of 256 orders takes so long that orders
+    /// wait
+    #[arg(long, env = "SECKILL_LANES", default_value_t = 1, value_parser = at_least_one)]
     pub(crate) lanes: usize,
     /// Orders of a sale that may wait for a lane; more are refused as `overloaded`
     #[arg(long, env = "SECKILL_INTAKE_CAPACITY", default_value_t = 16_384, value_parser = at_least_one)]
