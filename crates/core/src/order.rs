@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_is_the_json_that_the_design_names() {
+    fn a_batch_is_shown_as_the_json_that_the_design_names() {
         let at = Timestamp::from_timestamp_millis(1_700_000_000_123).unwrap();
         let claim =
             Claim { order_id: OrderId(Uuid::nil()), user_id: UserId(7), quantity: 1, accepted_at: at };

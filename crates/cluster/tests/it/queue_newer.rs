@@ -27,7 +27,7 @@ async fn set_aside(queue: &dyn OrderQueue, consumer: &mut Box<dyn Consumer>, cou
 }
 
 fn newer_body(number: u64) -> String {
-    format!(r#"{{"version":3,"orders":"in another form","number":{number}}}"#)
+    format!(r#"{{"version":4,"orders":"in another form","number":{number}}}"#)
 }
 
 #[tokio::test]

@@ -215,7 +215,7 @@ async fn unreadable_messages_are_parked_and_newer_ones_wait_for_those_who_know_t
     let (redis, mysql) = servers().await;
     let backend = queue_at(&redis.url, &mysql.url).await;
     let queue = backend.queue.as_ref();
-    let newer = r#"{"version":3,"orders":"in another form"}"#;
+    let newer = r#"{"version":4,"orders":"in another form"}"#;
     let mut consumer = queue.consumer(2).await.unwrap();
     add(&redis.url, &backend, "no json").await;
     run(&redis.url, &["XADD", &orders(&backend).await, "*", "other", "field"]).await;

@@ -226,8 +226,8 @@ mod tests {
                 .to_vec();
         let reason = "a batch has 1 to 256 orders; this one has 0";
         assert_eq!(bad.parse().unwrap_err(), Unfit::Park(reason.to_owned()));
-        bad.body = br#"{"version":3}"#.to_vec();
-        assert_eq!(bad.parse().unwrap_err(), Unfit::Newer(3));
+        bad.body = br#"{"version":4}"#.to_vec();
+        assert_eq!(bad.parse().unwrap_err(), Unfit::Newer(4));
         let marker = OrderBatch::marker(seckill_core::SaleId(1), 1, seckill_core::Marker::new(5));
         bad.body = Message::write(&marker, Some(LedgerId(uuid::Uuid::nil()))).into_bytes();
         assert!(matches!(bad.parse(), Err(Unfit::Park(reason)) if reason.contains("of the ledger")));

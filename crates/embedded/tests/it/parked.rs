@@ -26,7 +26,7 @@ async fn insert(dir: &Path, body: &str) {
 async fn a_newer_batch_stays_in_the_file_and_is_not_delivered() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).await);
-    insert(dir.path(), r#"{"version":3,"orders":"in another form"}"#).await;
+    insert(dir.path(), r#"{"version":4,"orders":"in another form"}"#).await;
     for _ in 0..2 {
         let backend = open(dir.path()).await;
         let sent = batch(1);
