@@ -37,7 +37,7 @@ use crate::words;
 /// A flash-sale system whose peak shaving you can see, measure and trust.
 ///
 #[cfg_attr(feature = "lab", doc = "Start with `seckill demo`: it needs nothing but this program.")]
-/// Every flag can also be set by the environment variable beside it; SECKILL_LOG sets what is logged, such as `info` or
+/// A flag can also be set by the environment variable beside it, where there is one; SECKILL_LOG sets what is logged, such as `info` or
 /// `warn,seckill_worker=debug`. Data goes to stdout, everything else to stderr. Exit codes: 0 all is well, 1 a fault,
 /// 2 wrong usage, 3 an invariant is violated.
 #[derive(Debug, Parser)]
