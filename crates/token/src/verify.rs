@@ -143,7 +143,11 @@ impl Verifier {
         self.shortcuts.iter().flatten().find_map(|shortcut| shortcut.believe(token, &self.rules, now))
     }
 
-    fn check_wholly(&self, token: &str) -> Result<Believed, TokenError> {
+    /// The same as [`Self::check`], without the shorter way.
+    ///
+    /// # Errors
+    /// The token is not to be believed.
+    pub fn check_wholly(&self, token: &str) -> Result<Believed, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|error| why(error.kind()))?;
         if header.crit.is_some() {
             return Err(TokenError::Critical);

@@ -61,6 +61,7 @@ fn a_header_that_is_known_makes_no_token_good() {
         (json!({"sub": "7", "exp": exp, "nbf": null}), TokenError::Malformed),
         (json!({"sub": "-7", "exp": exp}), TokenError::NoUser),
         (json!({"sub": "7"}), TokenError::Incomplete),
+        (json!(["7", exp]), TokenError::Malformed),
     ] {
         assert_eq!(verifier.user(&token(&claims)), Err(why), "{claims}");
     }
