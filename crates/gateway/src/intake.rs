@@ -87,8 +87,8 @@ impl Intake {
                 connect_after: Instant::now(),
                 delays: backoff(),
                 settled: Vec::new(),
-                gate_outage: Outage::default(),
-                queue_outage: Outage::default(),
+                gate_outage: Outage::new("the gate decided nothing"),
+                queue_outage: Outage::new("an order batch was not confirmed"),
                 sold_out: Arc::clone(&sold_out),
             };
             tracker.spawn(run_through_panics(new, tickets, shutdown.clone()));
@@ -200,7 +200,7 @@ impl Lane {
             Ok(reserved) => reserved,
             Err(fault) => {
                 self.publisher = Some(publisher);
-                self.gate_outage.failed(self.sale, &fault, "the gate decided nothing");
+                self.gate_outage.failed(self.sale, &fault);
                 // Whatever the gate did all the same is in its pending log, under these order ids: the recoverer's.
                 return answer_all(tickets, |claim| match &fault {
                     Fault::Unknown { .. } => Answer::Unknown { order_id: claim.order_id },
@@ -209,7 +209,7 @@ impl Lane {
                 });
             }
         };
-        self.gate_outage.over();
+        self.gate_outage.over(self.sale);
         // A process killed here leaves the reservations in the pending log: nobody was answered, the recoverer publishes.
         abort_point(AbortPoint::ReserveAfter);
         if decisions.contains(&Decision::SoldOut { remaining: 0 }) {
@@ -224,11 +224,11 @@ impl Lane {
             match publisher.publish(&batch).await {
                 // Killed here: queued, still in the pending log; the recoverer publishes once more, harmlessly.
                 Ok(()) => {
-                    self.queue_outage.over();
+                    self.queue_outage.over(self.sale);
                     self.settled.extend(reservation);
                 }
                 Err(fault) => {
-                    self.queue_outage.failed(self.sale, &fault, "an order batch was not confirmed");
+                    self.queue_outage.failed(self.sale, &fault);
                     confirmed = false;
                 }
             }
