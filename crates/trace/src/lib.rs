@@ -25,6 +25,13 @@ pub fn link(span: &Span, cause: TraceParent) {
     otlp::link(span, cause);
 }
 
+/// Gives `span` another name, which was not known when it began.
+#[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "there is nowhere to send spans to"))]
+pub fn rename(span: &Span, name: impl FnOnce() -> String) {
+    #[cfg(feature = "otlp")]
+    otlp::rename(span, name);
+}
+
 /// Where the trace goes on from `span`. `None`: the span is not sent anywhere.
 #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "there is nowhere to send spans to"))]
 pub fn trace_of(span: &Span) -> Option<TraceParent> {

@@ -81,6 +81,12 @@ pub(super) fn link(span: &Span, cause: TraceParent) {
     span.add_link(context(cause));
 }
 
+pub(super) fn rename(span: &Span, name: impl FnOnce() -> String) {
+    if !span.is_disabled() {
+        span.context().span().update_name(name());
+    }
+}
+
 pub(super) fn trace_of(span: &Span) -> Option<TraceParent> {
     let context = span.context();
     let span = context.span();

@@ -66,7 +66,11 @@ impl Durations {
         };
         let mut response = in_request(id, trace, work).instrument(span.clone()).await;
 
-        let route = named(&response).unwrap_or(NO_ROUTE);
+        let found = named(&response);
+        if let (None, Some(found)) = (route, found) {
+            seckill_trace::rename(&span, || format!("{method} {found}"));
+        }
+        let route = found.unwrap_or(NO_ROUTE);
         let status = response.status();
         span.record("http.response.status_code", status.as_u16());
         if let Ok(header) = header {

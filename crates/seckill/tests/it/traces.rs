@@ -45,12 +45,19 @@ async fn an_order_is_traced_from_its_request_to_its_commit() {
     let traceparent = format!("00-{TRACE_ID:032x}-b7ad6b7169203331-01");
     let answer = order.bearer_auth(token(2)).header("traceparent", traceparent).send().await.unwrap();
     assert_eq!(answer.status(), 202);
+    // A route of which only its own router knows the name.
+    let health = reqwest::Client::new().get(format!("{}/livez", gateway.url()));
+    health
+        .header("traceparent", "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+        .send()
+        .await
+        .unwrap();
     eventually(SOON, async || {
         let received = received.lock().unwrap();
-        let spans = ["POST /api/v1/sales/{id}/orders", "send orders", "commit orders"];
+        let spans = ["POST /api/v1/sales/{id}/orders", "send orders", "commit orders", "GET /livez"];
         let counts = spans.map(|name| count(&received, name.as_bytes()));
         let in_trace = count(&received, &TRACE_ID.to_be_bytes());
-        if counts == [1, 1, 1] && in_trace == 3 { Ok(()) } else { Err((counts, in_trace)) }
+        if counts == [1, 1, 1, 1] && in_trace == 3 { Ok(()) } else { Err((counts, in_trace)) }
     })
     .await;
 }
