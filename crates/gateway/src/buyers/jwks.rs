@@ -140,6 +140,8 @@ impl Jwks {
     /// Fetches at once and then again and again, and tells of the keys; never returns. Keys that are not in the newest answer are
     /// gone. While no fetch succeeds the last keys stay, for the time that the configuration allows.
     pub(super) async fn keep_current(&self, found: impl Fn(Vec<Key>)) {
+        let counter = |outcome| metrics::counter!("seckill_jwks_fetches_total", "outcome" => outcome);
+        let (fetched_well, failed) = (counter("fetched"), counter("failed"));
         let (mut last, mut failing) = (None, false);
         let mut known = String::new();
         loop {
@@ -173,8 +175,7 @@ impl Jwks {
                     Duration::ZERO
                 }
             };
-            let outcome = if succeeded { "fetched" } else { "failed" };
-            metrics::counter!("seckill_jwks_fetches_total", "outcome" => outcome).increment(1);
+            if succeeded { &fetched_well } else { &failed }.increment(1);
             self.round.send_modify(|round| {
                 *round = Round { under_way: false, ended: round.ended + 1, succeeded, ..*round };
             });

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::Uri;
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use futures_util::future::Either;
@@ -32,6 +33,9 @@ struct Shared {
 
 impl Front {
     pub(super) fn new(app: &Arc<App>, own: Routes, others: Router) -> Self {
+        // Before the layers, so that this answer, too, has the name of its route.
+        let others = others.method_not_allowed_fallback(async || Refusal::MethodNotAllowed);
+        let others = others.layer(from_fn(body::in_time)).layer(from_fn(name_route));
         let mut routes = matchit::Router::new();
         let mut paths = own.paths;
         paths.sort_unstable();
@@ -44,9 +48,9 @@ impl Front {
         let router = own
             .router
             .with_state(Arc::clone(app))
-            .merge(others.layer(from_fn(body::in_time)).layer(from_fn(name_route)))
-            .fallback(missing)
-            .method_not_allowed_fallback(async || Refusal::MethodNotAllowed);
+            .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
+            .merge(others)
+            .fallback(missing);
         Self(Arc::new(Shared { app: Arc::clone(app), router, routes, durations: Durations::default() }))
     }
 }
@@ -66,6 +70,22 @@ impl Respond for Front {
             Some(_) => Either::Left(guard::guarded(app, asked, request, handle)),
             None => Either::Right(router.clone().respond(request)),
         };
-        durations.observe(route, asked.may_be_change(), request, answer).await
+        let wants_head = *request.method() == Method::HEAD;
+        let mut response = durations.observe(route, asked.may_be_change(), request, answer).await;
+        if wants_head {
+            drop_body(&mut response);
+        }
+        response
+    }
+}
+
+/// Of an answer to HEAD only the head is sent. The router does so for what it answers itself, and hyper on HTTP/1.1 alone.
+fn drop_body(response: &mut Response) {
+    if response.body().is_end_stream() {
+        return;
+    }
+    let body = std::mem::take(response.body_mut());
+    if let Some(length) = body.size_hint().exact() {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
 }

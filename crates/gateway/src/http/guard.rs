@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::Counter;
+use percent_encoding::percent_decode_str;
 use seckill_core::SaleId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -287,8 +288,8 @@ pub(crate) async fn guarded<F: Future<Output = Response>>(
     response
 }
 
-/// The sale in a path. What is no id names none, and costs nothing.
+/// The sale in a path, read as the router reads it: a digit may come percent-encoded. What is no id names none, and costs nothing.
 fn named_sale(path: &str) -> Option<SaleId> {
     let id = path.strip_prefix("/api/v1/sales/")?.split('/').next()?;
-    id.parse().ok().map(SaleId)
+    percent_decode_str(id).decode_utf8().ok()?.parse().ok().map(SaleId)
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use seckill_core::Dependency;
 use seckill_testkit::eventually;
 use seckill_testkit::faults::{Call, Mishap};
 use serde_json::{Value, json};
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, send};
 use crate::test_bed::{SOON, TestBed};
 
 /// Waits until `/readyz` says so; a report serves for half a second.
@@ -101,6 +102,7 @@ async fn the_metrics_count_claims_and_name_no_user() {
     gateway.buy(sale, USER + 1).await.expect(409);
     gateway.order(USER, order).await.expect(200);
     gateway.get(&format!("/{USER}")).await.expect(404);
+    send(gateway.request(Method::DELETE, "/livez")).await.expect_problem(405, "method-not-allowed");
     bed.settled(sale).await;
     let metrics = gateway.get("/metrics").await.expect(200).text;
     for series in [
@@ -113,6 +115,7 @@ async fn the_metrics_count_claims_and_name_no_user() {
         "http_route=\"/api/v1/sales/{id}/orders\"",
         "http_route=\"/api/v1/orders/{id}\"",
         "http_request_method=\"_OTHER\",url_scheme=\"http\",http_response_status_code=\"404\"",
+        "http_request_method=\"DELETE\",url_scheme=\"http\",http_route=\"/livez\",http_response_status_code=\"405\"",
         "http_server_request_duration_seconds",
     ] {
         assert!(metrics.contains(series), "no {series} in\n{metrics}");

@@ -3,13 +3,14 @@
 use axum::body::Bytes;
 use h2::client::{Connection, SendRequest, handshake};
 use h2::{Error, Reason};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use seckill_gateway::Config;
+use seckill_gateway::http::guard::CrowdConfig;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::gateway::{Gateway, config};
+use crate::gateway::{Gateway, config, no_crowd_limits};
 use crate::test_bed::{SOON, TestBed};
 
 /// A connection, and how it ends.
@@ -49,6 +50,30 @@ async fn a_flood_of_resets_ends_its_connection_and_no_other() {
     let (answer, _) = other.ready().await.unwrap().send_request(asking(&gateway, "/livez"), true).unwrap();
     assert_eq!(answer.await.expect("others are answered").status(), StatusCode::OK);
     drop(_end);
+    gateway.shutdown.cancel();
+}
+
+/// A body after an answer to HEAD breaks the rules of HTTP/2, and clients end the stream with an error.
+#[tokio::test]
+async fn an_answer_to_head_has_no_body_also_where_it_is_a_refusal() {
+    let bed = TestBed::new().await;
+    let crowd = CrowdConfig { anonymous_rate_limit: 1, ..no_crowd_limits() };
+    let gateway = Gateway::with(&bed.backend, Config { crowd, ..config() }).await;
+    let (mut sender, _end) = connect(&gateway).await;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&StatusCode::TOO_MANY_REQUESTS) {
+        assert!(seen.len() < 100, "{seen:?}");
+        sender = sender.ready().await.unwrap();
+        let (mut head, ()) = asking(&gateway, "/api/v1/sales").into_parts();
+        head.method = Method::HEAD;
+        let (answer, _) = sender.send_request(Request::from_parts(head, ()), true).unwrap();
+        let mut answer = answer.await.expect("an answer");
+        let length: u64 = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        assert!(length > 0, "{answer:?}");
+        assert!(answer.body_mut().data().await.is_none(), "{answer:?}");
+        seen.push(answer.status());
+    }
+    assert!(seen.contains(&StatusCode::OK), "{seen:?}");
     gateway.shutdown.cancel();
 }
 
