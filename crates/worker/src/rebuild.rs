@@ -183,8 +183,7 @@ impl Rebuilder {
     /// Puts a sale on epoch `to` and makes this worker its owner; `None`: another worker was faster, with this sale or
     /// with another one, and rebuilds all that are lost.
     async fn take_up(&self, sale: &Sale, to: Epoch, gate: Epoch) -> Result<Option<Sale>, Fault> {
-        let epochs = (sale.epoch, to, gate);
-        if !self.backend.ledger.take_up_rebuild(sale.id, epochs, self.worker, LEASE).await? {
+        if !self.backend.ledger.take_up_rebuild(sale, (to, gate), self.worker, LEASE).await? {
             return Ok(None);
         }
         abort_point(AbortPoint::RebuildBegun);
