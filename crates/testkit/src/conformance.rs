@@ -192,6 +192,7 @@ macro_rules! conformance {
         }
         $crate::conformance_checks! { $subject, capacity:
             workers_share_one_total
+            a_part_of_the_lowest_total_is_safe
             a_share_that_is_given_back_is_free
             the_share_of_a_silent_worker_is_free_after_its_lease
             the_shares_never_exceed_the_total
