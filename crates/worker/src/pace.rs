@@ -236,9 +236,9 @@ impl Pace {
         orders.get() as usize
     }
 
-    /// A commit begins.
-    pub(crate) fn commit_begins(&self) -> UnderWay<'_> {
-        self.commits.begin(Instant::now())
+    /// A commit of so many orders begins.
+    pub(crate) fn commit_begins(&self, orders: usize) -> UnderWay<'_> {
+        self.commits.begin(orders, Instant::now())
     }
 
     /// Puts the state in force. A limiter that admits the same is kept, unless `anew`.

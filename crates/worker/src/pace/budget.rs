@@ -132,6 +132,7 @@ impl Pace {
         if state.had_share {
             state.safe = grant.safe;
         }
+        state.gradient.begin_at(self.bounds.min.part(grant.workers));
         self.apply(&state, lapsed);
     }
 
@@ -235,6 +236,16 @@ mod tests {
             pace.go_on_without(rate, begin + CAPACITY_LEASE);
             assert_eq!(capacity(&pace), f64::from(share));
         }
+    }
+
+    #[test]
+    fn workers_begin_to_look_for_the_rate_at_the_lowest_one_together() {
+        let bounds = AutoBounds { min: Capacity::per_second(100), max: Capacity::per_second(1_000) };
+        let pace = Pace::new(DrainRate::Auto, MAX_BATCH).with_auto_bounds(bounds);
+        let share = Capacity::per_second(250);
+        let grant = CapacityGrant { share, safe: share, workers: 4, learning: false };
+        pace.take(&grant, DrainRate::Auto, Instant::now());
+        assert_eq!(pace.rate(), "25".parse().unwrap());
     }
 
     #[test]
