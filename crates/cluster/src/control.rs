@@ -7,6 +7,7 @@ use deadpool_redis::redis::aio::PubSubStream;
 use deadpool_redis::redis::{Client, ConnectionInfo, FromRedisValue, Pipeline, Script, Value, cmd};
 use futures_util::StreamExt;
 use seckill_core::{ControlPlane, Dependency, Fault, Settings, Snapshot, SnapshotListener};
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use tokio::time::timeout;
 
@@ -127,10 +128,22 @@ fn json(value: &impl serde::Serialize) -> String {
 /// The revision, and the settings as JSON.
 type Stored = (Option<u64>, Option<String>);
 
-/// Settings of another version that cannot be read are none, and whoever changes them next replaces them.
+/// A setting of another version that cannot be read is none, and the others hold: workers that are paused stay paused, whatever
+/// the drain rate is. Whoever changes settings next replaces them all.
 fn read((revision, json): Stored) -> Settings {
-    let settings = json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
-    Settings { revision: revision.unwrap_or_default(), ..settings }
+    let json: Json = json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+    Settings {
+        revision: revision.unwrap_or_default(),
+        drain_rate: setting(&json, "drain_rate"),
+        paused: setting(&json, "paused"),
+        faults: setting(&json, "faults"),
+        crash: setting(&json, "crash"),
+        stop_load: setting(&json, "stop_load"),
+    }
+}
+
+fn setting<T: DeserializeOwned + Default>(json: &Json, name: &str) -> T {
+    json.get(name).and_then(|value| T::deserialize(value).ok()).unwrap_or_default()
 }
 
 fn corrupt(key: &str, found: &dyn std::fmt::Display) -> Fault {
@@ -139,4 +152,26 @@ fn corrupt(key: &str, found: &dyn std::fmt::Display) -> Fault {
 
 fn unavailable(reason: &dyn std::fmt::Display) -> Fault {
     Fault::unavailable(Dependency::ControlPlane, format!("cannot listen at Redis: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_setting_of_another_version_takes_no_other_one_with_it() {
+        let redis = seckill_testkit::redis().await;
+        let server = crate::config::redis(&redis.url).unwrap();
+        let control = RedisControl::new(server.clone());
+        let settings =
+            Settings { revision: 1, paused: true, stop_load: Some("7".to_owned()), ..Settings::default() };
+        let mut newer = serde_json::to_value(&settings).unwrap();
+        newer["drain_rate"] = "by_the_moon".into();
+        newer["not_yet_invented"] = 7.into();
+        let mut connection = Client::open(server).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let mut put = cmd("HSET");
+        put.arg(SETTINGS).arg("revision").arg(1).arg("json").arg(newer.to_string());
+        put.query_async::<()>(&mut connection).await.unwrap();
+        assert_eq!(control.settings().await.unwrap(), settings);
+    }
 }

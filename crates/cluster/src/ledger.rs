@@ -167,13 +167,14 @@ impl Ledger for MySqlLedger {
 
     async fn take_up_rebuild(
         &self,
-        sale: SaleId,
-        epochs: (Epoch, Epoch, Epoch),
+        seen: &Sale,
+        epochs: (Epoch, Epoch),
         owner: Uuid,
         lease: Duration,
     ) -> Result<bool, Fault> {
+        let seen = seen.clone();
         self.readers
-            .run(Effect::Transaction, |c| Box::pin(rebuild::take_up_rebuild(c, sale, epochs, owner, lease)))
+            .run(Effect::Transaction, |c| Box::pin(rebuild::take_up_rebuild(c, seen, epochs, owner, lease)))
             .await
     }
 

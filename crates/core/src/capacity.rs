@@ -114,13 +114,13 @@ impl CapacityTable {
     pub fn lease(&mut self, now_ms: u64, request: &CapacityRequest) -> CapacityGrant {
         self.leases.retain(|_, lease| lease.until_ms > now_ms);
         let learning = now_ms < self.learns_until_ms;
-        let known = self.leases.get(&request.worker);
-        if let Some(known) = known.filter(|known| known.number >= request.number) {
-            let safe = known.share.min(known.total.part(self.workers()));
-            return CapacityGrant { share: known.share, safe, workers: self.workers(), learning };
-        }
         let others = || self.leases.iter().filter(|(worker, _)| **worker != request.worker);
         let total = others().map(|(_, lease)| lease.total).fold(request.total, Ord::min);
+        let known = self.leases.get(&request.worker);
+        if let Some(known) = known.filter(|known| known.number >= request.number) {
+            let safe = known.share.min(total.part(self.workers()));
+            return CapacityGrant { share: known.share, safe, workers: self.workers(), learning };
+        }
         let used: u64 = others().map(|(_, lease)| lease.used.0).sum();
         let wants: Vec<_> = others().map(|(_, lease)| lease.wants).collect();
         let target = if learning { request.has } else { fair_share(total, request.wants, &wants) };

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::after::AfterView;
-use crate::loads::{ended_with_its_gateway, started};
+use crate::loads::{ended_with_its_gateway, gives_way, is_load, order};
 use crate::log::{Entry, Log, NewEntry, seconds};
 use crate::news::News;
 use crate::process::{COUNTED, Counts, GONE, Process};
@@ -136,10 +136,8 @@ impl Feed {
                 Err(_) => sleep(LISTEN_AGAIN).await,
             }
         };
-        let mut state = self.lock();
-        let is_newer = |kept: &Value| state.load.as_ref().is_none_or(|load| started(load) < started(kept));
-        if let Some(kept) = kept.filter(is_newer) {
-            state.load = Some(ended_with_its_gateway(kept));
+        if let Some(kept) = kept {
+            self.lock().recall(kept);
         }
     }
 
@@ -306,12 +304,76 @@ impl State {
         entries
     }
 
+    /// Takes in a load run that was kept.
+    fn recall(&mut self, kept: Value) {
+        if is_load(&kept) && self.load.as_ref().is_none_or(|load| gives_way(load, &kept)) {
+            self.load = Some(ended_with_its_gateway(kept));
+        }
+    }
+
     /// The newest of all load runs that processes report. One that is newer and that no process reports any more stays.
     fn newest_load(&self) -> Option<Value> {
         let reported = self.processes.values().filter_map(|process| process.last().load.as_ref());
-        let newest = reported.max_by(|a, b| started(a).total_cmp(&started(b)));
+        let newest = reported.filter(|load| is_load(load)).max_by(|a, b| order(a, b));
         let before =
-            self.load.as_ref().filter(|before| newest.is_none_or(|newest| started(newest) < started(before)));
+            self.load.as_ref().filter(|before| newest.is_none_or(|newest| gives_way(newest, before)));
         before.map(|before| ended_with_its_gateway(before.clone())).or_else(|| newest.cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that reports `load`.
+    fn report(state: &mut State, load: Value) {
+        let snapshot = Snapshot {
+            process: ProcessId::generate(),
+            name: String::new(),
+            roles: Vec::new(),
+            uptime_ms: 0,
+            series: BTreeMap::new(),
+            histograms: BTreeMap::new(),
+            drain_rate: None,
+            drain_told: None,
+            settings_revision: 0,
+            faults: Vec::new(),
+            load: Some(load),
+            readiness: None,
+        };
+        state.processes.insert(snapshot.process, Process::new(snapshot));
+    }
+
+    fn shown(state: &mut State) -> Option<Value> {
+        state.load = state.newest_load();
+        state.load.as_ref().map(|load| load["id"].clone())
+    }
+
+    #[test]
+    fn what_is_no_load_run_is_ignored() {
+        let mut state = State::default();
+        for other in [json!([1]), json!("run"), json!(7), Value::Null] {
+            state.recall(other.clone());
+            report(&mut state, other);
+            assert_eq!(shown(&mut state), None);
+        }
+        // Nor is it shown once its process is gone.
+        state.processes.clear();
+        assert_eq!(shown(&mut state), None);
+        state.recall(json!({"id": "1", "started_at": 1.0}));
+        assert_eq!(shown(&mut state), Some(json!("1")));
+    }
+
+    #[test]
+    fn a_run_under_way_is_shown_though_a_clock_was_ahead() {
+        let mut state = State::default();
+        state.recall(json!({"id": "ahead", "started_at": 9e9, "ended_at": 9e9}));
+        assert_eq!(shown(&mut state), Some(json!("ahead")));
+        report(&mut state, json!({"id": "ended", "started_at": 5.0, "ended_at": 6.0}));
+        assert_eq!(shown(&mut state), Some(json!("ahead")), "the later one of two that have ended");
+        report(&mut state, json!({"id": "running", "started_at": 4.0, "ended_at": null}));
+        assert_eq!(shown(&mut state), Some(json!("running")));
+        state.recall(json!({"id": "ahead", "started_at": 9e9, "ended_at": 9e9}));
+        assert_eq!(shown(&mut state), Some(json!("running")));
     }
 }

@@ -235,14 +235,14 @@ impl Ledger for SqliteLedger {
 
     async fn take_up_rebuild(
         &self,
-        sale: SaleId,
-        epochs: (Epoch, Epoch, Epoch),
+        seen: &Sale,
+        epochs: (Epoch, Epoch),
         owner: Uuid,
         lease: Duration,
     ) -> Result<bool, Fault> {
         let mut connection = self.writing.connection.lock().await;
         let mut transaction = connection.begin().await?;
-        let taken = rebuild::take_up(transaction.connection(), sale, epochs, owner, lease).await?;
+        let taken = rebuild::take_up(transaction.connection(), seen, epochs, owner, lease).await?;
         transaction.commit().await?;
         Ok(taken)
     }

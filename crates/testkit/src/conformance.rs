@@ -120,6 +120,7 @@ macro_rules! conformance {
             a_rebuild_begins_from_the_epoch_it_names
             of_rebuilds_begun_at_once_one_wins
             of_workers_that_take_up_rebuilds_at_once_one_gets_them_all
+            a_takeover_that_waited_for_a_refill_changes_nothing
             a_rebuild_has_one_owner_while_its_lease_holds
             orders_of_an_earlier_epoch_are_stale_once_the_sale_is_open
             a_commit_waits_for_the_refill_and_is_decided_after_it
@@ -191,6 +192,7 @@ macro_rules! conformance {
         }
         $crate::conformance_checks! { $subject, capacity:
             workers_share_one_total
+            a_part_of_the_lowest_total_is_safe
             a_share_that_is_given_back_is_free
             the_share_of_a_silent_worker_is_free_after_its_lease
             the_shares_never_exceed_the_total

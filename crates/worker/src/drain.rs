@@ -285,7 +285,7 @@ impl Lane {
     async fn commit(&mut self, count: usize) -> Result<Progress, Fault> {
         let begin = Instant::now();
         let pace = Arc::clone(&self.pace);
-        let under_way = pace.commit_begins();
+        let under_way = pace.commit_begins(count);
         let (fates, bad) = match self.write(0, count).await {
             Ok(fates) => (fates.into_iter().map(Some).collect(), BadOrders::new()),
             Err(fault @ Fault::Corrupt { .. }) => self.commit_around(count, fault).await?,

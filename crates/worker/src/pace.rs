@@ -58,8 +58,10 @@ struct State {
     share: Capacity,
     /// Until when; `None`: no end is set.
     until: Option<Instant>,
-    /// What to use when that is over, and the leases cannot be reached.
+    /// What to use when that is over, and the leases cannot be reached: what the operator says, until a lease has given a share.
     safe: Capacity,
+    /// Whether a lease has given a share since the rate was told.
+    had_share: bool,
     workers: u32,
     gradient: Gradient,
 }
@@ -67,6 +69,11 @@ struct State {
 impl State {
     fn in_force(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| now < until)
+    }
+
+    /// What to use of this total without a lease. What was safe of a higher one may not be safe of it.
+    fn safe_of(&self, total: Capacity) -> Capacity {
+        self.safe.min(total.part(self.workers))
     }
 }
 
@@ -119,6 +126,7 @@ impl Pace {
             share: Capacity::ZERO,
             until: None,
             safe: Capacity::ZERO,
+            had_share: false,
             workers: 1,
             gradient: Gradient::new(bounds),
         };
@@ -160,10 +168,14 @@ impl Pace {
         let before = self.told.send_replace(rate);
         let mut state = self.lock();
         if takes_share(before) && takes_share(rate) {
-            state.share = state.share.min(rate.total(self.bounds.max));
+            let total = rate.total(self.bounds.max);
+            // Without an end it is what is safe: others use as much, and nobody can be asked.
+            let most = if state.until.is_none() { state.safe_of(total) } else { total };
+            state.share = state.share.min(most);
         } else {
             // What was safe at an earlier lease says nothing about the next.
-            (state.share, state.until, state.safe) = (Capacity::ZERO, None, self.unreached);
+            (state.share, state.until) = (Capacity::ZERO, None);
+            (state.safe, state.had_share) = (self.unreached, false);
         }
         self.apply(&state, false);
     }
@@ -224,9 +236,9 @@ impl Pace {
         orders.get() as usize
     }
 
-    /// A commit begins.
-    pub(crate) fn commit_begins(&self) -> UnderWay<'_> {
-        self.commits.begin(Instant::now())
+    /// A commit of so many orders begins.
+    pub(crate) fn commit_begins(&self, orders: usize) -> UnderWay<'_> {
+        self.commits.begin(orders, Instant::now())
     }
 
     /// Puts the state in force. A limiter that admits the same is kept, unless `anew`.

@@ -30,6 +30,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(3);
 /// What is waited beyond the time in which a gateway may promise: for the clocks, which count at different speeds.
 const MARGIN: Duration = Duration::from_secs(1);
+/// How long a worker whose rebuild has failed takes up none, so that one that can do it may.
+const REST: Duration = Duration::from_secs(5);
 /// Looks in a row that must find a gate lost.
 const LOOKS: u32 = 2;
 /// Sales that one query reads.
@@ -50,7 +52,9 @@ pub(crate) struct Rebuilder {
     turn: watch::Sender<Turn>,
     /// How often in a row a gate was found lost, on which epoch.
     lost: HashMap<SaleId, (Epoch, u32)>,
-    /// When it was last logged that a rebuild is left to newer workers.
+    /// Until when this worker takes up no rebuild, because its last one has failed.
+    rests_until: Option<Instant>,
+    /// When it was last logged that a rebuild is left to other workers.
     left_at: Option<Instant>,
 }
 
@@ -104,7 +108,8 @@ impl Rebuilder {
     ) -> (Self, watch::Receiver<Turn>) {
         let (turn, receiver) = watch::channel(Turn::default());
         let (backend, lost) = (backend.clone(), HashMap::new());
-        let rebuilder = Self { backend, config, pace, shutdown, worker, turn, lost, left_at: None };
+        let rebuilder =
+            Self { backend, config, pace, shutdown, worker, turn, lost, rests_until: None, left_at: None };
         (rebuilder, receiver)
     }
 
@@ -138,10 +143,7 @@ impl Rebuilder {
             // One at a time: whoever owns one takes up the others when it is done.
             return Ok(());
         }
-        let able = self.reads_whole_queue().await;
-        if !able && rebuilding.clone().next().is_some() {
-            self.log_left();
-        }
+        let able = self.is_able(rebuilding.clone().next().is_some()).await;
         let mut owned = Vec::new();
         for sale in rebuilding.filter(|_| able) {
             // Whoever takes a rebuild over gets an epoch of its own, so that a former owner who wakes up fills nothing.
@@ -175,6 +177,8 @@ impl Rebuilder {
             Err(fault) => {
                 metrics::counter!("seckill_rebuild_faults_total").increment(1);
                 tracing::warn!(error = %fault, "a rebuild has to begin again");
+                self.rests_until = Some(Instant::now() + REST);
+                self.give_back(&owned).await;
             }
         }
         ended
@@ -183,13 +187,24 @@ impl Rebuilder {
     /// Puts a sale on epoch `to` and makes this worker its owner; `None`: another worker was faster, with this sale or
     /// with another one, and rebuilds all that are lost.
     async fn take_up(&self, sale: &Sale, to: Epoch, gate: Epoch) -> Result<Option<Sale>, Fault> {
-        let epochs = (sale.epoch, to, gate);
-        if !self.backend.ledger.take_up_rebuild(sale.id, epochs, self.worker, LEASE).await? {
+        if !self.backend.ledger.take_up_rebuild(sale, (to, gate), self.worker, LEASE).await? {
             return Ok(None);
         }
         abort_point(AbortPoint::RebuildBegun);
         let open_epoch = sale.open_epoch.max(gate);
         Ok(Some(Sale { epoch: to, state: SaleState::Rebuilding, open_epoch, ..sale.clone() }))
+    }
+
+    /// Ends the leases of rebuilds that have failed: another worker may reach what this one does not.
+    async fn give_back(&self, owned: &[Sale]) {
+        let waiting = (RebuildStep::Waiting, 0, None);
+        for Sale { id, epoch, .. } in owned {
+            let own = self.backend.ledger.own_rebuild(*id, *epoch, self.worker, Duration::ZERO, waiting);
+            if let Err(fault) = own.await {
+                tracing::debug!(error = %fault, "rebuilds are not given back; they are free when their leases end");
+                return;
+            }
+        }
     }
 
     async fn gate_epochs(&self, sale: &Sale) -> Result<GateEpochs, Fault> {
@@ -212,12 +227,9 @@ impl Rebuilder {
         if *epoch != sale.epoch {
             (*epoch, *looks) = (sale.epoch, 0);
         }
-        *looks += 1;
-        let certain = *looks >= LOOKS;
-        if certain {
-            self.lost.remove(&sale.id);
-        }
-        Ok(certain)
+        // Counted on until the gate is sound: this worker may not get the rebuild that it begins now.
+        *looks = looks.saturating_add(1);
+        Ok(*looks >= LOOKS)
     }
 
     /// Rebuilds the gates of `sales` together, all of them owned: the steps in their order, with the lease renewed beside them.
@@ -385,4 +397,33 @@ fn lost_lease(sale: SaleId) -> Fault {
 
 fn stopped() -> Fault {
     Fault::unavailable(seckill_core::Dependency::Queue, "the worker is shutting down")
+}
+
+#[cfg(test)]
+mod tests {
+    use seckill_core::DrainRate;
+    use seckill_testkit::fixtures::{EPOCH, new_sale};
+
+    use super::*;
+    use crate::MAX_BATCH;
+
+    #[tokio::test]
+    async fn a_gate_that_is_lost_for_good_stays_lost_until_it_is_sound() {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = seckill_embedded::open(folder.path()).await.unwrap();
+        let sale = backend.ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
+        let sale = Sale { epoch: EPOCH, ..sale };
+        let pace = Arc::new(Pace::new(DrainRate::Unlimited, MAX_BATCH));
+        let (mut rebuilder, _) =
+            Rebuilder::new(&backend, Config::default(), pace, CancellationToken::new(), Uuid::now_v7());
+        let mut looks = Vec::new();
+        for _ in 0..4 {
+            looks.push(rebuilder.is_lost_for_good(&sale).await.unwrap());
+        }
+        assert_eq!(looks, [false, true, true, true], "each look may begin the rebuild");
+        backend.gate.open(&sale, EPOCH).await.unwrap();
+        assert!(!rebuilder.is_lost_for_good(&sale).await.unwrap());
+        backend.gate.remove(sale.id).await.unwrap();
+        assert!(!rebuilder.is_lost_for_good(&sale).await.unwrap(), "counted from the beginning");
+    }
 }

@@ -95,14 +95,12 @@ pub(super) async fn begin_rebuild(
 
 pub(super) async fn take_up_rebuild(
     connection: &mut MySqlConnection,
-    sale: SaleId,
-    epochs: (Epoch, Epoch, Epoch),
+    seen: Sale,
+    (to, gate): (Epoch, Epoch),
     owner: Uuid,
     lease: Duration,
 ) -> Result<bool> {
-    statements::begin(connection).await?;
-    // Whoever takes a rebuild up locks this row first, so that of two at once the second one sees what the first one has taken.
-    sqlx::query("SELECT only_row FROM ledger_identity FOR UPDATE").execute(&mut *connection).await?;
+    lock_takeovers(connection).await?;
     let others: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM sales WHERE state = 'rebuilding' \
          AND rebuild_owner <> ? AND rebuild_lease > UTC_TIMESTAMP(3)",
@@ -110,13 +108,31 @@ pub(super) async fn take_up_rebuild(
     .bind(owner.as_bytes().as_slice())
     .fetch_one(&mut *connection)
     .await?;
-    let (_, to, _) = epochs;
     let start = (RebuildStep::Waiting, 0, None);
     let taken = others == 0
-        && begin_rebuild(connection, sale, epochs).await?
-        && own_rebuild(connection, (sale, to), owner, lease, start).await?;
+        && is_as_seen(connection, &seen, owner).await?
+        && begin_rebuild(connection, seen.id, (seen.epoch, to, gate)).await?
+        && own_rebuild(connection, (seen.id, to), owner, lease, start).await?;
     statements::commit(connection).await?;
     Ok(taken)
+}
+
+/// Begins a transaction. Whoever takes a rebuild up locks this row first, so that of two at once the second one sees what the
+/// first one has taken.
+async fn lock_takeovers(connection: &mut MySqlConnection) -> Result<()> {
+    statements::begin(connection).await?;
+    sqlx::query("SELECT only_row FROM ledger_identity FOR UPDATE").execute(&mut *connection).await?;
+    Ok(())
+}
+
+/// Locks the sale. Whoever fills its gate has it locked, and opens it meanwhile; an owner may have renewed its lease.
+async fn is_as_seen(connection: &mut MySqlConnection, seen: &Sale, owner: Uuid) -> Result<bool> {
+    let row = sqlx::query(
+        "SELECT id FROM sales FORCE INDEX (PRIMARY) WHERE id = ? AND epoch = ? AND state = ? \
+         AND (rebuild_owner IS NULL OR rebuild_owner = ? OR rebuild_lease <= UTC_TIMESTAMP(3)) FOR UPDATE",
+    );
+    let row = row.bind(seen.id.0).bind(seen.epoch).bind(seen.state.as_str());
+    Ok(row.bind(owner.as_bytes().as_slice()).fetch_optional(connection).await?.is_some())
 }
 
 pub(super) async fn own_rebuild(
@@ -164,4 +180,42 @@ pub(super) async fn missing_among(
         }
     }
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use seckill_core::Ledger;
+    use seckill_testkit::eventually;
+    use seckill_testkit::fixtures::new_sale;
+
+    use super::super::readers::{Effect, Readers};
+    use super::super::server::{IDLE, Server};
+    use super::super::{ANSWER, MySqlLedger};
+    use super::*;
+
+    /// A worker that is frozen between two statements of a takeover leaves its transaction open.
+    #[tokio::test]
+    async fn a_takeover_that_is_frozen_blocks_another_worker_for_half_a_minute_at_the_most() {
+        let mysql = seckill_testkit::mysql().await;
+        crate::migrate(&mysql.url).await.unwrap();
+        let options = || crate::config::mysql(&mysql.url).unwrap();
+        let frozen = Readers::new(Server::new(options(), Arc::default()), 1, ANSWER);
+        let locked = frozen.run(Effect::Transaction, |connection| Box::pin(lock_takeovers(connection)));
+        locked.await.unwrap();
+
+        let ledger = MySqlLedger::new(options(), Arc::default());
+        let sale = ledger.create_sale(&new_sale(5, 1), Mode::Queue).await.unwrap();
+        let (worker, lease) = (Uuid::now_v7(), Duration::from_secs(15));
+        // The rest is for a busy machine.
+        eventually(IDLE + Duration::from_secs(10), async || {
+            match ledger.take_up_rebuild(&sale, (sale.epoch + 1, 0), worker, lease).await {
+                Ok(true) => Ok(()),
+                not_yet => Err(format!("{not_yet:?}")),
+            }
+        })
+        .await;
+        drop(frozen);
+    }
 }

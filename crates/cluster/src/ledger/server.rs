@@ -1,7 +1,6 @@
 //! How the database server is reached: a connection and the session it is put into, deadlines, and what a failure means,
 //! in words for an operator.
 
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,8 +14,8 @@ use crate::identity::Identity;
 /// The longest that connecting may take, the session's settings included.
 pub(super) const CONNECT: Duration = Duration::from_secs(3);
 
-/// How long a session for transactions may be idle, in a transaction or between two, before the server ends it and gives
-/// its locks back. A process that is frozen in a transaction blocks others for this long.
+/// How long a session of the ledger may be idle, in a transaction or between two, before the server ends it and gives its
+/// locks back. A process that is frozen in a transaction blocks others for this long.
 pub(super) const IDLE: Duration = Duration::from_secs(25);
 
 /// A refusal after which nobody has tried to write for so long makes the ledger unready no longer. Longer than a worker takes
@@ -31,9 +30,10 @@ const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
 /// What a connection is for, which decides the limits of its session.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
-    /// Statements that stand alone. The server stops one that takes longer than this; MySQL stops only reads.
+    /// Statements that stand alone, and short transactions. The server stops a statement that takes longer than this; MySQL
+    /// stops only reads.
     Questions(Duration),
-    /// Transactions that lock sales.
+    /// Transactions of several calls, and of batches.
     Transactions,
     Schema,
 }
@@ -41,24 +41,21 @@ pub(super) enum Purpose {
 impl Purpose {
     /// The session's settings. MySQL alone reads what is in `/*!80000 */`, MariaDB alone what is in `/*M!100600 */`.
     fn settings(self) -> String {
-        let mut sql = SESSION.to_owned();
-        let written = match self {
-            Self::Questions(longest) => write!(
-                sql,
+        let idle = format!(
+            ", wait_timeout = {idle} /*M!100600 , idle_transaction_timeout = {idle} */",
+            idle = IDLE.as_secs()
+        );
+        let limits = match self {
+            Self::Questions(longest) => format!(
                 ", innodb_lock_wait_timeout = 3 /*!80000 , max_execution_time = {} */ \
-                 /*M!100600 , max_statement_time = {} */",
+                 /*M!100600 , max_statement_time = {} */{idle}",
                 longest.as_millis(),
                 longest.as_secs_f64()
             ),
-            Self::Transactions => write!(
-                sql,
-                ", innodb_lock_wait_timeout = 5, wait_timeout = {idle} /*M!100600 , idle_transaction_timeout = {idle} */",
-                idle = IDLE.as_secs()
-            ),
-            Self::Schema => write!(sql, ", innodb_lock_wait_timeout = 3"),
+            Self::Transactions => format!(", innodb_lock_wait_timeout = 5{idle}"),
+            Self::Schema => ", innodb_lock_wait_timeout = 3".to_owned(),
         };
-        written.expect("a string takes everything");
-        sql
+        format!("{SESSION}{limits}")
     }
 }
 
@@ -320,6 +317,9 @@ mod tests {
             assert!(mode.contains("STRICT_ALL_TABLES") && mode.contains("NO_ENGINE_SUBSTITUTION"), "{mode}");
             let isolation = if is_mariadb { "tx_isolation" } else { "transaction_isolation" };
             assert_eq!(variable(connection, isolation).await.as_deref(), Some("READ-COMMITTED"));
+            assert_eq!(variable(connection, "wait_timeout").await.as_deref(), Some("25"));
+            let idle_transaction = is_mariadb.then_some("25");
+            assert_eq!(variable(connection, "idle_transaction_timeout").await.as_deref(), idle_transaction);
         }
         let (longest, unlimited) =
             if is_mariadb { ("max_statement_time", "0.000000") } else { ("max_execution_time", "0") };
@@ -328,9 +328,6 @@ mod tests {
         assert_eq!(variable(questions, "innodb_lock_wait_timeout").await.as_deref(), Some("3"));
         assert_eq!(variable(transactions, longest).await.as_deref(), Some(unlimited));
         assert_eq!(variable(transactions, "innodb_lock_wait_timeout").await.as_deref(), Some("5"));
-        assert_eq!(variable(transactions, "wait_timeout").await.as_deref(), Some("25"));
-        let idle_transaction = is_mariadb.then_some("25");
-        assert_eq!(variable(transactions, "idle_transaction_timeout").await.as_deref(), idle_transaction);
 
         // The server stops the statement itself: this side waits for longer.
         let endless = sqlx::raw_sql(

@@ -127,6 +127,46 @@ async fn a_refill_that_ends_between_reading_the_sale_and_updating_it_makes_the_o
 }
 
 #[tokio::test]
+async fn an_owner_that_renews_its_lease_while_a_takeover_waits_stays_the_owner() {
+    let mysql = seckill_testkit::mysql().await;
+    let ledger = ledger(&mysql).await;
+    let sale = ledger.create_sale(&new_sale(10), Mode::Queue).await.unwrap().id;
+    let (owner, next) = (Uuid::now_v7(), Uuid::now_v7());
+    assert!(ledger.begin_rebuild(sale, 0, 1, 0).await.unwrap());
+    assert!(
+        ledger.own_rebuild(sale, 1, owner, Duration::ZERO, (RebuildStep::Draining, 0, None)).await.unwrap()
+    );
+    let seen = ledger.sale(sale).await.unwrap().unwrap();
+    let mut renewing = lock_by_hand(&mysql, sale).await;
+    let takeover = tokio::spawn({
+        let ledger = ledger.clone();
+        async move { ledger.take_up_rebuild(&seen, (2, 0), next, SOON).await }
+    });
+    let mut stranger = MySqlConnection::connect(&mysql.url).await.unwrap();
+    const WAITING: &str = "SELECT COUNT(*) FROM information_schema.processlist \
+         WHERE db = DATABASE() AND (info LIKE 'SELECT id FROM sales%' OR info LIKE 'UPDATE sales%') AND time >= 1";
+    eventually(SOON, async || {
+        let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&mut stranger).await.unwrap();
+        if waiting == 1 {
+            Ok(())
+        } else {
+            Err(format!("{waiting} wait; finished: {}", takeover.is_finished()))
+        }
+    })
+    .await;
+    run(
+        &mut renewing,
+        format!(
+            "UPDATE sales SET rebuild_lease = UTC_TIMESTAMP(3) + INTERVAL 1 HOUR WHERE id = {sale}; COMMIT"
+        ),
+    )
+    .await;
+    assert!(!takeover.await.unwrap().unwrap());
+    let left = ledger.sale(sale).await.unwrap().unwrap();
+    assert_eq!((left.epoch, left.rebuild.unwrap().owner), (1, Some(owner)));
+}
+
+#[tokio::test]
 async fn a_frozen_session_gives_its_locks_back_and_an_idle_writer_connects_again() {
     let mysql = seckill_testkit::mysql().await;
     let ledger = ledger(&mysql).await;

@@ -63,13 +63,13 @@ pub trait Ledger: Send + Sync {
     /// [`Fault::Unknown`] it may have happened.
     async fn begin_rebuild(&self, sale: SaleId, from: Epoch, to: Epoch, gate: Epoch) -> Result<bool, Fault>;
 
-    /// [`Self::begin_rebuild`], and makes `owner` its owner for `lease` from now by the ledger's clock, in one atomic step; false also
-    /// while the lease of another owner holds, of this rebuild or any other: rebuilds need the queue for themselves, so all that
-    /// are under way have one owner.
+    /// [`Self::begin_rebuild`] of a sale that is still on the epoch and in the state in which it was `seen`, and makes `owner` its
+    /// owner for `lease` from now by the ledger's clock, in one atomic step; false also while the lease of another owner holds, of
+    /// this rebuild or any other: rebuilds need the queue for themselves, so all that are under way have one owner.
     async fn take_up_rebuild(
         &self,
-        sale: SaleId,
-        (from, to, gate): (Epoch, Epoch, Epoch),
+        seen: &Sale,
+        (to, gate): (Epoch, Epoch),
         owner: Uuid,
         lease: Duration,
     ) -> Result<bool, Fault>;

@@ -383,12 +383,12 @@ impl<A: Around> Ledger for Wrapped<Arc<dyn Ledger>, A> {
 
     async fn take_up_rebuild(
         &self,
-        sale: SaleId,
-        epochs: (Epoch, Epoch, Epoch),
+        seen: &Sale,
+        epochs: (Epoch, Epoch),
         owner: Uuid,
         lease: Duration,
     ) -> Result<bool, Fault> {
-        self.hook.call(Call::WriteSale, 0, self.inner.take_up_rebuild(sale, epochs, owner, lease)).await
+        self.hook.call(Call::WriteSale, 0, self.inner.take_up_rebuild(seen, epochs, owner, lease)).await
     }
 
     async fn own_rebuild(

@@ -81,11 +81,13 @@ pub(super) fn begin(
 
 pub(super) async fn take_up(
     connection: &mut SqliteConnection,
-    sale: SaleId,
-    epochs: (Epoch, Epoch, Epoch),
+    seen: &Sale,
+    (to, gate): (Epoch, Epoch),
     owner: Uuid,
     lease: Duration,
 ) -> Result<bool, Fault> {
+    // Whoever fills the gate of a sale has the write lock, and opens the sale meanwhile.
+    const AS_SEEN: &str = "SELECT COUNT(*) FROM sales WHERE id = ? AND epoch = ? AND state = ?";
     const OTHERS: &str =
         "SELECT COUNT(*) FROM sales WHERE state = 'rebuilding' AND rebuild_owner <> ? AND rebuild_lease > ?";
     let others: i64 = sqlx::query_scalar(OTHERS)
@@ -94,10 +96,19 @@ pub(super) async fn take_up(
         .fetch_one(&mut *connection)
         .await
         .map_err(fault)?;
-    let (_, to, _) = epochs;
+    let as_seen: i64 = sqlx::query_scalar(AS_SEEN)
+        .bind(seen.id.0.cast_signed())
+        .bind(seen.epoch)
+        .bind(seen.state.as_str())
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(fault)?;
+    if others > 0 || as_seen == 0 {
+        return Ok(false);
+    }
     let start = (RebuildStep::Waiting, 0, None);
-    for update in [begin(sale, epochs), own(sale, to, owner, lease, start)] {
-        if others > 0 || update.execute(&mut *connection).await.map_err(fault)?.rows_affected() == 0 {
+    for update in [begin(seen.id, (seen.epoch, to, gate)), own(seen.id, to, owner, lease, start)] {
+        if update.execute(&mut *connection).await.map_err(fault)?.rows_affected() == 0 {
             return Ok(false);
         }
     }

@@ -77,6 +77,22 @@ pub async fn workers_share_one_total(Subject { backend, .. }: Subject) {
     assert_eq!(a.ask(leases, 100, 100).await.share, Capacity::ZERO, "b uses more than there is now");
 }
 
+/// Also in the answer to a request that comes late, and whatever that request says.
+pub async fn a_part_of_the_lowest_total_is_safe(Subject { backend, .. }: Subject) {
+    let leases = ready(&backend).await;
+    let (mut a, mut b) = (Worker::new(), Worker::new());
+    let late = a.request(TOTAL, TOTAL);
+    let all = a.ask(leases, TOTAL, TOTAL).await;
+    assert_eq!((all.share, all.safe), (Capacity::per_second(TOTAL), Capacity::per_second(TOTAL)));
+    // This one was told another total.
+    b.ask(leases, 100, 100).await;
+    let safe = Capacity::per_second(50);
+    let answer = leases.lease(&late).await.unwrap();
+    assert_eq!((answer.share, answer.safe, answer.workers), (all.share, safe, 2));
+    let answer = a.ask(leases, TOTAL, TOTAL).await;
+    assert_eq!((answer.share, answer.safe, answer.workers), (safe, safe, 2));
+}
+
 /// What was given back is free at once, and a late request of a worker that has asked again changes nothing.
 pub async fn a_share_that_is_given_back_is_free(Subject { backend, .. }: Subject) {
     let leases = ready(&backend).await;

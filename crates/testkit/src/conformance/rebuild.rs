@@ -79,7 +79,7 @@ pub async fn of_rebuilds_begun_at_once_one_wins(Subject { backend, .. }: Subject
 pub async fn of_workers_that_take_up_rebuilds_at_once_one_gets_them_all(Subject { backend, .. }: Subject) {
     let mut sales = Vec::new();
     for _ in 0..3 {
-        sales.push(sale_on(&backend, EPOCH, 5).await.id);
+        sales.push(sale_on(&backend, EPOCH, 5).await);
     }
     let mut at_once = tokio::task::JoinSet::new();
     for first in 0..6 {
@@ -87,8 +87,8 @@ pub async fn of_workers_that_take_up_rebuilds_at_once_one_gets_them_all(Subject 
         sales.rotate_left(first % 3);
         at_once.spawn(async move {
             let mut taken = 0;
-            for sale in sales {
-                let epochs = (EPOCH, NEXT, EPOCH);
+            for sale in &sales {
+                let epochs = (NEXT, EPOCH);
                 taken += u32::from(ledger.take_up_rebuild(sale, epochs, worker, LONG).await.unwrap());
             }
             (taken, worker)
@@ -97,29 +97,53 @@ pub async fn of_workers_that_take_up_rebuilds_at_once_one_gets_them_all(Subject 
     let takers = at_once.join_all().await;
     let owner = takers.iter().find(|(taken, _)| *taken == 3).expect("one worker has them all").1;
     assert_eq!(takers.iter().map(|(taken, _)| taken).sum::<u32>(), 3, "{takers:?}");
+    let mut seen = Vec::new();
     for sale in &sales {
-        let now = read(&backend, *sale).await;
+        let now = read(&backend, sale.id).await;
         assert_eq!((now.epoch, now.open_epoch, now.rebuild.unwrap().owner), (NEXT, EPOCH, Some(owner)));
+        seen.push(now);
     }
 
     // The owner begins again itself; another worker once it is gone.
-    let (ledger, epochs, other) = (&backend.ledger, (NEXT, NEXT + 1, 0), Uuid::now_v7());
+    let (ledger, epochs, other) = (&backend.ledger, (NEXT + 1, 0), Uuid::now_v7());
     let soon = Duration::from_millis(200);
-    assert!(ledger.take_up_rebuild(sales[0], epochs, owner, soon).await.unwrap());
-    assert!(!ledger.take_up_rebuild(sales[1], epochs, other, LONG).await.unwrap());
-    assert!(
-        !ledger.take_up_rebuild(sales[1], (EPOCH, NEXT + 1, 0), owner, LONG).await.unwrap(),
-        "another epoch"
-    );
-    for sale in &sales[1..] {
-        assert!(ledger.own_rebuild(*sale, NEXT, owner, soon, START).await.unwrap());
+    assert!(ledger.take_up_rebuild(&seen[0], epochs, owner, soon).await.unwrap());
+    assert!(!ledger.take_up_rebuild(&seen[1], epochs, other, LONG).await.unwrap());
+    let earlier = Sale { epoch: EPOCH, ..seen[1].clone() };
+    assert!(!ledger.take_up_rebuild(&earlier, epochs, owner, LONG).await.unwrap(), "another epoch");
+    assert!(!ledger.take_up_rebuild(&sales[1], epochs, owner, LONG).await.unwrap(), "it was open then");
+    for sale in &seen[1..] {
+        assert!(ledger.own_rebuild(sale.id, NEXT, owner, soon, START).await.unwrap());
     }
-    eventually(DEADLINE, async || match ledger.take_up_rebuild(sales[1], epochs, other, LONG).await {
+    eventually(DEADLINE, async || match ledger.take_up_rebuild(&seen[1], epochs, other, LONG).await {
         Ok(true) => Ok(()),
         not_yet => Err(format!("{not_yet:?}")),
     })
     .await;
-    assert_eq!(read(&backend, sales[1]).await.rebuild.unwrap().owner, Some(other));
+    assert_eq!(read(&backend, seen[1].id).await.rebuild.unwrap().owner, Some(other));
+}
+
+/// The lease of an owner that fills a gate cannot be renewed, because the sale is locked. Whoever wants to replace that owner
+/// waits for the lock, and finds the sale open.
+pub async fn a_takeover_that_waited_for_a_refill_changes_nothing(Subject { backend, .. }: Subject) {
+    let ledger = &backend.ledger;
+    let sale = sale_on(&backend, EPOCH, 5).await;
+    let (owner, other) = (Uuid::now_v7(), Uuid::now_v7());
+    assert!(ledger.begin_rebuild(sale.id, EPOCH, NEXT, EPOCH).await.unwrap());
+    assert!(ledger.own_rebuild(sale.id, NEXT, owner, Duration::ZERO, START).await.unwrap());
+    let seen = read(&backend, sale.id).await;
+    assert_eq!((seen.state, seen.rebuild.unwrap().owner), (SaleState::Rebuilding, None), "no lease holds");
+    let locked = ledger.lock_for_refill(sale.id, NEXT, owner).await.unwrap().unwrap();
+    let mut waiting = tokio::spawn({
+        let (ledger, seen) = (ledger.clone(), seen.clone());
+        async move { ledger.take_up_rebuild(&seen, (NEXT + 1, EPOCH), other, LONG).await }
+    });
+    assert!(timeout(NEVER, &mut waiting).await.is_err(), "a takeover passed a sale that is locked");
+    locked.open().await.unwrap();
+    assert!(!waiting.await.unwrap().unwrap());
+    assert!(!ledger.take_up_rebuild(&seen, (NEXT + 1, EPOCH), other, LONG).await.unwrap(), "nor later");
+    let opened = read(&backend, sale.id).await;
+    assert_eq!((opened.state, opened.epoch, opened.rebuild), (SaleState::Open, NEXT, None));
 }
 
 /// One worker rebuilds, and is replaced when it does not come back.

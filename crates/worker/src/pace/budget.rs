@@ -126,7 +126,13 @@ impl Pace {
         }
         let lapsed = !state.in_force(Instant::now());
         (state.share, state.until) = (grant.share, Some(asked + CAPACITY_LEASE));
-        (state.safe, state.workers) = (grant.safe, grant.workers);
+        state.workers = grant.workers;
+        // A worker whose turn never came, because the others had not yet given up anything, knows no more than its operator says.
+        state.had_share |= grant.share > Capacity::ZERO;
+        if state.had_share {
+            state.safe = grant.safe;
+        }
+        state.gradient.begin_at(self.bounds.min.part(grant.workers));
         self.apply(&state, lapsed);
     }
 
@@ -136,7 +142,7 @@ impl Pace {
         let mut state = self.lock();
         let never_had = state.until.is_none() && state.share == Capacity::ZERO;
         if takes_share(rate) && (never_had || state.until.is_some_and(|until| until <= asked)) {
-            state.share = state.safe.min(rate.total(self.bounds.max));
+            state.share = state.safe_of(rate.total(self.bounds.max));
             state.until = None;
             self.apply(&state, true);
         }
@@ -194,9 +200,52 @@ mod tests {
         assert_eq!(capacity(&pace), 500.0, "for as long as it takes");
         let asking = &mut Asking::default();
         assert_eq!(pace.request(asking, rate, REFRESH).has.orders(), 500.0, "it says so when it can");
-        // What was safe of a rate is not safe of a lower one.
+        // What was safe of a rate is not safe of a lower one, of which the other worker takes its part, too.
         pace.set("100".parse().unwrap());
-        assert_eq!(capacity(&pace), 100.0);
+        assert_eq!(capacity(&pace), 50.0);
+    }
+
+    #[test]
+    fn of_a_lower_rate_an_equal_part_is_safe_after_the_lease() {
+        let rate: DrainRate = "1000".parse().unwrap();
+        let (pace, begin) = (Pace::new(rate, MAX_BATCH), Instant::now());
+        let (share, safe) = (Capacity::per_second(800), Capacity::per_second(500));
+        pace.take(&CapacityGrant { share, safe, workers: 2, learning: false }, rate, begin);
+        let lower: DrainRate = "100".parse().unwrap();
+        pace.set(lower);
+        pace.go_on_without(lower, begin + CAPACITY_LEASE);
+        assert_eq!(capacity(&pace), 50.0);
+    }
+
+    #[test]
+    fn what_the_operator_says_holds_until_a_lease_has_given_a_share() {
+        let rate: DrainRate = "1000".parse().unwrap();
+        let (pace, begin) = (Pace::new(rate, MAX_BATCH).with_safe_rate(50), Instant::now());
+        let grant = |share| {
+            let share = Capacity::per_second(share);
+            CapacityGrant { share, safe: share, workers: 2, learning: false }
+        };
+        // The other worker has not given up anything yet.
+        pace.take(&grant(0), rate, begin);
+        assert_eq!(capacity(&pace), 0.0);
+        pace.go_on_without(rate, begin + CAPACITY_LEASE);
+        assert_eq!(capacity(&pace), 50.0);
+        // From then on the leases are right, also with nothing.
+        for share in [300, 0] {
+            pace.take(&grant(share), rate, begin);
+            pace.go_on_without(rate, begin + CAPACITY_LEASE);
+            assert_eq!(capacity(&pace), f64::from(share));
+        }
+    }
+
+    #[test]
+    fn workers_begin_to_look_for_the_rate_at_the_lowest_one_together() {
+        let bounds = AutoBounds { min: Capacity::per_second(100), max: Capacity::per_second(1_000) };
+        let pace = Pace::new(DrainRate::Auto, MAX_BATCH).with_auto_bounds(bounds);
+        let share = Capacity::per_second(250);
+        let grant = CapacityGrant { share, safe: share, workers: 4, learning: false };
+        pace.take(&grant, DrainRate::Auto, Instant::now());
+        assert_eq!(pace.rate(), "25".parse().unwrap());
     }
 
     #[test]

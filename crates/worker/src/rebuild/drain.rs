@@ -9,33 +9,30 @@ use tokio::time::{Instant, sleep};
 use super::{LEASE, LOOK, Rebuilder, lost_lease, stopped};
 use crate::drain::{Lane, Step};
 
-/// How often it is logged that a rebuild is left to newer workers.
+/// How often it is logged that a rebuild is left to other workers.
 const LOG_LEFT_EVERY: Duration = Duration::from_secs(60);
 
 const NEWER_WAIT: &str = "messages wait for a newer version of seckill, and a gate must not be rebuilt without their orders. \
                           Start a worker of that version";
 
 impl Rebuilder {
-    /// Whether this worker can read every message, as far as it is known. A rebuild needs the orders of all of them: it must be
-    /// left to a worker that can. Moves back what an older worker has set aside.
-    pub(super) async fn reads_whole_queue(&mut self) -> bool {
-        match self.backend.queue.return_newer().await {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(fault) => {
-                tracing::debug!(error = %fault, "messages that were set aside cannot be looked for");
-                // The rebuild itself waits for the queue, and asks again.
-                true
-            }
+    /// Whether this worker may take up a rebuild, as far as it is known; where one is `wanted` and it may not, it logs why. A rebuild
+    /// needs the orders of all messages, so it must be left to a worker that reaches the queue and can read them. Moves back what
+    /// an older worker has set aside.
+    pub(super) async fn is_able(&mut self, wanted: bool) -> bool {
+        if self.rests_until.is_some_and(|until| Instant::now() < until) {
+            return false;
         }
-    }
-
-    /// Logs, once a minute, why this worker takes up no rebuild.
-    pub(super) fn log_left(&mut self) {
-        if self.left_at.is_none_or(|at| at.elapsed() >= LOG_LEFT_EVERY) {
+        let reason = match self.backend.queue.return_newer().await {
+            Ok(0) => return true,
+            Ok(_) => NEWER_WAIT.to_owned(),
+            Err(fault) => format!("messages that were set aside cannot be looked for: {fault}"),
+        };
+        if wanted && self.left_at.is_none_or(|at| at.elapsed() >= LOG_LEFT_EVERY) {
             self.left_at = Some(Instant::now());
-            tracing::warn!("a rebuild is left to other workers: {NEWER_WAIT}");
+            tracing::warn!("a rebuild is left to other workers: {reason}");
         }
+        false
     }
 
     /// Drains the queue at the drain rate, as its only consumer, until everything is in the ledger that was published before now.

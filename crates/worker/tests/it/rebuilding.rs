@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use seckill_core::{Claim, Fate, Order, OrderBatch, RejectReason, SaleState, create_sale};
+use seckill_core::{Claim, Dependency, Fate, Order, OrderBatch, RejectReason, SaleState, create_sale};
 use seckill_testkit::eventually;
+use seckill_testkit::faults::{Call, Mishap};
 use seckill_testkit::fixtures::{EPOCH, claims, level, new_sale};
 use seckill_worker::Config;
 
-use crate::test_bed::{TestBed, unlimited};
+use crate::test_bed::{TestBed, Worker, unlimited, until};
 
 /// A rebuild takes 11 s at least.
 const REBUILT: Duration = Duration::from_secs(60);
@@ -69,4 +70,51 @@ async fn a_gate_that_is_only_fenced_for_a_later_epoch_is_no_later_gate() {
     let fates = bed.real.ledger.writer().await.unwrap().commit(&[late]).await.unwrap();
     assert_eq!(fates, [Fate::Rejected(RejectReason::StaleEpoch)]);
     worker.stop().await;
+}
+
+/// A sale that is to be rebuilt, and whose only worker's calls can go wrong.
+async fn lost_sale() -> TestBed {
+    let mut bed = TestBed::new(100).await;
+    bed.sale = create_sale(&bed.real, &new_sale(20, 1), seckill_core::Mode::Queue).await.unwrap().sale;
+    assert!(bed.real.ledger.begin_rebuild(bed.sale.id, EPOCH, EPOCH + 1, EPOCH).await.unwrap());
+    bed
+}
+
+/// A worker whose calls never go wrong.
+fn healthy_worker(bed: &TestBed) -> Worker {
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let pace = Arc::new(unlimited(500));
+    let run = seckill_worker::run(bed.real.clone(), Config::default(), pace, shutdown.clone());
+    Worker { shutdown, run: tokio::spawn(run) }
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_reach_the_queue_takes_up_no_rebuild() {
+    let bed = lost_sale().await;
+    bed.faults.away(Dependency::Queue);
+    let cut_off = bed.worker(Config::default(), &Arc::new(unlimited(500)));
+    until(|| bed.faults.asked(Call::Parked) >= 2).await;
+    let healthy = healthy_worker(&bed);
+    wait_until_rebuilt(&bed).await;
+    let taken_up = bed.real.ledger.sale(bed.sale.id).await.unwrap().unwrap().epoch;
+    assert_eq!(taken_up, EPOCH + 2, "by one worker, once");
+    cut_off.stop().await;
+    healthy.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_rebuild_has_failed_leaves_it_to_another_one() {
+    let bed = lost_sale().await;
+    // Found out only when the queue is to be drained.
+    bed.faults.always(Call::Depth, Mishap::Away);
+    let failing = bed.worker(Config::default(), &Arc::new(unlimited(500)));
+    eventually(REBUILT, async || {
+        let rebuild = bed.real.ledger.sale(bed.sale.id).await.unwrap().unwrap().rebuild.unwrap();
+        rebuild.owner.ok_or(rebuild)
+    })
+    .await;
+    let healthy = healthy_worker(&bed);
+    wait_until_rebuilt(&bed).await;
+    failing.stop().await;
+    healthy.stop().await;
 }
