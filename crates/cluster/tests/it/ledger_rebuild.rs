@@ -30,6 +30,24 @@ async fn lock_by_hand(mysql: &TestMySql, sale: SaleId) -> MySqlConnection {
     connection
 }
 
+/// Returns once a statement like this waits for a lock of the sale.
+async fn until_one_waits<T>(mysql: &TestMySql, like: &str, task: &tokio::task::JoinHandle<T>) {
+    let mut stranger = MySqlConnection::connect(&mysql.url).await.unwrap();
+    // (InnoDB's own list of transactions is not refreshed while several tests ask for it all the time.)
+    const WAITING: &str = "SELECT COUNT(*) FROM information_schema.processlist \
+         WHERE db = DATABASE() AND info LIKE ? AND time >= 1";
+    eventually(SOON, async || {
+        // MySQL refuses to show any statement while one runs, also in another test, that has bytes in it which are no text.
+        let waiting = sqlx::query_scalar::<_, i64>(WAITING).bind(like).fetch_one(&mut stranger).await;
+        if matches!(waiting, Ok(1)) {
+            Ok(())
+        } else {
+            Err(format!("{waiting:?}; finished: {}", task.is_finished()))
+        }
+    })
+    .await;
+}
+
 /// Commits in a task of its own, and returns once the commit waits for a lock of the sale.
 async fn commit_until_it_waits(
     mysql: &TestMySql,
@@ -38,16 +56,8 @@ async fn commit_until_it_waits(
 ) -> tokio::task::JoinHandle<Result<Vec<Fate>, Fault>> {
     let mut writer: Box<dyn LedgerWriter> = ledger.writer().await.unwrap();
     let task = tokio::spawn(async move { writer.commit(&[order]).await });
-    let mut stranger = MySqlConnection::connect(&mysql.url).await.unwrap();
     // Only an update of the sale waits: the batch has read the sale and inserted its rows by then.
-    // (InnoDB's own list of transactions is not refreshed while several tests ask for it all the time.)
-    const WAITING: &str = "SELECT COUNT(*) FROM information_schema.processlist \
-         WHERE db = DATABASE() AND info LIKE 'UPDATE sales%' AND time >= 1";
-    eventually(SOON, async || {
-        let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&mut stranger).await.unwrap();
-        if waiting == 1 { Ok(()) } else { Err(format!("{waiting} wait; finished: {}", task.is_finished())) }
-    })
-    .await;
+    until_one_waits(mysql, "UPDATE sales%", &task).await;
     task
 }
 
@@ -131,7 +141,8 @@ async fn an_owner_that_renews_its_lease_while_a_takeover_waits_stays_the_owner()
     let mysql = seckill_testkit::mysql().await;
     let ledger = ledger(&mysql).await;
     let sale = ledger.create_sale(&new_sale(10), Mode::Queue).await.unwrap().id;
-    let (owner, next) = (Uuid::now_v7(), Uuid::now_v7());
+    // Their bytes are text, so that MySQL can show a statement that has them.
+    let (owner, next) = (Uuid::from_bytes(*b"the owner so far"), Uuid::from_bytes(*b"who takes over!!"));
     assert!(ledger.begin_rebuild(sale, 0, 1, 0).await.unwrap());
     assert!(
         ledger.own_rebuild(sale, 1, owner, Duration::ZERO, (RebuildStep::Draining, 0, None)).await.unwrap()
@@ -142,18 +153,7 @@ async fn an_owner_that_renews_its_lease_while_a_takeover_waits_stays_the_owner()
         let ledger = ledger.clone();
         async move { ledger.take_up_rebuild(&seen, (2, 0), next, SOON).await }
     });
-    let mut stranger = MySqlConnection::connect(&mysql.url).await.unwrap();
-    const WAITING: &str = "SELECT COUNT(*) FROM information_schema.processlist \
-         WHERE db = DATABASE() AND (info LIKE 'SELECT id FROM sales%' OR info LIKE 'UPDATE sales%') AND time >= 1";
-    eventually(SOON, async || {
-        let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&mut stranger).await.unwrap();
-        if waiting == 1 {
-            Ok(())
-        } else {
-            Err(format!("{waiting} wait; finished: {}", takeover.is_finished()))
-        }
-    })
-    .await;
+    until_one_waits(&mysql, "SELECT id FROM sales%", &takeover).await;
     run(
         &mut renewing,
         format!(

@@ -299,8 +299,8 @@ async fn worker_dies_moving_newer(point: AbortPoint) {
     buyers.ordering(1..=USERS, PAUSE).await.unwrap();
     let (connection, channel) = channel(&bed.urls).await;
     // Too new for the worker, or as if a still older one had set it aside.
-    let aside = if point == AbortPoint::NewerSetAside { (QUEUE, 3) } else { (NEWER, 2) };
-    let written = rewrite(&channel, (QUEUE, 2), aside).await;
+    let aside = if point == AbortPoint::NewerSetAside { (QUEUE, 4) } else { (NEWER, 3) };
+    let written = rewrite(&channel, (QUEUE, 3), aside).await;
     assert!(written > 0);
     connection.close(200, "done".into()).await.unwrap();
     let mut victim = bed.urls.armed("worker", &[], point, 1).await;
@@ -314,7 +314,7 @@ async fn worker_dies_moving_newer(point: AbortPoint) {
         })
         .await;
         fresh.kill().await;
-        assert!(rewrite(&channel, (NEWER, 3), (QUEUE, 2)).await > written, "one of them is there twice");
+        assert!(rewrite(&channel, (NEWER, 4), (QUEUE, 3)).await > written, "one of them is there twice");
         fresh = bed.urls.worker(&[]).await;
     }
     assert_eq!(check(&bed.urls, &gateway, sale, STOCK, &buyers).await, STOCK);

@@ -72,7 +72,7 @@ async fn gate_is_not_rebuilt_without_the_orders_of_newer_messages() {
     let buyers = Buyers::of(sale, &[&gateway]);
     buyers.ordering(1..=50, PAUSE).await.unwrap();
     let (connection, channel) = channel(&bed.urls).await;
-    let written = rewrite(&channel, (QUEUE, 2), (QUEUE, 3)).await;
+    let written = rewrite(&channel, (QUEUE, 3), (QUEUE, 4)).await;
     assert!(written > 0);
     // What it has in hand unread goes back.
     connection.close(200, "done".into()).await.unwrap();
@@ -104,7 +104,7 @@ async fn gate_is_not_rebuilt_without_the_orders_of_newer_messages() {
     // As a newer worker would read them, before it rebuilds. The old worker does not get in its way.
     worker.kill().await;
     let (_connection, channel) = self::channel(&bed.urls).await;
-    assert_eq!(rewrite(&channel, (NEWER, 3), (QUEUE, 2)).await, written);
+    assert_eq!(rewrite(&channel, (NEWER, 4), (QUEUE, 3)).await, written);
     let _worker = bed.urls.worker(&[]).await;
     buyers.retry_all().await;
     sell_out(&buyers, 51).await;
