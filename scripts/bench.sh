@@ -261,7 +261,8 @@ measure() {
             record "$2" accepted "$connections" "$(sale 4000000)" "$folder/tokens"
             ;;
         replayed-*)
-            gateway "$3" "$backend"
+            # So few buyers would be over their own limit.
+            gateway "$3" "$backend" --order-rate-limit 0
             local id
             id=$(sale 4000000)
             seconds=1 fire "$connections" "$id" "$folder/few" >/dev/null
@@ -326,8 +327,15 @@ note_memory() {
 
 # worker PROGRAM DRAIN_RATE: on the cluster.
 worker() {
-    "$1" worker --backend cluster --listen 127.0.0.1:0 --drain-rate "$2" >"$folder/worker.log" 2>&1 &
+    port=$((port + 1))
+    worker_url=http://127.0.0.1:$port
+    "$1" worker --backend cluster --listen "127.0.0.1:$port" --drain-rate "$2" >"$folder/worker.log" 2>&1 &
     running+=("$!")
+}
+
+# Orders that the worker has committed.
+committed() {
+    curl -s "$worker_url/metrics" | awk '/^seckill_orders_committed_total/ { n += $2 } END { printf "%.0f", n }'
 }
 
 # Orders that a gateway has accepted.
@@ -346,11 +354,11 @@ half() {
     rate=$(awk -F '\t' -v peak="accepted-$3-256" '$1 == peak { rate = int($2 / 2) } END { print rate ? rate : 5000 }' "$folder/results" 2>/dev/null || echo 5000)
     if [ "$3" = cluster ]; then
         gateway "$program" cluster
-        worker "$program" unlimited
+        worker "$program" 2000
     else
-        serve "$program" gateway --listen "127.0.0.1:$((port + 1))" --data-dir "$folder/data-$port" --drain-rate unlimited
+        serve "$program" gateway --listen "127.0.0.1:$((port + 1))" --data-dir "$folder/data-$port" --drain-rate 2000
     fi
-    "$target/loadtest" run --target "$url" --jwt-secret "$SECKILL_JWT_SECRET" --rate "$rate" --duration "${seconds}s" --stock 4000000 --quiet \
+    "$target/loadtest" run --target "$url" --jwt-secret "$SECKILL_JWT_SECRET" --rate "$rate" --duration "${seconds}s" --stock 4000000 --quiet --no-verify \
         >"$folder/half" 2>&1 || { cat "$folder/half" >&2; exit 1; }
     # The first line of accepted orders in the table of latencies counts from the intended start.
     awk -v name="$name, at $rate/s" '
@@ -359,17 +367,28 @@ half() {
         "$folder/half" | tee -a "$folder/half-results" >&2
 }
 
-# Orders a second that one worker writes, of those that wait.
+# Orders a second that one worker writes, of those that wait, from its first commit on: it waits for its share of the rate before.
 drain() {
-    local queued id begin
+    local queued id first=0 begin
     gateway "$2" cluster
+    empty_queue "$2"
     id=$(sale 4000000)
     seconds=10 fire 256 "$id" "$folder/tokens" >/dev/null
     queued=$(accepted)
-    begin=$(date +%s%N)
     worker "$2" unlimited
-    until "$ours" audit "$id" --server "$url" --json | grep -q '"verdict": "clean"'; do sleep 0.2; done
-    note "$1" "$(awk -v n="$queued" -v ns="$(($(date +%s%N) - begin))" 'BEGIN { printf "%.0f", n * 1e9 / ns }')"
+    until [ "$first" -gt 0 ]; do first=$(committed); done
+    begin=$(date +%s%N)
+    until [ "$(committed)" -ge "$queued" ]; do sleep 0.02; done
+    note "$1" "$(awk -v n="$((queued - first))" -v ns="$(($(date +%s%N) - begin))" 'BEGIN { printf "%.0f", n * 1e9 / ns }')"
+}
+
+# empty_queue PROGRAM: of what earlier contenders have left there.
+empty_queue() {
+    worker "$1" unlimited
+    sleep 5
+    drained
+    kill "${running[-1]}" && wait "${running[-1]}" || true
+    unset 'running[-1]'
 }
 
 memory_of_worker() {
@@ -380,10 +399,10 @@ memory_of_worker() {
     worker "$2" 1000
     sleep 10
     note_memory "$1" "${running[-1]}"
-    kill "${running[-1]}"
+    kill "${running[-1]}" && wait "${running[-1]}" || true
+    unset 'running[-1]'
     # Not left to the contenders of the next round.
-    worker "$2" unlimited
-    drained
+    empty_queue "$2"
 }
 
 for round in $(seq "$rounds"); do
