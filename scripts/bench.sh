@@ -335,7 +335,7 @@ worker() {
 
 # Orders that the worker has committed.
 committed() {
-    curl -s "$worker_url/metrics" | awk '/^seckill_orders_committed_total/ { n += $2 } END { printf "%.0f", n }'
+    { curl -s "$worker_url/metrics" || true; } | awk '/^seckill_orders_committed_total/ { n += $2 } END { printf "%.0f", n }'
 }
 
 # Orders that a gateway has accepted.
