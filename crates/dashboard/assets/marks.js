@@ -38,13 +38,14 @@ export function marks(view, entries, pixels) {
   const first = entries[0]?.t ?? 0;
   const from = view.latest - view.seconds;
   const isShown = ({ code, t: at }) =>
-    code in COLOURS && at > from && at <= view.latest + 1 && !(code === "process_joined" && at < first + START_SECONDS);
+    code in COLOURS && at > from - 1 && at <= view.latest + 1 && !(code === "process_joined" && at < first + START_SECONDS);
   const shapes = [];
   const annotations = [];
   const lines = Array.from({ length: MOST_LINES }, () => []);
   let used = 0;
   for (const entry of entries.filter(isShown).slice(-MOST_MARKS)) {
-    const x = Math.min(0, entry.t - view.latest);
+    // What happened just before the first row, or just after the last one, is at its edge.
+    const x = Math.max(-view.seconds, Math.min(0, entry.t - view.latest));
     const colour = ink(COLOURS[entry.code]);
     shapes.push({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: colour, width: 1.25, dash: "dot" } });
     const text = words(entry);

@@ -6,6 +6,8 @@ import { cut } from "./store.js";
 
 // What is shown before the first run.
 const BEFORE_SECONDS = 60;
+// A load may take so long from its start to its first order.
+const LEAD_SECONDS = 10;
 const RUN = "run";
 
 /** Decides what the charts show. `series`: the rows; `changed` is called when something else is to be shown. */
@@ -42,7 +44,7 @@ export class Shown {
     if (!traffic) return this.#held?.view ?? this.#series.last(BEFORE_SECONDS);
     // A run begins with its load, even if the run before has only just ended.
     const start = this.#loadStart;
-    const origin = start !== null && start > traffic.from && start < traffic.to ? start : traffic.from;
+    const origin = start !== null && start > traffic.from - LEAD_SECONDS && start < traffic.to ? start : traffic.from;
     // The rows of its beginning may be gone already, so the ends are compared.
     if (this.#held?.to === traffic.to && !traffic.goesOn) return this.#held.view;
     const view = this.#series.between(origin, traffic.to, origin);
