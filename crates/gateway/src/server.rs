@@ -12,7 +12,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderValue, Version, header};
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -32,8 +31,8 @@ use tower_service::Service;
 use crate::peer::{Connected, Peer, TrustedProxies};
 use crate::shares::Shares;
 use crate::tls::Tls;
-use activity::Activity;
 pub(crate) use activity::Holding;
+use activity::{Activity, Answering};
 use stalled::Stalled;
 
 /// The usual time for the head of a request. Longer than the 60 s for which proxies keep idle connections: the proxy closes them
@@ -155,9 +154,10 @@ async fn serve_until(
                         leave: limits.leave.clone(),
                         full: full.subscribe(),
                     };
-                    let connection = connection(stream, address, limits.tls.clone(), responder.clone(), ends);
+                    let (tls, responder) = (limits.tls.clone(), responder.clone());
                     connections.spawn(async move {
-                        connection.await;
+                        // Made where it is awaited: it would be held twice otherwise, for as long as the connection lasts.
+                        connection(stream, address, tls, responder, ends).await;
                         drop((permit, share));
                     });
                 }
@@ -234,9 +234,14 @@ async fn connection(
 ) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else {
-        return talk(TokioIo::new(stream), Connected { address, scheme: "http" }, responder, ends).await;
-    };
+    match tls {
+        None => talk(TokioIo::new(stream), Connected { address, scheme: "http" }, responder, ends).await,
+        // Boxed, so that a connection without TLS has no room for it.
+        Some(tls) => Box::pin(encrypted(stream, address, tls, responder, ends)).await,
+    }
+}
+
+async fn encrypted(stream: TcpStream, address: IpAddr, tls: Arc<Tls>, responder: impl Respond, ends: Ends) {
     // An error is a client that went away or spoke no TLS.
     if let Ok(Ok(stream)) = timeout(HANDSHAKE, tls.acceptor.accept(stream)).await {
         talk(TokioIo::new(stream), Connected { address, scheme: "https" }, responder, ends).await;
@@ -251,17 +256,10 @@ where
     let activity = Activity::new();
     let requests = Arc::clone(&activity);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let under_way = requests.begin(request.version());
+        let version = request.version();
+        let under_way = requests.begin(version);
         request.extensions_mut().insert(connected);
-        let is_http1 = request.version() <= Version::HTTP_11;
-        let answer = responder.clone().respond(request.map(Body::new));
-        async move {
-            let mut answer = answer.await;
-            if is_http1 && under_way.is_last() {
-                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(answer.map(|body| Holding::new(body, under_way)))
-        }
+        Answering::new(responder.clone().respond(request.map(Body::new)), version, under_way)
     });
     let server = protocols(ends.head);
     let io = Stalled::new(io, ends.write);

@@ -64,11 +64,12 @@ impl Respond for Front {
         let handle = |request| match asked.order() {
             // What a flash sale gets most of goes straight to its handler.
             Some(sale) => Either::Left(orders::place_in(app, sale, request)),
-            None => Either::Right(router.clone().respond(request)),
+            // Boxed: each connection has room for one request's future, and few hold this one.
+            None => Either::Right(Box::pin(router.clone().respond(request))),
         };
         let answer = |request| match route {
             Some(_) => Either::Left(guard::guarded(app, asked, request, handle)),
-            None => Either::Right(router.clone().respond(request)),
+            None => Either::Right(Box::pin(router.clone().respond(request))),
         };
         let wants_head = *request.method() == Method::HEAD;
         let mut response = durations.observe(route, asked.may_be_change(), request, answer).await;

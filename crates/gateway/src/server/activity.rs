@@ -1,14 +1,17 @@
 //! What a connection is doing: how many requests are under way on it, and for how long there have been none.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::Version;
+use axum::http::{HeaderValue, Version, header};
+use axum::response::Response;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 /// The requests of one connection.
@@ -61,7 +64,7 @@ impl Activity {
 
 impl UnderWay {
     /// Whether its connection should end with it.
-    pub(super) fn is_last(&self) -> bool {
+    fn is_last(&self) -> bool {
         self.0.leaves.load(Relaxed)
     }
 }
@@ -69,6 +72,37 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.change(|requests| requests.saturating_sub(1));
+    }
+}
+
+pin_project! {
+    /// A request that is being handled, and then its answer. An `async` block that is given the future would hold it twice, and a
+    /// connection has room for one for as long as it lasts.
+    pub(super) struct Answering<F> {
+        #[pin]
+        answer: F,
+        version: Version,
+        under_way: Option<UnderWay>,
+    }
+}
+
+impl<F> Answering<F> {
+    pub(super) fn new(answer: F, version: Version, under_way: UnderWay) -> Self {
+        Self { answer, version, under_way: Some(under_way) }
+    }
+}
+
+impl<F: Future<Output = Response>> Future for Answering<F> {
+    type Output = Result<Response<Holding<UnderWay>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut answer = ready!(this.answer.poll(context));
+        let under_way = this.under_way.take().expect("it is not polled after its end");
+        if *this.version <= Version::HTTP_11 && under_way.is_last() {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(answer.map(|body| Holding::new(body, under_way))))
     }
 }
 
