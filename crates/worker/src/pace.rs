@@ -25,8 +25,8 @@ use self::limit::{Allowed, Limit};
 pub use self::gradient::AutoBounds;
 
 /// Orders in one commit, at the most, unless told otherwise: beyond it a transaction gains little and holds its locks
-/// longer.
-pub const MAX_BATCH: NonZeroU32 = NonZeroU32::new(500).expect("500 is not zero");
+/// longer. Only commits at 20,000 orders a second and more are as large.
+pub const MAX_BATCH: NonZeroU32 = NonZeroU32::new(2_000).expect("2,000 is not zero");
 
 /// How often a worker with the rate `auto` looks at how long commits take.
 const LOOK: Duration = Duration::from_millis(200);

@@ -7,8 +7,9 @@
 //! is longer than one TLS record either, which goes out as one write. Together: 6 ms instead of 55 ms for 500 orders.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
 
+use chrono::{Datelike, Timelike};
 use seckill_core::{
     Epoch, Event, EventMessage, Mode, Order, OrderId, RejectReason, SaleId, SaleState, Timestamp, UserId,
 };
@@ -156,12 +157,12 @@ pub(super) async fn insert_orders(
     sales: &HashMap<SaleId, Terms>,
     at: Timestamp,
 ) -> Result<()> {
-    let at = at.format(DATETIME);
+    let at = Time(at).to_string();
     let row = |sql: &mut String, Order { sale_id, claim, .. }: &Order| {
-        let (id, user, quantity) = (uuid(&claim.order_id), claim.user_id, claim.quantity);
+        let (id, user, quantity) = (claim.order_id.0.simple(), claim.user_id, claim.quantity);
         let amount_cents = sales[sale_id].amount_cents(quantity);
-        let accepted_at = claim.accepted_at.format(DATETIME);
-        write!(sql, "({id},{sale_id},{user},{quantity},{amount_cents},'committed',1,{accepted_at},{at})")
+        let accepted_at = Time(claim.accepted_at);
+        write!(sql, "(x'{id}',{sale_id},{user},{quantity},{amount_cents},'committed',1,{accepted_at},{at})")
     };
     let columns =
         "orders (id, sale_id, user_id, quantity, amount_cents, status, active, accepted_at, committed_at)";
@@ -220,11 +221,11 @@ pub(super) async fn insert_rejections(
     rows: &[(&Order, RejectReason)],
     at: Timestamp,
 ) -> Result<()> {
-    let at = at.format(DATETIME);
+    let at = Time(at).to_string();
     let row = |sql: &mut String, (Order { sale_id, claim, .. }, reason): &(&Order, RejectReason)| {
         let (id, user, quantity, reason) =
             (uuid(&claim.order_id), claim.user_id, claim.quantity, reason.as_str());
-        let accepted_at = claim.accepted_at.format(DATETIME);
+        let accepted_at = Time(claim.accepted_at);
         write!(sql, "({id},{sale_id},{user},{quantity},'{reason}',{accepted_at},{at})")
     };
     let columns = "rejections (order_id, sale_id, user_id, quantity, reason, accepted_at, created_at)";
@@ -279,8 +280,20 @@ pub(super) async fn add(connection: &mut MySqlConnection, sale: SaleId, added: &
     update.execute(connection).await.map(drop)
 }
 
-/// A time as a literal, to the millisecond.
-const DATETIME: &str = "'%Y-%m-%d %H:%M:%S%.3f'";
+/// A time as a literal, to the millisecond. Chrono's formatting reads its pattern anew for each time, which was a sixth of a
+/// worker's work.
+struct Time(Timestamp);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (day, time) = (self.0.date_naive(), self.0.time());
+        let (year, month, day) = (day.year(), day.month(), day.day());
+        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+        // A leap second has more than a thousand.
+        let millis = self.0.timestamp_subsec_millis().min(999);
+        write!(f, "'{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}'")
+    }
+}
 
 pub(super) fn uuid(id: &OrderId) -> String {
     binary(&id.0)
@@ -303,7 +316,7 @@ async fn insert<T>(
     connection: &mut MySqlConnection,
     table_and_columns: &str,
     rows: &[T],
-    write_row: impl Fn(&mut String, &T) -> std::fmt::Result,
+    write_row: impl Fn(&mut String, &T) -> fmt::Result,
 ) -> Result<()> {
     upsert(connection, table_and_columns, rows, write_row, "").await
 }
@@ -313,11 +326,12 @@ pub(super) async fn upsert<T>(
     connection: &mut MySqlConnection,
     table_and_columns: &str,
     rows: &[T],
-    write_row: impl Fn(&mut String, &T) -> std::fmt::Result,
+    write_row: impl Fn(&mut String, &T) -> fmt::Result,
     on_duplicate: &str,
 ) -> Result<()> {
     for some in rows.chunks(ROWS_AT_ONCE) {
-        let mut sql = format!("INSERT INTO {table_and_columns} VALUES ");
+        let mut sql = String::with_capacity(LONGEST);
+        write!(sql, "INSERT INTO {table_and_columns} VALUES ").expect("a string takes everything");
         for (at, row) in some.iter().enumerate() {
             if at > 0 {
                 sql.push(',');
@@ -334,7 +348,7 @@ pub(super) async fn upsert<T>(
 pub(super) struct Text<'a>(pub(super) &'a str);
 
 impl Display for Text<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "'{}'", self.0.replace('\\', "\\\\").replace('\'', "''"))
     }
 }
@@ -343,7 +357,7 @@ impl Display for Text<'_> {
 pub(super) struct List<'a, T>(pub(super) &'a [T]);
 
 impl<T: Display> Display for List<'_, T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, value) in self.0.iter().enumerate() {
             write!(f, "{}{value}", if at > 0 { "," } else { "" })?;
         }
@@ -367,6 +381,14 @@ mod tests {
         };
         let (ledger, sale) = (LedgerId(Uuid::max()), SaleId(u64::MAX));
         Event::of_orders(ledger, sale, None, &vec![order; orders], EventBody::OrderCommitted)
+    }
+
+    #[test]
+    fn a_time_is_written_as_the_column_has_it() {
+        for millis in [0, 1, 999, 951_782_399_999, 1_796_083_200_120, 253_402_300_799_999] {
+            let time = Timestamp::from_timestamp_millis(millis).expect("a time");
+            assert_eq!(Time(time).to_string(), time.format("'%Y-%m-%d %H:%M:%S%.3f'").to_string());
+        }
     }
 
     #[test]
