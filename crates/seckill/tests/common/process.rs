@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use seckill_client::{Admin, Buyer, Client, Error, Made, OrderRequest, Placed, ProblemKind, SaleView};
+use seckill_cluster::{ClusterConfig, QueueKind};
 use seckill_core::{AuditReport, Backend, OrderId, SaleId, Verdict};
 use seckill_testkit::{TestCluster, eventually};
 use seckill_token::Signer;
@@ -58,6 +59,8 @@ pub(crate) struct Urls {
     pub(crate) redis: String,
     pub(crate) amqp: String,
     pub(crate) mysql: String,
+    /// The Redis in whose streams orders wait; `None`: they wait on RabbitMQ.
+    pub(crate) queue_redis: Option<String>,
 }
 
 impl From<&TestCluster> for Urls {
@@ -66,30 +69,36 @@ impl From<&TestCluster> for Urls {
             redis: cluster.redis_url.clone(),
             amqp: cluster.amqp_url.clone(),
             mysql: cluster.mysql_url.clone(),
+            queue_redis: None,
         }
     }
 }
 
 impl Urls {
-    pub(crate) fn environment(&self) -> [(&'static str, &str); 4] {
-        [
+    pub(crate) fn environment(&self) -> Vec<(&'static str, &str)> {
+        let mut environment = vec![
             ("SECKILL_BACKEND", "cluster"),
-            ("SECKILL_REDIS_URL", &self.redis),
+            ("SECKILL_REDIS_URL", self.redis.as_str()),
             ("SECKILL_AMQP_URL", &self.amqp),
             ("SECKILL_MYSQL_URL", &self.mysql),
-        ]
+        ];
+        if let Some(redis) = &self.queue_redis {
+            environment.extend([("SECKILL_QUEUE", "redis-streams"), ("SECKILL_QUEUE_REDIS_URL", redis)]);
+        }
+        environment
     }
 
     /// The back end itself, to check it without the program.
     pub(crate) fn backend(&self) -> Backend {
-        seckill_cluster::connect(&seckill_cluster::ClusterConfig {
+        let on_streams = self.queue_redis.is_some();
+        seckill_cluster::connect(&ClusterConfig {
             redis_url: self.redis.clone(),
             amqp_url: self.amqp.clone(),
             mysql_url: self.mysql.clone(),
             redis_pool_size: 2,
             gate_durable: false,
-            queue: seckill_cluster::QueueKind::default(),
-            queue_redis_url: None,
+            queue: if on_streams { QueueKind::RedisStreams } else { QueueKind::RabbitMq },
+            queue_redis_url: self.queue_redis.clone(),
         })
         .unwrap()
     }

@@ -25,7 +25,7 @@ const USERS: u64 = 80;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Points whose repair does not wait for a clock: so many of them at a time.
-static BUSY: Semaphore = Semaphore::const_new(3);
+pub(crate) static BUSY: Semaphore = Semaphore::const_new(3);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_abort_point_leaves_what_it_says() {
@@ -59,11 +59,11 @@ async fn exercise(point: AbortPoint) {
     match point {
         P::ReserveBefore | P::ReserveAfter | P::PublishAfter | P::ReplyAfter | P::SettleAfter => {
             let _busy = BUSY.acquire().await;
-            gateway_dies_under_load(point).await;
+            gateway_dies_under_load(Bed::start().await, point).await;
         }
         P::RecoverPublished => {
             let _busy = BUSY.acquire().await;
-            recoverer_dies(point).await;
+            recoverer_dies(Bed::start().await, point).await;
         }
         P::CommitBefore
         | P::LedgerBegun
@@ -73,9 +73,9 @@ async fn exercise(point: AbortPoint) {
         | P::AckBefore
         | P::AckAfter => {
             let _busy = BUSY.acquire().await;
-            worker_dies_under_load(point).await;
+            worker_dies_under_load(Bed::start().await, point).await;
         }
-        P::ReleaseBefore => worker_dies_before_it_releases(point).await,
+        P::ReleaseBefore => worker_dies_before_it_releases(Bed::start().await, point).await,
         P::RebuildBegun
         | P::RebuildFenced
         | P::RebuildResent
@@ -83,8 +83,8 @@ async fn exercise(point: AbortPoint) {
         | P::RebuildDrained
         | P::RebuildStaged
         | P::RebuildRefilled
-        | P::RebuildOpened => rebuild_owner_dies(point).await,
-        P::ReconcileMarked | P::ReconcileSent => gateway_dies_reconciling(point).await,
+        | P::RebuildOpened => rebuild_owner_dies(Bed::start().await, point).await,
+        P::ReconcileMarked | P::ReconcileSent => gateway_dies_reconciling(Bed::start().await, point).await,
         P::RedrivePublished => {
             let _busy = BUSY.acquire().await;
             gateway_dies_redriving(point).await;
@@ -125,8 +125,7 @@ async fn exercise(point: AbortPoint) {
     }
 }
 
-async fn gateway_dies_under_load(point: AbortPoint) {
-    let bed = Bed::start().await;
+pub(crate) async fn gateway_dies_under_load(bed: Bed, point: AbortPoint) {
     // A lane settles apart from its next batch only where there is none for a while.
     let (nth, first) = if point == AbortPoint::SettleAfter { (1, 20) } else { (2, USERS) };
     let mut victim = bed.urls.armed("gateway", GATEWAY, point, nth).await;
@@ -143,8 +142,7 @@ async fn gateway_dies_under_load(point: AbortPoint) {
     assert_eq!(check(&bed.urls, &fresh, sale, STOCK, &buyers).await, STOCK);
 }
 
-async fn recoverer_dies(point: AbortPoint) {
-    let bed = Bed::start().await;
+pub(crate) async fn recoverer_dies(bed: Bed, point: AbortPoint) {
     let mut victim = bed.urls.armed("gateway", GATEWAY, point, 1).await;
     let _worker = bed.urls.worker(&[]).await;
     let sale = victim.open_sale(STOCK).await;
@@ -160,8 +158,7 @@ async fn recoverer_dies(point: AbortPoint) {
     assert_eq!(check(&bed.urls, &fresh, sale, STOCK, &buyers).await, STOCK);
 }
 
-async fn worker_dies_under_load(point: AbortPoint) {
-    let bed = Bed::start().await;
+pub(crate) async fn worker_dies_under_load(bed: Bed, point: AbortPoint) {
     let gateway = bed.urls.gateway(GATEWAY).await;
     let mut victim = bed.urls.armed("worker", &[], point, 2).await;
     let sale = gateway.open_sale(STOCK).await;
@@ -174,8 +171,7 @@ async fn worker_dies_under_load(point: AbortPoint) {
 }
 
 /// An order that the ledger has and the gate does not, as a gate that lost data has it: the user's next order is rejected.
-async fn worker_dies_before_it_releases(point: AbortPoint) {
-    let bed = Bed::start().await;
+pub(crate) async fn worker_dies_before_it_releases(bed: Bed, point: AbortPoint) {
     let gateway = bed.urls.gateway(GATEWAY).await;
     let mut victim = bed.urls.armed("worker", &[], point, 2).await;
     let sale = gateway.open_sale(STOCK).await;
@@ -206,8 +202,7 @@ async fn worker_dies_before_it_releases(point: AbortPoint) {
     assert_eq!(check(&bed.urls, &gateway, sale, STOCK, &buyers).await, STOCK);
 }
 
-async fn rebuild_owner_dies(point: AbortPoint) {
-    let bed = Bed::start().await;
+pub(crate) async fn rebuild_owner_dies(bed: Bed, point: AbortPoint) {
     let gateway = bed.urls.gateway(GATEWAY).await;
     // So slow that most orders still wait in the queue when it dies.
     let mut victim = bed.urls.armed("worker", &["--drain-rate", "10"], point, 1).await;
@@ -228,15 +223,14 @@ async fn rebuild_owner_dies(point: AbortPoint) {
     assert_eq!(check(&bed.urls, &gateway, sale, STOCK, &buyers).await, STOCK);
 }
 
-async fn gateway_dies_reconciling(point: AbortPoint) {
-    let bed = Bed::start().await;
+pub(crate) async fn gateway_dies_reconciling(bed: Bed, point: AbortPoint) {
     let mut victim = bed.urls.armed("gateway", GATEWAY, point, 1).await;
     // More than one batch is lost.
     let (stock, users) = (400, 300);
     let sale = victim.open_sale(stock).await;
     let buyers = Buyers::of(sale, &[&victim]);
     buyers.ordering(1..=users, Duration::from_millis(2)).await.unwrap();
-    bed.cluster.vhost().purge_queue(QUEUE).await;
+    bed.lose_queue().await;
     let _worker = bed.urls.worker(&[]).await;
     let asked = run(&["reconcile", &sale.to_string(), "--server", &victim.url()]).await;
     assert!(!asked.status.success(), "{}", text(&asked));

@@ -49,6 +49,8 @@ pub(crate) fn say(line: &str) {
 pub(crate) struct Bed {
     pub(crate) cluster: TestCluster,
     pub(crate) urls: Urls,
+    /// What the orders wait in, unless it is RabbitMQ.
+    pub(crate) streams: Option<PrivateRedis>,
 }
 
 impl Bed {
@@ -56,7 +58,23 @@ impl Bed {
         let cluster = seckill_testkit::cluster().await;
         let urls = Urls::from(&cluster);
         urls.migrate().await;
-        Self { cluster, urls }
+        Self { cluster, urls, streams: None }
+    }
+
+    /// The same, with orders that wait in streams of a Redis of their own.
+    pub(crate) async fn on_streams() -> Self {
+        let (mut bed, redis) = tokio::join!(Self::start(), PrivateRedis::start());
+        bed.urls.queue_redis = Some(redis.url());
+        bed.streams = Some(redis);
+        bed
+    }
+
+    /// Loses every message that waits.
+    pub(crate) async fn lose_queue(&self) {
+        match &self.streams {
+            Some(redis) => redis.restart_empty().await,
+            None => self.cluster.vhost().purge_queue(QUEUE).await,
+        }
     }
 }
 
@@ -77,7 +95,7 @@ impl Servers {
 
     /// These three, with a schema.
     pub(crate) async fn of(redis: PrivateRedis, rabbit: PrivateRabbit, mysql: PrivateMySql) -> Self {
-        let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url() };
+        let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url(), queue_redis: None };
         urls.migrate().await;
         Self { redis, rabbit, mysql, urls }
     }
@@ -87,7 +105,7 @@ impl Urls {
     /// A role that kills itself at the `nth` time that it passes `point`.
     pub(crate) async fn armed(&self, role: &str, args: &[&str], point: AbortPoint, nth: u64) -> Role {
         let at = format!("{}:{nth}", point.name());
-        let mut environment = self.environment().to_vec();
+        let mut environment = self.environment();
         environment.push(("SECKILL_ABORT_AT", &at));
         Role::start(role, args, &environment).await
     }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use seckill_testkit::DataCopy;
+use seckill_testkit::{DataCopy, PrivateRedis};
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use tokio::time::{sleep, sleep_until};
@@ -30,6 +30,7 @@ enum Event {
     ThawWorker(usize),
     RestartRedis,
     RestartRabbit,
+    RestartStreams,
     RestartMySql,
     CopyMySql,
     Lose(Loss),
@@ -43,6 +44,8 @@ enum Loss {
     QueuePurged,
     QueueDeleted,
     RabbitEmpty,
+    StreamsEmpty,
+    StreamsCut,
     MySqlOlder,
 }
 
@@ -53,6 +56,16 @@ const LOSSES: [Loss; 6] = [
     Loss::RedisCut,
     Loss::RabbitEmpty,
     Loss::QueueDeleted,
+];
+
+/// Where the orders wait in Redis Streams.
+const LOSSES_ON_STREAMS: [Loss; 6] = [
+    Loss::RedisEmpty,
+    Loss::StreamsEmpty,
+    Loss::MySqlOlder,
+    Loss::RedisCut,
+    Loss::RabbitEmpty,
+    Loss::StreamsCut,
 ];
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same numbers in every version of this program.
@@ -73,7 +86,7 @@ impl Random {
 }
 
 /// The events of one round and when they are due, in their order.
-fn schedule(random: &mut Random, loss: Loss) -> Vec<(Duration, Event)> {
+fn schedule(random: &mut Random, loss: Loss, on_streams: bool) -> Vec<(Duration, Event)> {
     let mut events = vec![(8_000, Event::CopyMySql), (20_000 + random.below(20_000), Event::Lose(loss))];
     let mut at = 1_000;
     while at < ROUND.as_millis() as u64 {
@@ -85,6 +98,7 @@ fn schedule(random: &mut Random, loss: Loss) -> Vec<(Duration, Event)> {
             6 => events.extend([(at, Event::FreezeGateway(which)), (thaw, Event::ThawGateway(which))]),
             7 | 8 => events.extend([(at, Event::FreezeWorker(which)), (thaw, Event::ThawWorker(which))]),
             9 => events.push((at, Event::RestartRedis)),
+            10 if on_streams => events.push((at, Event::RestartStreams)),
             10 => events.push((at, Event::RestartRabbit)),
             _ => events.push((at, Event::RestartMySql)),
         }
@@ -107,6 +121,8 @@ struct Totals {
 /// The system, and the copy of MySQL's data that a restore goes back to.
 struct System {
     servers: Servers,
+    /// What the orders wait in, unless it is RabbitMQ.
+    streams: Option<PrivateRedis>,
     gateways: Vec<Role>,
     workers: Vec<Role>,
     copy: Option<DataCopyOfMySql>,
@@ -125,12 +141,14 @@ impl<K> HasKind for seckill_testkit::PrivateServer<K> {
 }
 
 impl System {
-    async fn start() -> Self {
-        let servers = Servers::start().await;
+    async fn start(on_streams: bool) -> Self {
+        let mut servers = Servers::start().await;
+        let streams = if on_streams { Some(PrivateRedis::start().await) } else { None };
+        servers.urls.queue_redis = streams.as_ref().map(PrivateRedis::url);
         let urls = &servers.urls;
         let gateways = vec![urls.gateway(GATEWAY).await, urls.gateway(GATEWAY).await];
         let workers = vec![urls.worker(WORKER).await, urls.worker(WORKER).await];
-        Self { servers, gateways, workers, copy: None, totals: Totals::default() }
+        Self { servers, streams, gateways, workers, copy: None, totals: Totals::default() }
     }
 
     async fn cause(&mut self, event: Event, buyers: &Buyers) {
@@ -159,6 +177,7 @@ impl System {
             Event::ThawWorker(which) => self.workers[which].thaw().await,
             Event::RestartRedis => redis.restart().await,
             Event::RestartRabbit => rabbit.restart().await,
+            Event::RestartStreams => self.streams().restart().await,
             Event::RestartMySql => mysql.restart().await,
             Event::CopyMySql => self.copy = Some(mysql.copy_data().await),
             Event::Lose(loss) => {
@@ -166,20 +185,25 @@ impl System {
                 self.totals.lost.push(loss);
             }
         }
-        if matches!(event, Event::RestartRedis | Event::RestartRabbit | Event::RestartMySql) {
+        if matches!(
+            event,
+            Event::RestartRedis | Event::RestartRabbit | Event::RestartStreams | Event::RestartMySql
+        ) {
             self.totals.restarts += 1;
         }
+    }
+
+    fn streams(&self) -> &PrivateRedis {
+        self.streams.as_ref().expect("only a system on streams is scheduled this")
     }
 
     async fn lose(&self, loss: Loss) {
         let Servers { redis, rabbit, mysql, .. } = &self.servers;
         match loss {
             Loss::RedisEmpty => redis.restart_empty().await,
-            Loss::RedisCut => {
-                redis.kill().await;
-                redis.cut_append_only_file(redis.append_only_bytes() / 8);
-                redis.start_again().await;
-            }
+            Loss::RedisCut => cut(redis).await,
+            Loss::StreamsEmpty => self.streams().restart_empty().await,
+            Loss::StreamsCut => cut(self.streams()).await,
             Loss::QueuePurged => rabbit.vhost().purge_queue(QUEUE).await,
             Loss::QueueDeleted => rabbit.vhost().delete_queue(QUEUE).await,
             Loss::RabbitEmpty => rabbit.restart_empty().await,
@@ -228,6 +252,13 @@ impl System {
     }
 }
 
+/// Kills a Redis, and takes the newest eighth of its file away.
+async fn cut(redis: &PrivateRedis) {
+    redis.kill().await;
+    redis.cut_append_only_file(redis.append_only_bytes() / 8);
+    redis.start_again().await;
+}
+
 /// Watches in SQL how long a sale is rebuilt.
 struct Rebuilds {
     task: tokio::task::JoinHandle<()>,
@@ -268,6 +299,15 @@ pub(crate) fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
 }
 
+/// Whether the orders are to wait in Redis Streams.
+fn on_streams() -> bool {
+    match std::env::var("SECKILL_CHAOS_QUEUE").unwrap_or_default().as_str() {
+        "" | "rabbitmq" => false,
+        "redis-streams" => true,
+        other => panic!("SECKILL_CHAOS_QUEUE={other}: it is rabbitmq or redis-streams"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_at_once() {
     let _turn = turn("everything_at_once").await;
@@ -278,12 +318,14 @@ async fn everything_at_once() {
     let from = number("SECKILL_CHAOS_ROUND").unwrap_or(1) as usize;
     say(&format!("everything_at_once: SECKILL_CHAOS_SEED={seed} replays this"));
     let mut random = Random(seed);
-    let first = random.below(LOSSES.len() as u64) as usize;
+    let on_streams = on_streams();
+    let losses = if on_streams { LOSSES_ON_STREAMS } else { LOSSES };
+    let first = random.below(losses.len() as u64) as usize;
     let begin = Instant::now();
-    let mut system = System::start().await;
+    let mut system = System::start(on_streams).await;
     for round in 0.. {
-        let loss = LOSSES[(first + round) % LOSSES.len()];
-        let events = schedule(&mut random, loss);
+        let loss = losses[(first + round) % losses.len()];
+        let events = schedule(&mut random, loss, on_streams);
         if round + 1 < from {
             continue;
         }

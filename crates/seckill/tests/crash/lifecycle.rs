@@ -168,8 +168,8 @@ async fn lifecycle_while_workers_and_subscribers_die() {
     let args = [GATEWAY, &with_bank, &["--listen", &address, "--bank-secret", SECRET]].concat();
     let gateway = bed.urls.gateway(&args).await;
     let mut workers = [bed.urls.worker(&with_bank).await, bed.urls.worker(&with_bank).await];
-    let environment = bed.urls.environment().map(|(name, value)| (name, value.to_owned()));
-    let mut subscriber = Subscriber::start(environment.to_vec());
+    let environment = bed.urls.environment().into_iter().map(|(name, value)| (name, value.to_owned()));
+    let mut subscriber = Subscriber::start(environment.collect());
     let sale = open_sale(&gateway, orders(), PRICE, WINDOW).await;
     let playing = tokio::spawn(play(address, bank.url(), sale));
     kill_until_the_end(playing, &mut subscriber, async |time| {

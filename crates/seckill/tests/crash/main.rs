@@ -22,4 +22,5 @@ mod process;
 mod queue;
 mod redis;
 mod sales;
+mod streams;
 mod workers;

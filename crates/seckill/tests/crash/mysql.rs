@@ -90,7 +90,8 @@ async fn mysql_set_up_anew_beside_old_gates_and_messages() {
     let _turn = turn("mysql_set_up_anew_beside_old_gates_and_messages").await;
     let (redis, rabbit) = (seckill_testkit::redis().await, seckill_testkit::rabbit().await);
     let mysql = PrivateMySql::start().await;
-    let urls = Urls { redis: redis.url.clone(), amqp: rabbit.url.clone(), mysql: mysql.url() };
+    let (redis, amqp) = (redis.url.clone(), rabbit.url.clone());
+    let urls = Urls { redis, amqp, mysql: mysql.url(), queue_redis: None };
     urls.migrate().await;
     let mut old = urls.gateway(GATEWAY).await;
     let sale = old.open_sale(30).await;

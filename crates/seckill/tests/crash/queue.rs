@@ -41,7 +41,7 @@ async fn rabbitmq_restarted_empty() {
 
 /// Orders that were answered with 202 and are lost with the queue are sent again from the gate; before that the audit calls them
 /// lost. With `worker_away` there is no worker when they are sent again: they do not arrive, and the gauge keeps its value.
-async fn loses_what_waits(urls: &Urls, worker_away: bool, lose: impl AsyncFnOnce()) {
+pub(crate) async fn loses_what_waits(urls: &Urls, worker_away: bool, lose: impl AsyncFnOnce()) {
     let mut first = urls.gateway(GATEWAY).await;
     let sale = first.open_sale(STOCK).await;
     let buyers = Buyers::of(sale, &[&first]);

@@ -16,7 +16,7 @@ impl Servers {
     async fn start() -> (Self, Urls) {
         let (redis, rabbit, mysql) =
             tokio::join!(PrivateRedis::start(), PrivateRabbit::start(), PrivateMySql::start());
-        let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url() };
+        let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url(), queue_redis: None };
         (Self { redis, rabbit, mysql }, urls)
     }
 }

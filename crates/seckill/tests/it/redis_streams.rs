@@ -6,16 +6,14 @@ use seckill_client::ProblemKind;
 use seckill_core::Verdict;
 use seckill_testkit::eventually;
 
-use crate::process::{Role, Urls, accepted, refusal};
+use crate::process::{Urls, accepted, refusal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_gate_is_rebuilt_from_a_queue_on_another_redis() {
     let (cluster, redis) = tokio::join!(seckill_testkit::cluster(), seckill_testkit::redis());
-    let urls = Urls::from(&cluster);
+    let urls = Urls { queue_redis: Some(redis.url.clone()), ..Urls::from(&cluster) };
     urls.migrate().await;
-    let mut environment = urls.environment().to_vec();
-    environment.extend([("SECKILL_QUEUE", "redis-streams"), ("SECKILL_QUEUE_REDIS_URL", redis.url.as_str())]);
-    let gateway = Role::start("gateway", &[], &environment).await;
+    let gateway = urls.gateway(&[]).await;
     let sale = gateway.open_sale(100).await;
     for user in 1..=20 {
         accepted(gateway.order(sale, user).await);
@@ -23,7 +21,7 @@ async fn a_lost_gate_is_rebuilt_from_a_queue_on_another_redis() {
     // No worker has taken them yet: they are in the queue alone.
     cluster.flush_redis().await;
     assert_eq!(refusal(gateway.order(sale, 21).await), ProblemKind::Rebuilding);
-    let _worker = Role::start("worker", &[], &environment).await;
+    let _worker = urls.worker(&[]).await;
     eventually(Duration::from_secs(90), async || gateway.order(sale, 21).await).await;
     let report = gateway.audit_at_rest(sale).await;
     assert_eq!(report.verdict, Verdict::Clean, "{report:?}");

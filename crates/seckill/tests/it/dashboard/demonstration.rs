@@ -51,7 +51,7 @@ impl Demonstration {
             let servers = seckill_testkit::cluster().await;
             let urls = Urls::from(&servers);
             urls.migrate().await;
-            environment.extend(urls.environment().map(|(name, value)| (name, value.to_owned())));
+            environment.extend(urls.environment().into_iter().map(|(name, value)| (name, value.to_owned())));
             cluster = Some(servers);
         }
         let gateway = start("gateway", &args, &environment).await;

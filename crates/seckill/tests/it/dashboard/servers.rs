@@ -32,7 +32,7 @@ async fn set_read_only(admin: &mut MySqlConnection, read_only: bool) {
 async fn the_station_of_a_server_that_is_away_blocked_or_read_only_is_red_with_the_reason() {
     let (redis, rabbit, mysql) =
         tokio::join!(PrivateRedis::start(), PrivateRabbit::start(), PrivateMySql::start());
-    let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url() };
+    let urls = Urls { redis: redis.url(), amqp: rabbit.url(), mysql: mysql.url(), queue_redis: None };
     urls.migrate().await;
     let mut admin = MySqlConnection::connect(&urls.mysql).await.unwrap();
     for statement in [
