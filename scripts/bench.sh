@@ -367,8 +367,8 @@ half() {
         "$folder/half" | tee -a "$folder/half-results" >&2
 }
 
-# Orders a second that one worker writes, of those that wait: from the first time that it has committed some, since it waits for its share
-# of the rate before, to the last time that some are left. Asked four times a second, since to ask takes processor time, too.
+# Orders a second that one worker writes, of those that wait: from the first time that it has committed some, since it has to start and
+# connect first, to the last time that some are left. Asked four times a second, since to ask takes processor time, too.
 drain() {
     local queued id done=0 now first=() last=()
     gateway "$2" cluster
@@ -385,6 +385,10 @@ drain() {
         fi
         sleep 0.25
     done
+    if [ "${last[1]:-0}" -le "${first[1]:-0}" ]; then
+        echo "bench: $1: the worker was done before two looks; measure for longer" >&2
+        return
+    fi
     note "$1" "$(awk -v n="$((last[0] - first[0]))" -v ns="$((last[1] - first[1]))" 'BEGIN { printf "%.0f", n * 1e9 / ns }')"
 }
 

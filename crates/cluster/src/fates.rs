@@ -25,8 +25,8 @@ const CHANNEL: &str = "seckill:fates";
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A listener that has heard nothing for so long asks whether its connection is alive.
 const SILENCE: Duration = Duration::from_secs(5);
-/// News that may wait to be published; one more is dropped.
-const WAITING: usize = 256;
+/// News that may wait to be published, each of up to 2,000 orders; one more is dropped.
+const WAITING: usize = 64;
 /// How long to wait after a fault before it is tried to tell listeners of the gap.
 const PAUSE: Duration = Duration::from_millis(200);
 

@@ -7,8 +7,8 @@ use seckill_core::{Dependency, FateNews, Fates, FatesListener, Fault, Heard};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-/// News that a slow listener may be behind before it misses the oldest.
-const KEPT: usize = 1_024;
+/// News, each of up to 2,000 orders, that a slow listener may be behind before it misses the oldest.
+const KEPT: usize = 256;
 
 pub(crate) struct LocalFates(broadcast::Sender<Arc<FateNews>>);
 

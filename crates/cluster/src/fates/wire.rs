@@ -114,8 +114,8 @@ mod tests {
     fn news_read_back_as_written_and_a_full_batch_is_small() {
         let at = now();
         let mut orders: Vec<_> =
-            (0..500).map(|_| LedgerOrder::committed(&order(7), 100_000_000, at)).collect();
-        assert!(write(&FateNews { orders: orders.clone(), changed: Vec::new() }).len() < 60_000);
+            (0..2_000).map(|_| LedgerOrder::committed(&order(7), 100_000_000, at)).collect();
+        assert!(write(&FateNews { orders: orders.clone(), changed: Vec::new() }).len() < 240_000);
         orders.push(LedgerOrder::rejected(&order(7), RejectReason::SoldOut, at));
         orders.push(LedgerOrder {
             status: OrderStatus::Cancelled,

@@ -6,7 +6,7 @@
 //! answer. sqlx leaves Nagle's algorithm on: what follows a write that is not answered waits for 40 ms. So no statement
 //! is longer than one TLS record either, which goes out as one write. Together: 6 ms instead of 55 ms for 500 orders.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{self, Display, Write};
 
 use chrono::{Datelike, Timelike};
@@ -234,17 +234,20 @@ pub(super) async fn insert_rejections(
 
 /// Removes the rows of stale orders that are decided anew, and takes them off the totals of their sales, which are locked.
 pub(super) async fn forget_rejections(connection: &mut MySqlConnection, orders: &[&Order]) -> Result<()> {
+    let mut of_sales: BTreeMap<SaleId, Vec<String>> = BTreeMap::new();
     for order in orders {
-        let id = order.claim.order_id.0.as_bytes().as_slice();
-        let removed = sqlx::query("DELETE FROM rejections WHERE order_id = ?")
-            .bind(id)
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("UPDATE sales SET rejected_orders = rejected_orders - ? WHERE id = ?")
-            .bind(removed.rows_affected())
-            .bind(order.sale_id.0)
-            .execute(&mut *connection)
-            .await?;
+        of_sales.entry(order.sale_id).or_default().push(uuid(&order.claim.order_id));
+    }
+    for (sale, ids) in of_sales {
+        for some in ids.chunks(IDS_AT_ONCE) {
+            let sql = format!("DELETE FROM rejections WHERE order_id IN ({})", List(some));
+            let removed = execute(connection, sql).await?;
+            sqlx::query("UPDATE sales SET rejected_orders = rejected_orders - ? WHERE id = ?")
+                .bind(removed)
+                .bind(sale.0)
+                .execute(&mut *connection)
+                .await?;
+        }
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ const STOCK: u32 = 60;
 const USERS: u64 = 80;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Points whose repair does not wait for a clock: so many of them at a time.
+/// So many points at a time. Without a turn here are those whose repair mostly waits for a clock.
 pub(crate) static BUSY: Semaphore = Semaphore::const_new(3);
 
 #[tokio::test(flavor = "multi_thread")]

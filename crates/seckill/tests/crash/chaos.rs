@@ -58,7 +58,7 @@ const LOSSES: [Loss; 6] = [
     Loss::QueueDeleted,
 ];
 
-/// Where the orders wait in Redis Streams.
+/// Where the orders wait in Redis Streams. RabbitMQ has nothing of these sales then; gateways and workers have to bear its loss.
 const LOSSES_ON_STREAMS: [Loss; 6] = [
     Loss::RedisEmpty,
     Loss::StreamsEmpty,
@@ -316,9 +316,10 @@ async fn everything_at_once() {
     let seed = number("SECKILL_CHAOS_SEED").unwrap_or_else(|| now() % 1_000_000);
     // To replay a later round alone.
     let from = number("SECKILL_CHAOS_ROUND").unwrap_or(1) as usize;
-    say(&format!("everything_at_once: SECKILL_CHAOS_SEED={seed} replays this"));
-    let mut random = Random(seed);
     let on_streams = on_streams();
+    let queue = if on_streams { "redis-streams" } else { "rabbitmq" };
+    say(&format!("everything_at_once: SECKILL_CHAOS_SEED={seed} SECKILL_CHAOS_QUEUE={queue} replays this"));
+    let mut random = Random(seed);
     let losses = if on_streams { LOSSES_ON_STREAMS } else { LOSSES };
     let first = random.below(losses.len() as u64) as usize;
     let begin = Instant::now();
@@ -337,7 +338,7 @@ async fn everything_at_once() {
     }
     let Totals { accepted, sold, kills, freezes, restarts, lost, rebuilds } = system.totals;
     say(&format!(
-        "seed {seed}, {:.0} minutes: {accepted} orders accepted, {sold} units sold; {kills} processes killed, {freezes} frozen, \
+        "seed {seed}, queue {queue}, {:.0} minutes: {accepted} orders accepted, {sold} units sold; {kills} processes killed, {freezes} frozen, \
          {restarts} servers restarted; stores lost: {} {lost:?}; {} rebuilds: {rebuilds:.1?}; 0 oversold, 0 lost, 0 doubled",
         begin.elapsed().as_secs_f64() / 60.0,
         lost.len(),

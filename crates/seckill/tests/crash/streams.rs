@@ -1,5 +1,5 @@
-//! The same with the queue on Redis Streams, in a Redis of its own: the places at which a process can die between the queue and what
-//! it does beside it, and a queue that loses what it has.
+//! The queue on Redis Streams, in a Redis of its own: processes die between the queue and the gate or the ledger, and the queue loses
+//! what it has.
 
 use seckill_core::AbortPoint;
 use tokio::task::{JoinSet, LocalSet};
@@ -11,7 +11,7 @@ use crate::abort_points::{
 use crate::bed::{Bed, turn};
 use crate::queue::loses_what_waits;
 
-/// Of the places that lead past the queue.
+/// Beside a call of the queue: after a message is published, before and after one is acknowledged, and where one is sent again.
 const POINTS: [AbortPoint; 8] = [
     AbortPoint::PublishAfter,
     AbortPoint::RecoverPublished,

@@ -112,6 +112,7 @@ fn thousandths(capacity: Capacity) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_BATCH;
 
     const BOUNDS: AutoBounds =
         AutoBounds { min: Capacity::per_second(100), max: Capacity::per_second(10_000) };
@@ -135,7 +136,7 @@ mod tests {
     fn look_at_commits_that_grow(gradient: &mut Gradient, looks: usize, slower: impl Fn(f64) -> f64) -> f64 {
         for _ in 0..looks {
             let rate = gradient.rate().orders();
-            let orders = (rate / 10.0).floor().min(500.0);
+            let orders = (rate / 10.0).floor().min(f64::from(MAX_BATCH.get()));
             let seconds = (0.002 + 0.000_04 * orders) * slower(rate);
             gradient.look(Latency { seconds, orders }, true, BOUNDS);
         }
