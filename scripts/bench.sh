@@ -378,6 +378,7 @@ drain() {
     queued=$(accepted)
     worker "$2" unlimited
     while [ "$done" -lt "$queued" ]; do
+        kill -0 "${running[-1]}" 2>/dev/null || { echo "bench: the worker has ended: $(tail -n 3 "$folder/worker.log")" >&2; exit 1; }
         done=$(committed) now=$(date +%s%N)
         if [ "$done" -gt 0 ] && [ "$done" -lt "$queued" ]; then
             [ ${#first[@]} -gt 0 ] || first=("$done" "$now")

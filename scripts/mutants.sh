@@ -26,7 +26,7 @@ done
 # The files of a crate that promises depend on.
 files_of() {
     case $1 in
-    core) echo crates/core/src/{audit,claim,decide,message,opening,order,sale}.rs ;;
+    core) echo crates/core/src/{audit,claim,decide,message,opening,order,sale,sale/new}.rs ;;
     gateway) echo crates/gateway/src/{intake,recover,reconcile,retry,directory}.rs ;;
     worker) echo crates/worker/src/{drain,held,rebuild}.rs "crates/worker/src/drain/*.rs" ;;
     cluster | embedded) echo "crates/$1/src/gate.rs" "crates/$1/src/gate/*.rs" "crates/$1/src/ledger.rs" "crates/$1/src/ledger/*.rs" ;;

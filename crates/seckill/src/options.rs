@@ -281,7 +281,7 @@ pub(crate) struct WorkerOptions {
     #[command(flatten)]
     pub(crate) drain: DrainOptions,
     /// Orders in one transaction, at the most; at a low drain rate it is a tenth of a second's worth
-    #[arg(long, env = "SECKILL_COMMIT_BATCH", default_value = "2000", value_parser = commit_batch)]
+    #[arg(long, env = "SECKILL_COMMIT_BATCH", default_value_t = seckill_worker::MAX_BATCH, value_parser = commit_batch)]
     pub(crate) commit_batch: NonZeroU32,
     /// How long a batch waits to be filled
     #[arg(long, env = "SECKILL_LINGER", default_value = "20ms", value_parser = words::duration)]

@@ -2,6 +2,7 @@
 //! that a test can drain a queue to the last order and know that it did.
 
 mod known_sales;
+mod progress;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,22 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use self::known_sales::KnownSales;
+pub use self::progress::Progress;
+use self::progress::record;
 use crate::held::HeldOrders;
 use crate::rebuild::Turn;
 use crate::{Config, Pace};
-
-/// What one commit did, order by order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    /// New rows.
-    pub committed: usize,
-    /// Newly recorded as rejected.
-    pub rejected: usize,
-    /// Redelivered: they had reached their end before.
-    pub redelivered: usize,
-    /// Left for a human, because they failed by themselves while their neighbours did not.
-    pub parked: usize,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -427,27 +417,4 @@ impl Lane {
         self.deliveries.clear();
         self.report_held();
     }
-}
-
-/// Counts what became of a batch, and logs what was rejected: it means that the gate had lost data.
-fn record(orders: &VecDeque<Order>, fates: &[Option<Fate>]) -> Progress {
-    let mut progress = Progress::default();
-    for (order, fate) in orders.iter().zip(fates) {
-        match fate {
-            None => progress.parked += 1,
-            Some(Fate::Committed) => progress.committed += 1,
-            Some(Fate::AlreadyCommitted | Fate::AlreadyRejected(_)) => progress.redelivered += 1,
-            Some(Fate::Rejected(reason)) => {
-                progress.rejected += 1;
-                metrics::counter!("seckill_orders_rejected_total", "reason" => reason.as_str()).increment(1);
-                tracing::warn!(
-                    order_id = %order.claim.order_id, sale_id = %order.sale_id, reason = reason.as_str(),
-                    "the ledger rejected an order that the gate had let through"
-                );
-            }
-        }
-    }
-    metrics::counter!("seckill_orders_committed_total").increment(progress.committed as u64);
-    metrics::counter!("seckill_orders_redelivered_total").increment(progress.redelivered as u64);
-    progress
 }

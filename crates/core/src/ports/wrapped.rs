@@ -1,5 +1,8 @@
 //! The ports with a hook around each call: what lets tests and demonstrations put faults between the system and a real
-//! back end. The methods of gate, queue and ledger are handed on by hand here, and nowhere else.
+//! back end. The methods of gate and ledger are handed on by hand here, those of
+//! the queue in `queue`, and nowhere else.
+
+mod queue;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,14 +12,13 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Backend, Consumer, CreatedOnce, Delivery, DeliveryTag, GateCondition, GateLevel, Ledger, LedgerTotals,
-    LedgerWriter, LockedSale, OrderQueue, ParkedDepth, ParkedMessage, Publisher, QueueDepth, QueueProgress,
-    RequestKey, StockGate,
+    Backend, CreatedOnce, GateCondition, GateLevel, Ledger, LedgerTotals, LedgerWriter, LockedSale,
+    QueueProgress, RequestKey, StockGate,
 };
 use crate::{
     Claim, Dependency, Epoch, Fate, Fault, HolderPage, Holding, KnownSales, LedgerId, LedgerOrder, Marker,
-    Mode, NewSale, Order, OrderBatch, OrderId, RebuildStep, Release, Reservation, ReservationId, Reserved,
-    Sale, SaleChange, SaleChanged, SaleId, SoldOutSince, UserId,
+    Mode, NewSale, Order, OrderId, RebuildStep, Release, Reservation, ReservationId, Reserved, Sale,
+    SaleChange, SaleChanged, SaleId, SoldOutSince, UserId,
 };
 
 /// A method of a port, or several that go wrong together.
@@ -250,83 +252,6 @@ impl<A: Around> StockGate for Wrapped<Arc<dyn StockGate>, A> {
 
     async fn ping(&self) -> Result<(), Fault> {
         self.hook.call(Call::PingGate, 0, self.inner.ping()).await
-    }
-}
-
-#[async_trait]
-impl<A: Around> OrderQueue for Wrapped<Arc<dyn OrderQueue>, A> {
-    async fn publisher(&self) -> Result<Box<dyn Publisher>, Fault> {
-        let publisher = self.hook.call(Call::Publisher, 0, self.inner.publisher()).await?;
-        Ok(Box::new(self.hook.wrap(publisher)))
-    }
-
-    async fn consumer(&self, prefetch: u16) -> Result<Box<dyn Consumer>, Fault> {
-        let consumer = self.hook.call(Call::Consumer, 0, self.inner.consumer(prefetch)).await?;
-        Ok(Box::new(self.hook.wrap(consumer)))
-    }
-
-    async fn depth(&self) -> Result<QueueDepth, Fault> {
-        self.hook.call(Call::Depth, 0, self.inner.depth()).await
-    }
-
-    async fn consumers(&self) -> Result<u32, Fault> {
-        self.hook.call(Call::Depth, 0, self.inner.consumers()).await
-    }
-
-    async fn return_newer(&self) -> Result<u64, Fault> {
-        self.hook.call(Call::Parked, 0, self.inner.return_newer()).await
-    }
-
-    async fn parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, Fault> {
-        self.hook.call(Call::Parked, 0, self.inner.parked(limit)).await
-    }
-
-    async fn redrive(&self, id: &str) -> Result<bool, Fault> {
-        self.hook.call(Call::Parked, 0, self.inner.redrive(id)).await
-    }
-
-    async fn discard(&self, id: &str) -> Result<bool, Fault> {
-        self.hook.call(Call::Parked, 0, self.inner.discard(id)).await
-    }
-
-    async fn parked_depth(&self) -> Result<ParkedDepth, Fault> {
-        self.hook.call(Call::Parked, 0, self.inner.parked_depth()).await
-    }
-
-    async fn ping(&self) -> Result<(), Fault> {
-        self.hook.call(Call::PingQueue, 0, self.inner.ping()).await
-    }
-}
-
-#[async_trait]
-impl<A: Around> Publisher for Wrapped<Box<dyn Publisher>, A> {
-    fn accepting(&self) -> bool {
-        self.hook.around.accepting() && self.inner.accepting()
-    }
-
-    async fn publish(&mut self, batch: &OrderBatch) -> Result<(), Fault> {
-        let Self { inner, hook } = self;
-        let publish = async {
-            inner.publish(batch).await?;
-            if hook.around.publishes_again() { inner.publish(batch).await } else { Ok(()) }
-        };
-        hook.call(Call::Publish, batch.orders.len(), publish).await
-    }
-}
-
-#[async_trait]
-impl<A: Around> Consumer for Wrapped<Box<dyn Consumer>, A> {
-    async fn next(&mut self) -> Result<Delivery, Fault> {
-        self.hook.call(Call::Next, 0, self.inner.next()).await
-    }
-
-    async fn ack(&mut self, tag: DeliveryTag) -> Result<(), Fault> {
-        self.hook.call(Call::Ack, 0, self.inner.ack(tag)).await
-    }
-
-    async fn park(&mut self, delivery: Delivery, reason: &str) -> Result<(), Fault> {
-        let orders = delivery.batch.orders.len();
-        self.hook.call(Call::Park, orders, self.inner.park(delivery, reason)).await
     }
 }
 

@@ -2,7 +2,8 @@
 
 use chrono::Datelike;
 
-use super::{NewSale, Sale, SaleState, is_name, not_a_name};
+use super::new::{NewSale, is_name, not_a_name};
+use super::{Sale, SaleState};
 use crate::{FieldError, Timestamp};
 
 /// A wish to change a sale. What is `None` stays as it is. Every value is the one to be reached, not a difference, so the same

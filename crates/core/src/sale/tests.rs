@@ -1,4 +1,5 @@
 use super::*;
+use crate::RoomTerms;
 
 fn sale() -> NewSale {
     NewSale {

@@ -1,15 +1,16 @@
 //! Every call of the gateway: its handler, who may make it, what it takes, and what it answers.
 
+mod events;
 mod of_others;
 
 use seckill_api::{
     AuditView, BalanceView, ChallengeView, Coupon, EffectList, Gift, KindView, OrderList, OrderRequest,
-    OrderView, OutboxEventView, OutboxList, ParkedList, PaymentBody, PaymentView, PlaceView, Placed,
-    ReadinessReport, Reconciled, Redriven, RefundBody, RefundList, RoomView, SaleList, SalePatch, SaleView,
-    SubscriberView, TicketRequest, TicketView, Timeline, WorkersBody, WorkersView,
+    OrderView, ParkedList, PaymentBody, PaymentView, PlaceView, Placed, ReadinessReport, Reconciled,
+    RefundBody, RefundList, RoomView, SaleList, SalePatch, SaleView, TicketRequest, TicketView, Timeline,
+    WorkersBody, WorkersView,
 };
 use seckill_core::money::SagaState;
-use seckill_core::{NewSale, OrderId, OutboxState, Sale, SaleId, UserId};
+use seckill_core::{NewSale, OrderId, Sale, SaleId, UserId};
 use utoipa::openapi::HttpMethod;
 
 use super::contract::{Call, Contract};
@@ -21,8 +22,7 @@ use super::problem::{
     SOLD_OUT, TICKET_INVALID, TICKET_REQUIRED, TICKETS_LATER, UNAUTHENTICATED, UNAVAILABLE,
 };
 use super::{
-    audits, money, orders, outbox, problem, repair, sale_changes, sales, status, tickets, waiting_room,
-    workers,
+    audits, money, orders, problem, repair, sale_changes, sales, status, tickets, waiting_room, workers,
 };
 
 const SALES: &str = "Sales";
@@ -30,13 +30,12 @@ const ADMISSION: &str = "Admission";
 const ORDERS: &str = "Orders";
 const AFTER: &str = "After the order";
 const REPAIRS: &str = "Repairs";
-const EVENTS: &str = "Events";
 const OTHERS: &str = "Others";
 
 /// The whole table.
 pub(super) fn contract() -> Contract {
     let contract = after_the_order(orders(admission(changes(sales(Contract::new())))));
-    of_others::describe(others(events(repairs(contract))))
+    of_others::describe(others(events::describe(repairs(contract))))
 }
 
 fn sales(contract: Contract) -> Contract {
@@ -367,58 +366,6 @@ fn repairs(contract: Contract) -> Contract {
             "/api/v1/parked/{id}/redrive",
             repair::redrive,
             of_message("Move a parked message back into the queue"),
-        )
-}
-
-fn events(contract: Contract) -> Contract {
-    let of_event =
-        |summary| Call::new(EVENTS, summary).uuid("id", "The event").admin().problems(&[&UNAVAILABLE]);
-    let of_subscriber = |summary| {
-        Call::new(EVENTS, summary)
-            .path::<String>("name", "The subscriber's name")
-            .admin()
-            .problems(&[&UNAVAILABLE])
-    };
-    contract
-        .get(
-            "/api/v1/outbox",
-            outbox::list,
-            Call::new(EVENTS, "Events of the outbox, oldest first, 1,000 at the most")
-                .admin()
-                .query::<OutboxState>("state", "Which events; by default those that are `parked`")
-                .answers::<OutboxList>(200, "The events")
-                .problems(&[&UNAVAILABLE]),
-        )
-        .get(
-            "/api/v1/outbox/{id}",
-            outbox::show,
-            of_event("One event of the outbox").answers::<OutboxEventView>(200, "The event"),
-        )
-        .delete(
-            "/api/v1/outbox/{id}",
-            outbox::discard,
-            of_event("Remove a parked event for good").answers_nothing(204, "Done"),
-        )
-        .post(
-            "/api/v1/outbox/{id}/redrive",
-            outbox::redrive,
-            of_event("Publish an event once more, at once").answers_nothing(204, "Done"),
-        )
-        .get(
-            "/api/v1/subscribers/{name}",
-            outbox::subscriber,
-            of_subscriber("What waits for a subscriber").answers::<SubscriberView>(200, "The subscriber"),
-        )
-        .delete(
-            "/api/v1/subscribers/{name}",
-            outbox::unsubscribe,
-            of_subscriber("End a subscription and throw away what waits for it").answers_nothing(204, "Done"),
-        )
-        .post(
-            "/api/v1/subscribers/{name}/redrive",
-            outbox::redrive_parked,
-            of_subscriber("Give a subscriber all events again that it had parked")
-                .answers::<Redriven>(200, "How many"),
         )
 }
 

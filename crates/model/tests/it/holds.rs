@@ -88,7 +88,7 @@ fn two_stores_are_lost_at_once() {
 
 /// The same with more of everything. Takes 3 to 10 minutes.
 #[test]
-#[ignore = "takes 3 to 10 minutes"]
+#[ignore = "takes 3 to 10 minutes: run by the nightly workflow, and by cargo test --release -p seckill-model -- --ignored"]
 fn wide() {
     holds(Bounds { users: 3, stock: 2, duplicates: 1, ..BOTH });
     holds(Bounds { users: 3, stock: 2, lanes: 2, rebuilds: 1, ..WIPED });
